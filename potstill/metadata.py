@@ -39,6 +39,23 @@ def names_of_metadata(problems: Iterable[Problem]) -> list[str]:
     return list(names)
 
 
+def check_names(names: Iterable[str], problems: Sequence[Problem]) -> None:
+    """Refuse names of metadata that no problem has.
+
+    Raises:
+        ConfigError: there is such a name.
+    """
+    available = names_of_metadata(problems)
+    for name in names:
+        if name not in available:
+            raise ConfigError(
+                f"no problem has the metadata {name!r}",
+                available=available,
+                wanted=name,
+                fix=f"--map {name}=COLUMN, or --map metadata={name}",
+            )
+
+
 # ---- Orders ----
 
 
@@ -220,14 +237,7 @@ def select_problems(problems: Sequence[Problem], conditions: Sequence[str]) -> S
     total_lacking = 0
     for condition in map(parse_condition, conditions):
         # A name that nobody has is a mistake, and not a condition that never holds.
-        names = names_of_metadata(problems)
-        if condition.name not in names:
-            raise ConfigError(
-                f"{condition.text!r}: no problem has the metadata {condition.name!r}",
-                available=names,
-                wanted=condition.name,
-                fix=f"--map {condition.name}=COLUMN, or --map metadata={condition.name}",
-            )
+        check_names([condition.name], problems)
         # Each condition is asked of what the earlier ones left.
         lacking = sum(condition.name not in known_metadata(problem) for problem in remaining)
         passing = [problem for problem in remaining if condition.holds(problem)]

@@ -32,6 +32,7 @@ from potstill.evaluation.metrics import check_ks
 from potstill.evaluation.paired import SeedComparison, compare_seeds
 from potstill.evaluation.results import Results, load
 from potstill.evaluation.rows import Evaluation
+from potstill.evaluation.strata import UNCORRECTED, strata_table, strata_to_json
 from potstill.evaluation.table import BASE, quality_notes, usage_table
 
 
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the arguments are runs of one recipe with several seeds: each arm against the untrained student, "
         "with an interval over problems and seeds",
     )
+    options.add_by(parser)
     options.add_json(parser)
 
 
@@ -117,6 +119,7 @@ def execute(args: argparse.Namespace) -> None:
                 "evaluations": documents,
                 "comparisons": [comparison.to_json() for comparison in comparisons],
                 **_cost_document(runs, parameters, args.selecting),
+                "strata": {by: strata_of_pairs(pairs, by) for by in args.by},
             }
         )
         return
@@ -129,6 +132,7 @@ def execute(args: argparse.Namespace) -> None:
     for comparison in comparisons:
         show.print_line(f"{comparison.sentence}.")
         show.print_line(f"  {comparison.counts_sentence}.")
+    print_strata(pairs, args.by)
     for note in quality_notes(evaluations.values()):
         show.print_line(note)
 
@@ -140,6 +144,12 @@ def _compare_seeds(args: argparse.Namespace) -> None:
             "--over-seeds of one run",
             expected="the runs of several seeds",
             fix="potstill compare RUN RUN … --over-seeds",
+        )
+    if args.by:
+        raise ConfigError(
+            "--by with --over-seeds: the strata of one run are compared, not those of several",
+            expected="one of the two",
+            fix=f"potstill compare {args.what[0]} --by {args.by[0]}",
         )
     # A run is a seed; its arms have the same names in each.
     by_arm: dict[str, list[Evaluation]] = {}
@@ -210,6 +220,35 @@ def _cost_document(
     for path, results in runs.items():
         costs[path] = total_cost_json(results, parameters, selecting)
     return {"total_cost": costs} if costs else {}
+
+
+def print_strata(pairs: Sequence[tuple[Evaluation, Evaluation]], names: Sequence[str]) -> None:
+    """The table of strata of each metadata and base."""
+    for by in names:
+        for base, arms in group_by_base(pairs):
+            show.print_table(strata_table([base, *arms], by, base=base), title=f"by {by}")
+    if names:
+        show.print_line(UNCORRECTED)
+
+
+def strata_of_pairs(
+    pairs: Sequence[tuple[Evaluation, Evaluation]], by: str
+) -> list[dict[str, Any]]:
+    """The scores of strata of one metadata as plain data, base after base."""
+    rows: list[dict[str, Any]] = []
+    for base, arms in group_by_base(pairs):
+        rows += strata_to_json([base, *arms], by, base=base)
+    return rows
+
+
+def group_by_base(
+    pairs: Sequence[tuple[Evaluation, Evaluation]],
+) -> list[tuple[Evaluation, list[Evaluation]]]:
+    """Each base with the arms that are compared with it, in the order of the pairs."""
+    groups: dict[str, tuple[Evaluation, list[Evaluation]]] = {}
+    for arm, base in pairs:
+        groups.setdefault(base.name, (base, []))[1].append(arm)
+    return list(groups.values())
 
 
 def read_evaluations(text: str) -> list[Evaluation]:

@@ -29,7 +29,9 @@ from potstill.data.learner_prompt import list_templates
 from potstill.errors import ConfigError
 from potstill.evaluation.metrics import check_ks, usage_per_answer
 from potstill.evaluation.rows import Evaluation
+from potstill.evaluation.strata import strata_table, strata_to_json
 from potstill.evaluation.table import quality_notes, usage_table
+from potstill.metadata import check_names
 from potstill.models.model import Model, Sampling
 from potstill.records import Trace
 from potstill.runs.recipe import EvaluationSettings
@@ -91,6 +93,7 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_ks(parser)
     instruments.add_arguments(parser)
+    options.add_by(parser)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -133,6 +136,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         kind=args.kind,
         where=args.where,
     )
+    check_names(args.by, problems)
     _check_out(args)
     trained = trained_prompt.read_trained_prompt(args.model)
     model = load_model(trained_prompt.match_spec(args.model, trained), threads=args.threads)
@@ -167,11 +171,16 @@ def _evaluate(args: argparse.Namespace) -> None:
         document = summarise(evaluation, args.k) | instruments.instruments_document(
             args, evaluation
         )
-        show.print_json(document | {"prompts": prompts, "notes": notes, "out": out})
+        strata = {by: strata_to_json([evaluation], by) for by in args.by}
+        show.print_json(
+            document | {"strata": strata, "prompts": prompts, "notes": notes, "out": out}
+        )
         return
     show.print_arms([table_row(evaluation, args.k)])
     show.print_table(usage_table([evaluation]), may_shorten_names=True)
     instruments.print_instruments(args, [evaluation])
+    for by in args.by:
+        show.print_table(strata_table([evaluation], by), title=f"by {by}")
     for note in notes:
         show.print_line(note)
     instruments.print_fingerprints([evaluation])

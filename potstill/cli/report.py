@@ -2,7 +2,7 @@
 
 examples:
   potstill report runs/quickstart
-  potstill report runs/quickstart --out /tmp/report.html
+  potstill report runs/quickstart --by level --out /tmp/report.html
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where to (default: RUN/report.html)",
     )
+    options.add_by(parser)
     options.add_json(parser)
 
 
@@ -35,7 +36,7 @@ def execute(args: argparse.Namespace) -> None:
     folder: Path = args.run.parent if args.run.is_file() else args.run
     results = load(args.run) if args.run.is_file() else load_results(folder)
     out: Path = args.out or folder / "report.html"
-    write_report(results, out)
+    write_report(results, out, by=args.by)
     if args.json:
         show.print_json({"report": str(out)})
         return

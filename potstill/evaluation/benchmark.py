@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from potstill import verifiers
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
+from potstill.metadata import known_metadata
 from potstill.models.model import Sampling
 from potstill.models.phase import in_phase
 from potstill.records import Author, Problem, Trace, blank, canonical, digest
@@ -137,7 +138,7 @@ def collect_rows(
     for trace, ballot in zip(answers, answer_classes(answers), strict=True):
         answers_by_problem[trace.problem.id].append(trace)
         ballots_by_problem[trace.problem.id].append(ballot)
-    metadata_by_problem = {trace.problem.id: trace.problem.metadata for trace in problems}
+    metadata_by_problem = {trace.problem.id: known_metadata(trace.problem) for trace in problems}
     rows: list[Row] = []
     for problem_id, traces in answers_by_problem.items():
         judged = tuple(judge_answers(traces, ballots_by_problem[problem_id]))

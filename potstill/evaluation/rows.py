@@ -43,7 +43,7 @@ class Row:
 
     Args:
         usage: by role, what the solver asked for all of these answers, drafts and votes that nobody sees included.
-        metadata: of the problem.
+        metadata: of the problem, with its length in words; none in evaluations of before there were any.
     """
 
     problem: str

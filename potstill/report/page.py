@@ -25,27 +25,29 @@ from potstill.report.outcome import (
 )
 from potstill.report.section import Section, slug
 from potstill.report.small_print import notes_section, setup_section
+from potstill.report.strata import strata_section
 from potstill.report.training import training_section
 
 
-def write_report(results: Results, path: Path, *, base: str = BASE) -> None:
+def write_report(results: Results, path: Path, *, base: str = BASE, by: Sequence[str] = ()) -> None:
     """Write the report atomically.
 
     Args:
         results: of a run.
         path: of the HTML file.
         base: the arm that the others are compared with.
+        by: the metadata by which problems are scored apart; without any the usual ones that they have.
     """
-    write_text(path, render_page(results, base=base))
+    write_text(path, render_page(results, base=base, by=by))
 
 
-def render_page(results: Results, *, base: str = BASE) -> str:
+def render_page(results: Results, *, base: str = BASE, by: Sequence[str] = ()) -> str:
     """The whole page as HTML text."""
     style_sheet = resources.files("potstill.report").joinpath("report.css")
     css = style_sheet.read_text(encoding="utf-8")
 
     # Only sections that have something to say are drawn, and listed in the contents.
-    sections = _list_sections(results, base)
+    sections = _list_sections(results, base, by)
     ids = _section_ids(sections)
     drawn: list[Html] = []
     for section, section_id in zip(sections, ids, strict=True):
@@ -60,13 +62,14 @@ def render_page(results: Results, *, base: str = BASE) -> str:
     return f"<!doctype html>\n{whole}\n"
 
 
-def _list_sections(results: Results, base: str) -> list[Section]:
+def _list_sections(results: Results, base: str, by: Sequence[str]) -> list[Section]:
     """The sections that have something to say, in the order of the page."""
     sections = (
         answer_section(results),
         arms_section(results),
         differences_section(results, base),
         table_section(results, base),
+        strata_section(results, base, by),
         funnels_section(results.funnels, ended=results.ending.status == "finished"),
         *method_sections(results),
         examples_section(results.examples),

@@ -245,6 +245,7 @@ def group_by_base(
     pairs: Sequence[tuple[Evaluation, Evaluation]],
 ) -> list[tuple[Evaluation, list[Evaluation]]]:
     """Each base with the arms that are compared with it, in the order of the pairs."""
+    # By name: the same base may have been read once for each arm.
     groups: dict[str, tuple[Evaluation, list[Evaluation]]] = {}
     for arm, base in pairs:
         groups.setdefault(base.name, (base, []))[1].append(arm)

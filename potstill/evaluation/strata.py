@@ -63,13 +63,12 @@ def stratify(evaluations: Iterable[Evaluation], by: str) -> list[Stratum]:
     Raises:
         ConfigError: no problem has such metadata.
     """
+    # What is known of each problem: an older evaluation of it may know nothing.
     metadata: dict[str, Mapping[str, MetadataValue]] = {}
     for evaluation in evaluations:
         for row in evaluation.rows:
-            if row.metadata:
-                metadata.setdefault(row.problem, row.metadata)
-            else:
-                metadata.setdefault(row.problem, {})
+            if row.metadata or row.problem not in metadata:
+                metadata[row.problem] = row.metadata
     values = {problem_id: known[by] for problem_id, known in metadata.items() if by in known}
     if not values:
         names = list(dict.fromkeys(name for known in metadata.values() for name in known))
@@ -94,10 +93,12 @@ def stratify(evaluations: Iterable[Evaluation], by: str) -> list[Stratum]:
 
 def label_values(values: Mapping[str, MetadataValue]) -> dict[str, str]:
     """By problem id the label of its stratum, in the order of the strata."""
+    # Few values stand for themselves, whatever they are.
     counts = Counter(values.values())
     if len(counts) <= MAX_STRATA:
         ranked = sorted(values, key=lambda problem_id: _sort_key(values[problem_id]))
         return {problem_id: str(values[problem_id]) for problem_id in ranked}
+    # Many are put together by their order, where all of them have one of the same kind.
     orders = {problem_id: order_of(value) for problem_id, value in values.items()}
     kinds = {None if order is None else order[0] for order in orders.values()}
     if kinds == {0}:
@@ -155,6 +156,7 @@ def strata_table(
         by: the name of the metadata, and of the first column.
         base: with which the last column compares.
     """
+    # Columns are named by n where all arms have the same, as in the table of arms.
     counts = {evaluation.n for evaluation in evaluations}
     n = str(counts.pop()) if len(counts) == 1 else "n"
     rows: list[dict[str, str]] = []
@@ -218,6 +220,7 @@ def _sort_key(value: MetadataValue) -> tuple[int, Order, str]:
 
 def _label_bands(numbers: Mapping[str, float]) -> dict[str, str]:
     """Quarters of the problems by a number; equal numbers are in one band, that of the first of them."""
+    # Which quarter a number falls into says the place at which it first stands among all of them.
     ranked = sorted(numbers, key=lambda problem_id: numbers[problem_id])
     first_place: dict[float, int] = {}
     for place, problem_id in enumerate(ranked):
@@ -240,6 +243,7 @@ def _label_bands(numbers: Mapping[str, float]) -> dict[str, str]:
 
 def _label_dates(dates: Mapping[str, str]) -> dict[str, str]:
     """Years; the months where all dates are of one year, and spans of years where there are many."""
+    # The first characters of a date in ISO 8601 are its year, and then its month.
     years = {date[:4] for date in dates.values()}
     length = len("2024") if len(years) > 1 else len("2024-01")
     labels = {
@@ -255,6 +259,7 @@ def _label_frequent(
     values: Mapping[str, MetadataValue], counts: Counter[MetadataValue]
 ) -> dict[str, str]:
     """The most frequent values, then all others together."""
+    # Ties by the text, so that the order of the problems decides nothing.
     ranked_values = sorted(counts, key=lambda value: (-counts[value], str(value)))
     frequent = ranked_values[: MAX_STRATA - 1]
     others = f"{len(ranked_values) - len(frequent)} others"

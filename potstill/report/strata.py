@@ -19,6 +19,7 @@ def strata_section(results: Results, base: str, names: Sequence[str]) -> Section
         base: the arm that the others are compared with, where it was measured.
         names: of the metadata; without any those of the usual five by which the problems fall into two strata or more.
     """
+    # Other metadata than the usual are shown where they are asked for: some have a value for each problem.
     evaluations = list(results.evaluations.values())
     chosen = list(names)
     if not chosen:

@@ -93,12 +93,12 @@ class MethodText:
     def controls(self) -> list[Item]:
         """The arms of `Controls: arm=none (no errors are shown), shuffled (others'), settings.sign=same.`
 
-        A value without a name is one of the name before it.
+        A value without a name is one of the name before it; a name with a dot stands for all values of that setting.
         """
         controls: list[Item] = []
         name = ""
         for item in self.items(CONTROLS):
-            if "=" in item.name:
+            if "=" in item.name or "." in item.name:
                 name = item.name.partition("=")[0]
                 controls.append(item)
             elif name:

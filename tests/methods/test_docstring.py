@@ -13,7 +13,7 @@ DOC = """A title (arXiv:2401.00001).
 Learns from: right chains,
     and wrong ones.
 Needs: teacher (writes), [sampler] (writes in its place).
-Controls: arm=none (nothing, shown), all-of-it (one by one) and settings.sign=same.
+Controls: arm=none (nothing, shown), all-of-it (one by one), settings.weight and settings.sign=same.
 Departures: none of note.
 
 Args:
@@ -28,6 +28,7 @@ def test_sections_are_read_over_their_lines():
     assert text.controls == [
         Item("arm=none", "nothing, shown"),
         Item("arm=all-of-it", "one by one"),
+        Item("settings.weight", ""),
         Item("settings.sign=same", ""),
     ]
     assert text.citation == Citation(("A B", "C D-E"), "On x: a study", "2024")
@@ -90,10 +91,10 @@ def test_every_control_is_a_value_of_the_method_and_every_arm_is_a_control(name)
     values = choices_of(entry.values)
     controls = [item.name for item in entry.text.controls]
     for control in controls:
-        key, _, value = control.partition("=")
+        key, has_value, value = control.partition("=")
         assert key in values, f"{name}: no value {key}"
-        options = docstring.literal_options(values[key].annotation)
-        assert not options or value in map(str, options), f"{name}: {control} is none of {options}"
+        options = [str(option) for option in docstring.literal_options(values[key].annotation)]
+        assert not has_value or not options or value in options, f"{name}: {control}: {options}"
     if "arm" in values:
         arms = set(map(str, docstring.literal_options(values["arm"].annotation)))
         named = {control.removeprefix("arm=") for control in controls if control.startswith("arm=")}

@@ -66,7 +66,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "budget": ("models.model", "models.phase", "models.scoring", "data"),
     "store": ("budget", "models", "data"),
     "traces": ("models", "verifiers"),
-    "methods": ("traces", "models.model"),
+    "methods": ("traces", "models.model", "models.scoring"),
     "training": ("objectives", "models", "verifiers", "data"),
     "evaluation": (
         "traces",

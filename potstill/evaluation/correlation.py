@@ -67,6 +67,7 @@ def rank_correlation(
     for index, group in enumerate(groups):
         indices_by_group.setdefault(group, []).append(index)
 
+    # A problem whose scores or outcomes are all equal says nothing of their connection.
     ranked_groups: list[list[list[float]]] = []
     for indices in indices_by_group.values():
         ranked = [_centred_ranks([column[index] for index in indices]) for column in columns]
@@ -116,6 +117,7 @@ def _centred_ranks(values: Sequence[float]) -> list[float]:
     ranks = [0.0] * len(values)
     start = 0
     while start < len(order):
+        # Equal values share the middle of their ranks.
         stop = start
         while stop < len(order) and values[order[stop]] == values[order[start]]:
             stop += 1

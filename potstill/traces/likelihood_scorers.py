@@ -157,6 +157,7 @@ def leave_one_out(
             variants += [trace, *(_without(trace, span) for span in spans)]
     values = iter(_nll(model, of, clip, variants))
 
+    # The values come back in the same order: a trace's own first, then one for each of its units.
     annotated: list[Trace] = []
     for trace in traces:
         units = _spans_of_kind(trace, kind)
@@ -180,6 +181,7 @@ def leave_one_out(
 
 def without_last_line(text: str) -> str:
     """Return the text up to its last line that holds anything; a text of one line without its last sentence."""
+    # Blank lines at the end hold nothing that could be hidden.
     body = text.rstrip()
     head, newline, _ = body.rpartition("\n")
     if newline:

@@ -38,6 +38,7 @@ def common_subsequence(first: Words, second: Words) -> int:
     all_ones = (1 << len(first)) - 1
     row = all_ones
     for word in second:
+        # The addition carries each match to the next place that has not grown yet.
         matches = row & places.get(word, 0)
         row = ((row + matches) | (row - matches)) & all_ones
     return len(first) - row.bit_count()

@@ -16,6 +16,7 @@ import pytest
 from potstill.methods import METHODS, catalogue
 from potstill.methods.errors.lema import settings as lema_settings
 from potstill.methods.roles.explain.prompts import SECTIONS
+from potstill.methods.searching.reer import settings as reer_settings
 from potstill.methods.selecting.elad import settings as elad_settings
 from potstill.models.model import Model, Request, Trainable
 from potstill.models.scripted import ScriptedModel, render
@@ -62,6 +63,10 @@ CASTS: dict[str, Cast] = {
         models={"teacher": ORACLE},
         problems=short_stories,
         values={"n": 2, "settings": elad_settings.Settings(rounds=2)},
+    ),
+    "reer": Cast(
+        models={"generator": ORACLE},
+        values={"settings": reer_settings.Settings(min_tokens=1, min_segment_chars=1)},
     ),
     "explain": Cast(models={"teacher": ScriptedModel(explain_or_solve, name="explainer")}),
     # Its teacher corrects too, which the world's scripted ones can't.

@@ -1,0 +1,1 @@
+"""REER, reverse-engineered reasoning (arXiv:2509.06160)."""

@@ -125,6 +125,7 @@ def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
 def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
     """The recipe of one seed: other training stories, the same test stories."""
     sizes = settings.sizes
+    # Every arm asks for the same chains, attempts and corrections; the store of the seed's folder answers all but one.
     recipe_arms: dict[str, Any] = {}
     for name in ARMS:
         recipe_arms[name] = {"method": "lema", "values": {"arm": name}}
@@ -150,6 +151,7 @@ def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
 
 def held_out_pairs(size: int) -> list[Trace]:
     """Right chains of test stories, each with a wrong one from a source that no arm was trained on."""
+    # The slip is a near miss that a program draws, not one that the student made.
     right: list[Trace] = []
     wrong: list[Trace] = []
     for number, problem in enumerate(story.problems("story", size=size, split="test")):
@@ -240,6 +242,7 @@ def sense_table(
 
 def sense_correlation(figures: Mapping[str, Any]) -> Estimate | None:
     """Rank correlation, over the trained arms of each seed, of accuracy with ΔNLL; the interval resamples the seeds."""
+    # Ranked within a seed: what seeds differ in counts for nothing.
     scores: list[float] = []
     senses: list[float] = []
     seeds: list[int] = []
@@ -277,6 +280,7 @@ def write_finding(estimates: Mapping[str, Estimate], correlation: Estimate | Non
     """What came out, as one paragraph that the intervals choose."""
     chain, error = estimates["one more right chain"], estimates["the error signal"]
     at_tokens = estimates["the same, at as many tokens"]
+    # The question: what one more right chain does, and what the correction does beyond it.
     sentences = [
         arms.describe_difference("One more right chain for each mistake", "none", chain),
         arms.describe_difference("The whole correction", "that right chain alone", error),

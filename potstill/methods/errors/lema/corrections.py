@@ -177,5 +177,5 @@ def splice_chain(attempt: str, correction: Correction) -> tuple[str, int]:
     if correction.from_start:
         return join_steps(attempt, correction.steps, first=1), 0
     beginning = beginning_of_chain(attempt, correction.step)
-    rest = join_steps(attempt, correction.steps, first=correction.step)
-    return beginning + rest, len(beginning)
+    suffix = join_steps(attempt, correction.steps, first=correction.step)
+    return beginning + suffix, len(beginning)

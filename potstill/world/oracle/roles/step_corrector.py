@@ -34,8 +34,8 @@ def correct_step(role_input: RoleInput) -> str:
     story = parse_story(questions[-1]) if questions else None
     if story is None:
         raise CannotAnswerError("the step corrector found no story in the prompt")
-    _, _, shown = role_input.prompt.rpartition(_HEADING)
-    chain, _, _ = shown.rpartition("\n}")
+    _, _, after_heading = role_input.prompt.rpartition(_HEADING)
+    chain, _, _ = after_heading.rpartition("\n}")
     return name_and_correct(questions[-1], story, chain)
 
 
@@ -61,8 +61,8 @@ def name_and_correct(question: str, story: Story, chain: str) -> str:
     solution = ["..."] if number > 1 else []
     for offset, step in enumerate(right_rest):
         solution.append(f"Step {number + offset}: {step}")
-    rest = "\n".join(solution)
-    return f"Step {number}\nExplanation: {reason}.\nCorrect solution:\n{rest}"
+    solution_text = "\n".join(solution)
+    return f"Step {number}\nExplanation: {reason}.\nCorrect solution:\n{solution_text}"
 
 
 def first_wrong_line(question: str, gold: str, lines: list[str]) -> int | None:

@@ -275,7 +275,9 @@ class StandIn:
         number = RIGHT_ANSWER if is_right else str(int(chance * 1000))
         answer = f"The answer is \\boxed{{{number}}}."
         if _YES_OR_NO.search(prompt):
-            return f"{'Yes' if is_right else 'No'}. {answer}"
+            # In a line of its own too: behind much other text that is where a verdict is read.
+            word = "Yes" if is_right else "No"
+            return f"{word}. {answer}\nVerdict: {word.lower()}"
         return answer
 
 

@@ -22,8 +22,9 @@ from potstill.methods.selecting.elad.selection import (
     select_same_length,
 )
 from potstill.methods.selecting.elad.settings import Selection, Settings
+from potstill.methods.selecting.elad.steps import cut_into_steps, step_starts
 from potstill.records import Problem, Trace, blank
-from potstill.traces import Session, segment, using
+from potstill.traces import Session, using
 
 ASKED = blank(Problem("p", "What is 2 + 3 + 4?", kind="number"))
 CHAIN = "2 + 3 = 5. 5 + 4 = 9. The answer is 9."
@@ -153,7 +154,7 @@ def chains_with(scores):
             "1 + 1 = 2. " * (number % 3) + "It is 2.",
         )
         chains.append(chain.annotate(scores={"egss": value}))
-    return segment(Settings().step_pattern, chains)
+    return cut_into_steps(chains, Settings())
 
 
 def test_equal_scores_are_decided_by_the_seed_and_not_by_the_order_of_the_problems():
@@ -174,3 +175,14 @@ def test_chance_with_equal_lengths_takes_as_many_of_each_number_of_steps():
         for seed in range(4)
     }
     assert lengths == {(1, 3, 3)}
+
+
+def test_a_long_chain_is_cut_into_few_steps_and_its_last_sentence():
+    text = "".join(f"{number} + 1 = {number + 1}. " for number in range(30)) + "The answer is 30."
+    starts = step_starts(Settings().step_pattern, 4, text)
+    pieces = [
+        text[start:stop] for start, stop in zip([0, *starts], [*starts, len(text)], strict=True)
+    ]
+    assert len(pieces) == 5 and pieces[-1] == " The answer is 30."
+    assert [piece.count("=") for piece in pieces] == [8, 7, 7, 8, 0]
+    assert len(step_starts(Settings().step_pattern, 40, text)) == 30

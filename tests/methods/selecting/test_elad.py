@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import pytest
 from fakes import Book
-from scripted_world import run, student
+from scripted_world import NOWHERE, run, student
 
 from potstill.errors import ConfigError, StageError
 from potstill.methods import METHODS
+from potstill.methods.selecting.elad.claer import read_verdict
+from potstill.methods.selecting.elad.prompts import CHECK_ALL, CHECK_STEP
 from potstill.methods.selecting.elad.settings import Settings
+from potstill.models.model import Request, Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, blank, learnt_stretches
 from potstill.runs.driver import drive
+from potstill.runs.stand_in import Assumptions, CallTable, StandIn
 from potstill.traces import Session, using
+from potstill.traces.prompts import fill_template
 
 NED = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 TOM = "Tom has 8 coins. Then Tom buys 4. Then Tom sells 2. How many coins does Tom have now?"
@@ -286,3 +291,14 @@ def test_the_report_counts_what_nobody_could_judge():
 def test_shares_and_rounds_out_of_range_are_refused_before_anybody_is_asked(values, message):
     with pytest.raises(ConfigError, match=message):
         run_both(**values)
+
+
+@pytest.mark.parametrize("template", [CHECK_STEP, CHECK_ALL])
+def test_a_plans_stand_in_gives_verdicts_that_can_be_read(template):
+    stand_in = StandIn("teacher", {"": Assumptions()}, CallTable(), weights=NOWHERE)
+    prompt = fill_template(template, {"prompt": NED, "steps": "1. 19 - 14 = 5.", "number": "1"})
+    requests = [
+        Request(prompt, sampling=Sampling(max_new_tokens=64), sample_index=i) for i in range(30)
+    ]
+    verdicts = [read_verdict(completion.text) for completion in stand_in.write(requests)]
+    assert {"yes", "no"} <= set(verdicts) and verdicts.count(None) < 6

@@ -17,10 +17,15 @@ from functools import partial
 from typing import NamedTuple
 
 from potstill.methods.selecting.elad.settings import Selection, Settings, Sign
-from potstill.methods.selecting.elad.steps import count_steps, text_of_steps, text_without_step
+from potstill.methods.selecting.elad.steps import (
+    count_steps,
+    cut_into_steps,
+    text_of_steps,
+    text_without_step,
+)
 from potstill.models.model import Model
 from potstill.records import Problem, Trace
-from potstill.traces import answer_entropy, edit, read_answers, sample, score, segment, vote
+from potstill.traces import answer_entropy, edit, read_answers, sample, score, vote
 from potstill.traces.answers import compare_answers
 from potstill.traces.scores import Score
 
@@ -79,7 +84,7 @@ def standing_chains(
         scores = {chain.problem.id: chain.scores.get("inter") for chain in standing}
         greedy = sample(student, problems, max_new_tokens=settings.max_new_tokens, temperature=0.0)
         standing = score("inter", partial(score_of_problem, scores), greedy)
-    return segment(settings.step_pattern, standing)
+    return cut_into_steps(standing, settings)
 
 
 def score_of_problem(scores: Mapping[str, Score], chains: Sequence[Trace]) -> list[Score]:
@@ -104,7 +109,7 @@ def score_steps(
     settings = selection.settings
     probed_chains = candidates
     if settings.probed == "all":
-        probed_chains = segment(settings.step_pattern, chains)
+        probed_chains = cut_into_steps(chains, settings)
     # A chain that is nothing but an answer has no step to take away.
     with_steps: list[Trace] = []
     for chain in probed_chains:

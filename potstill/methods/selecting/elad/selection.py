@@ -18,10 +18,10 @@ from potstill.methods.selecting.elad.egss import (
     standing_chains,
 )
 from potstill.methods.selecting.elad.settings import Selection
-from potstill.methods.selecting.elad.steps import count_steps
+from potstill.methods.selecting.elad.steps import count_steps, cut_into_steps
 from potstill.models.model import Model
 from potstill.records import Trace
-from potstill.traces import keep, score, segment
+from potstill.traces import keep, score
 from potstill.traces.scores import Score
 
 
@@ -89,7 +89,7 @@ def count_probe_calls(chains: Sequence[Trace], selection: Selection) -> int:
     healthy = [chain for chain in chains if not chain.error]
     if not healthy:
         return 0
-    in_steps = segment(selection.settings.step_pattern, healthy)
+    in_steps = cut_into_steps(healthy, selection.settings)
     steps = sum(count_steps(chain) for chain in in_steps) / len(in_steps)
     return round(2 * steps if selection.probe == "branch" else steps + 1)
 

@@ -7,6 +7,7 @@
 | chains a problem k, temperature | 5, 0.7 | ours |
 | weight of the intra score lambda | 1, both terms scaled to [0, 1] | ours |
 | rounds | 5 of B/5 annotations, each from the warm start | ours |
+| steps of a chain at most | 16 | ours |
 | tries of a verdict | 2 | ours: "one re-ask" |
 | price of a completion token in prompt tokens | 4 | the reference's worked example |
 | price of a teacher's token in a student's | 10 | ours; only the arm random-same-cost asks for it |
@@ -43,6 +44,8 @@ class Settings:
         intra_weight: lambda, the weight of the intra score beside the inter score.
         probed: which chains are probed: one with the "majority" answer, the "greedy" one, or "all" that were sampled.
         step_pattern: a step begins at each match of this pattern; blanks between steps belong to the later one.
+        max_steps: steps of a chain at most; in a longer one several sentences are a step. Each costs two continuations
+            of the student and a verdict of the teacher.
         chain_sampling: sampling of the student's chains.
         probe_sampling: sampling of the continuations that the intra score compares.
         answer_lead: what the probe drop-one puts behind the steps, to have the answer written at once.
@@ -65,12 +68,13 @@ class Settings:
     intra_weight: float = 1.0
     probed: Literal["majority", "greedy", "all"] = "majority"
     step_pattern: str = r"(?<=[.!?])\s+(?=\S)|\n+(?=\S)"
+    max_steps: int = 16
     chain_sampling: SamplingSettings = (("temperature", 0.7),)
     probe_sampling: SamplingSettings = (("temperature", 0.7),)
     answer_lead: str = " The answer is \\boxed{"
     answer_tokens: int = 16
     max_new_tokens: int = 1024
-    verdict_tokens: int = 16
+    verdict_tokens: int = 64
     verdict_tries: int = 2
     teacher_sampling: SamplingSettings = (("temperature", 0.6),)
     prefix_weight: float = 1.0

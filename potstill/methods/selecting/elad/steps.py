@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from potstill.methods.selecting.elad.settings import Settings
 from potstill.records import Trace
-from potstill.traces import read
+from potstill.traces import read, segment
 from potstill.traces.prompts import TraceView
+
+
+def cut_into_steps(chains: Sequence[Trace], settings: Settings) -> list[Trace]:
+    """The chains with a unit a step; the last one may be the answer."""
+    return segment(partial(step_starts, settings.step_pattern, settings.max_steps), chains)
+
+
+def step_starts(pattern: str, max_steps: int, text: str) -> list[int]:
+    """Where steps begin; in a long text several sentences are one step, so that there are at most `max_steps`."""
+    starts = [match.start() for match in re.finditer(pattern, text)]
+    if len(starts) <= max_steps:
+        return starts
+    # The last sentence stays by itself, for it is the one that may give the answer.
+    *others, last = starts
+    merged: list[int] = []
+    for number in range(1, max_steps):
+        merged.append(others[number * len(others) // max_steps])
+    return [*merged, last]
 
 
 def count_steps(chain: Trace) -> int:

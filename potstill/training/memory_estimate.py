@@ -15,14 +15,18 @@ from potstill.models.local import checkpoint
 from potstill.training.settings import TrainingSettings
 
 FORMULA = (
-    "weights, gradients and optimizer in float32 (4 + 4 + 8 bytes a trained parameter, 4 a frozen one), activations of "
-    "one micro-batch: tokens x (layers x (34 x hidden + 10 x heads x length) + 8 x vocabulary) bytes, twice that "
-    "without bf16, the layers' part a tenth with gradient checkpointing"
+    "weights, gradients and optimizer in float32 (4 + 4 + 8 bytes a trained parameter, 4 a frozen one), the weights a "
+    "second time (a stored student is read back and compared), 0.5 GB for the process, and the activations of one "
+    "micro-batch: tokens x layers x (14 x hidden + 5 x intermediate) x 4 bytes, half of that in bf16; with gradient "
+    "checkpointing the inputs of all layers and the activations of one"
 )
+# Measured as the peak of whole trainings on a CPU (docs/LOG.md); attention and logits are computed in pieces.
+PROCESS_BYTES = 500 << 20  # Python, torch, and the logits of one chunk
+HIDDEN_FLOATS, INTERMEDIATE_FLOATS = 14, 5  # kept for the backward pass, a token and layer
 FLOAT32 = 4  # bytes
 MUON_STATE = 4  # bytes a parameter: momentum
 ADAMW_STATE = 8  # bytes a parameter: two moments
-SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")  # of a config
+SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size")  # of a config
 MAX_HEADER = 1 << 26  # bytes of a safetensors header
 
 
@@ -36,6 +40,7 @@ class TrainingSize(NamedTuple):
         gradients: bytes.
         optimizer: bytes of the optimizer's state.
         activations: bytes of one micro-batch.
+        read_back: bytes of the weights that are read again when the student is stored.
         steps: optimizer steps.
     """
 
@@ -45,12 +50,14 @@ class TrainingSize(NamedTuple):
     gradients: int
     optimizer: int
     activations: int
+    read_back: int
     steps: int
 
     @property
     def memory(self) -> int:
         """All bytes together."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        states = self.weights + self.gradients + self.optimizer
+        return PROCESS_BYTES + states + self.activations + self.read_back
 
 
 def estimate_size(
@@ -73,9 +80,8 @@ def estimate_size(
         weights=FLOAT32 * stored,
         gradients=FLOAT32 * trained,
         optimizer=state_bytes * trained,
-        activations=_activation_bytes(
-            _read_sizes(folder), settings, batch_rows * row_length, row_length
-        ),
+        activations=_activation_bytes(_read_sizes(folder), settings, batch_rows * row_length),
+        read_back=FLOAT32 * stored,
         steps=steps,
     )
 
@@ -132,16 +138,17 @@ def _read_sizes(folder: Path) -> dict[str, int]:
     is_whole = all(hasattr(values, name) for name in SIZES)
     if not is_whole and find_spec("transformers"):
         values = checkpoint.load_config(folder).get_text_config()
-    return {name: int(getattr(values, name, None) or 0) for name in SIZES}
+    sizes = {name: int(getattr(values, name, None) or 0) for name in SIZES}
+    if not sizes["intermediate_size"]:
+        sizes["intermediate_size"] = 4 * sizes["hidden_size"]  # GPT-2's default, and its kin's
+    return sizes
 
 
-def _activation_bytes(
-    sizes: Mapping[str, int], settings: TrainingSettings, tokens: float, row_length: float
-) -> int:
+def _activation_bytes(sizes: Mapping[str, int], settings: TrainingSettings, tokens: float) -> int:
     layers, hidden = sizes["num_hidden_layers"], sizes["hidden_size"]
-    heads, vocabulary = sizes["num_attention_heads"], sizes["vocab_size"]
-    of_layers = layers * (34 * hidden + 10 * heads * row_length)
+    layer_floats = HIDDEN_FLOATS * hidden + INTERMEDIATE_FLOATS * sizes["intermediate_size"]
+    floats = layers * layer_floats
     if settings.gradient_checkpointing:
-        of_layers /= 10
-    total = tokens * (of_layers + 8 * vocabulary)
-    return round(total if settings.bf16 else 2 * total)
+        floats = layers * hidden + layer_floats
+    total = FLOAT32 * tokens * floats
+    return round(total / 2 if settings.bf16 else total)

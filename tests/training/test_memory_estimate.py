@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
 from potstill.errors import ModelError
-from potstill.training.memory_estimate import count_adapter_parameters, estimate_size, read_shapes
+from potstill.training.memory_estimate import (
+    PROCESS_BYTES,
+    count_adapter_parameters,
+    estimate_size,
+    read_shapes,
+)
 from potstill.training.settings import LoraSettings, TrainingSettings
 
 
@@ -55,7 +61,8 @@ def test_memory_and_steps(folder: Path) -> None:
     assert (whole.weights, whole.gradients, whole.optimizer) == tuple(
         whole.parameters * b for b in (4, 4, 8)
     )
-    assert whole.memory == whole.weights + whole.gradients + whole.optimizer + whole.activations
+    states = whole.weights + whole.gradients + whole.optimizer
+    assert whole.memory == PROCESS_BYTES + states + whole.activations + whole.read_back
     assert estimate_size(folder, TrainingSettings(max_steps=7), 100, 50).steps == 7
     # Seven epochs of one row are seven steps, however large a batch may be.
     assert estimate_size(folder, TrainingSettings(num_train_epochs=7), 1, 50).steps == 7
@@ -69,6 +76,26 @@ def test_memory_and_steps(folder: Path) -> None:
         folder, TrainingSettings(gradient_checkpointing=True), 100, 50
     ).activations
     assert saving < estimate_size(folder, TrainingSettings(), 100, 50).activations
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "measured"),
+    [
+        ({"batch_size": 4}, 310, 808),
+        ({"batch_size": 16}, 310, 1409),
+        ({"batch_size": 16}, 1220, 3712),
+        ({"batch_size": 16, "gradient_checkpointing": True}, 310, 1007),
+    ],
+)
+def test_it_is_what_trainings_took(tmp_path: Path, settings, tokens: int, measured: int) -> None:
+    """Peaks in MiB of trainings of a Llama of 6.8 million parameters on a CPU, as docs/LOG.md tells."""
+    config = {"num_hidden_layers": 6, "hidden_size": 256, "intermediate_size": 768}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shapes = {"w": {"shape": [6_819_072]}}
+    header = json.dumps(shapes).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    size = estimate_size(tmp_path, TrainingSettings(**settings), 100, tokens)
+    assert size.memory / 2**20 == pytest.approx(measured, rel=0.3)
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:

@@ -295,10 +295,12 @@ def test_in_the_second_round_the_trained_student_makes_the_mistakes_and_the_base
     assert len(roles["reasoners"][0].calls) == 2 and len(roles["student"].calls) == 1
 
 
-def test_a_question_on_which_no_two_answers_agree_is_dropped():
-    ran, _ = evolving(rounds=1, votes=("\\boxed{17}", "\\boxed{16}", "\\boxed{18}"))
-    assert [t.text for t in ran.rows if t.operator != "sample"] == [FIX1]
-    assert ran.dropped("votes=2")[0][1].startswith("too few agree")
+def test_evolution_without_a_question_that_has_a_gold_answer_is_told():
+    with pytest.raises(StageError, match=r"none of 1 evolved .*\(1 are new questions") as caught:
+        evolving(rounds=1, votes=("\\boxed{17}", "\\boxed{16}", "\\boxed{18}"))
+    assert "another corrector" in caught.value.fix
+    with pytest.raises(StageError, match=r"\(0 are new questions"):
+        evolving(rounds=1, written=P1.question)  # it repeats the seed question
 
 
 def test_seed_questions_are_drawn_as_often_as_they_were_corrected():

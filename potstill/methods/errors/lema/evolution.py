@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
+from potstill.errors import StageError
 from potstill.methods.errors.lema.prompts import EVOLVE
 from potstill.methods.errors.lema.settings import Settings
 from potstill.models.model import Model
 from potstill.records import Trace
-from potstill.traces import derive, gold_by_vote, sample
+from potstill.traces import ReportSection, Share, derive, gold_by_vote, ok, report, sample
 
 
 def draw_seed_questions(
@@ -40,11 +41,41 @@ def evolve(
 
     A seed that was drawn twice is evolved twice: equal requests take different samples. Questions on which no two
     answers agree are dropped, and so are those that overlap the evaluation set.
+
+    Raises:
+        StageError: no question is left: the round would change nothing.
     """
     written = sample(evolver, seed_questions, prompt=EVOLVE, **dict(settings.evolution_sampling))
     questions = derive(read_new_question, written)
     answers = sample(teacher, questions, n=settings.voters, **dict(settings.chain_sampling))
-    return gold_by_vote(questions, answers, votes=settings.votes)
+    with_gold = gold_by_vote(questions, answers, votes=settings.votes)
+    report(evolution_section(seed_questions, questions, with_gold))
+    if not any(ok(trace) for trace in with_gold):
+        new_count = sum(ok(trace) for trace in questions)
+        raise StageError(
+            f"lema: none of {len(seed_questions)} evolved questions can be learnt from "
+            f"({new_count} are new questions, of which none has a gold answer)",
+            expected="questions that differ from those there are, on whose answer the teacher agrees with itself",
+            fix="another corrector (it writes the questions) or teacher (it votes), in their roles, or --set rounds=0",
+        )
+    return with_gold
+
+
+def evolution_section(
+    seed_questions: list[Trace], questions: list[Trace], with_gold: list[Trace]
+) -> ReportSection:
+    """How many questions the evolver wrote that are new, and how many of them got a gold answer."""
+    new_count = sum(ok(trace) for trace in questions)
+    gold_count = sum(ok(trace) for trace in with_gold)
+    return ReportSection(
+        "Evolved questions",
+        "Of the seed questions: how many were evolved into a new question that is no evaluation problem, and on how "
+        "many of these enough of the teacher's answers agree, so that their majority is the gold answer.",
+        (
+            Share("are new questions", new_count, len(seed_questions)),
+            Share("have a voted gold answer", gold_count, new_count),
+        ),
+    )
 
 
 def read_new_question(trace: Trace) -> str | tuple[None, str]:

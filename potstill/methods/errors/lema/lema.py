@@ -80,10 +80,12 @@ def lema(
         error signal?), arm=no-step, arm=no-explanation, arm=no-solution (each part of a correction), arm=whole-chain
         (the wrong chain as context), arm=caution (the explanation without the wrong chain), arm=shuffled-explanations
         and arm=random-text (what the explanation says), arm=shuffled-attempts (that the mistake is the question's own),
-        match=rows and match=characters (the size of the data).
+        match=rows and match=characters (the size of the data), settings.evolve_from=all (the evolution of questions
+        that were got wrong and corrected, against that of any question).
     Departure: steps are the lines or sentences of what a model wrote, which the prompt numbers (the paper asks its
         reasoners for numbered lines); rows are written in one form, however the corrector marked its parts; the data
-        sets' own solutions are no rows. The corrector sees no gold answer, as in the paper.
+        sets' own solutions are no rows. A question that repeats one that is there is not evolved further, and one that
+        overlaps the evaluation set is dropped. The corrector sees no gold answer, as in the paper.
 
     Args:
         teacher: of right chains; its answers vote on the gold answer of an evolved question.

@@ -6,17 +6,18 @@ Colours are fixed and readable on a white ground, which is part of the file, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TypeAlias
 
-WIDTH = 720  # of the picture, in pixels
+PLOT_WIDTH = 420  # in pixels, as all that follow
 ROW_HEIGHT = 28
 MARGIN_TOP = 44
 MARGIN_BOTTOM = 44
-LABEL_WIDTH = 220
 MARGIN_RIGHT = 90
+AXIS_WIDTH = 70  # left of a plot of lines
+CHARACTER_WIDTH = 7  # of a mean character at the font's size, rather more than less
 PLOT_HEIGHT = 280
 COLOURS = ("#1f5fa8", "#c2541b", "#2b8a57", "#8b3fa0", "#8a6d00", "#4d4d4d")
 GRID = "#d9d9d9"
@@ -115,7 +116,9 @@ def _render_dots(chart: DotChart) -> str:
     ticks = round_ticks(min(values), max(values))
     height = MARGIN_TOP + ROW_HEIGHT * len(chart.dots) + MARGIN_BOTTOM
     bottom = height - MARGIN_BOTTOM
-    scale = Scale(ticks[0], ticks[-1], LABEL_WIDTH, WIDTH - MARGIN_RIGHT)
+    left = 30 + text_width(dot.label for dot in chart.dots)
+    right = left + PLOT_WIDTH
+    scale = Scale(ticks[0], ticks[-1], left, right)
 
     marks: list[str] = []
     for tick in ticks:
@@ -127,14 +130,12 @@ def _render_dots(chart: DotChart) -> str:
         marks.append(_line(x, MARGIN_TOP, x, bottom, INK))
     for row, dot in enumerate(chart.dots):
         y = MARGIN_TOP + ROW_HEIGHT * (row + 0.5)
-        marks.append(_text(LABEL_WIDTH - 10, y + 4, dot.label, anchor="end"))
+        marks.append(_text(left - 10, y + 4, dot.label, anchor="end"))
         marks.append(_line(scale.pixel(dot.low), y, scale.pixel(dot.high), y, COLOURS[0], width=2))
         marks.append(_circle(scale.pixel(dot.value), y, COLOURS[0]))
-        marks.append(_text(WIDTH - MARGIN_RIGHT + 10, y + 4, f"{dot.value:.1f}"))
-    marks.append(
-        _text((LABEL_WIDTH + WIDTH - MARGIN_RIGHT) / 2, bottom + 34, chart.axis, anchor="middle")
-    )
-    return _document(height, chart.title, marks)
+        marks.append(_text(right + 10, y + 4, f"{dot.value:.3g}"))
+    marks.append(_text((left + right) / 2, bottom + 34, chart.axis, anchor="middle"))
+    return _document(right + MARGIN_RIGHT, height, chart.title, marks)
 
 
 def _render_lines(chart: LineChart) -> str:
@@ -142,7 +143,7 @@ def _render_lines(chart: LineChart) -> str:
     ys = [y for points in chart.series.values() for _, y in points]
     x_ticks = log_ticks(min(xs), max(xs)) if chart.log_x else round_ticks(min(xs), max(xs))
     y_ticks = round_ticks(min(ys), max(ys))
-    left, right = 70, WIDTH - 200
+    left, right = AXIS_WIDTH, AXIS_WIDTH + PLOT_WIDTH
     bottom = MARGIN_TOP + PLOT_HEIGHT
     x_scale = Scale(x_ticks[0], x_ticks[-1], left, right, is_log=chart.log_x)
     y_scale = Scale(y_ticks[0], y_ticks[-1], bottom, MARGIN_TOP)
@@ -172,7 +173,13 @@ def _render_lines(chart: LineChart) -> str:
         marks.append(_text(right + 32, legend_y + 4, name))
     marks.append(_text((left + right) / 2, bottom + 34, chart.x_axis, anchor="middle"))
     marks.append(_text(left, MARGIN_TOP - 8, chart.y_axis))
-    return _document(bottom + MARGIN_BOTTOM, chart.title, marks)
+    width = right + 50 + text_width(chart.series)
+    return _document(width, bottom + MARGIN_BOTTOM, chart.title, marks)
+
+
+def text_width(texts: Iterable[str]) -> int:
+    """About how wide the longest of some texts is."""
+    return CHARACTER_WIDTH * max(len(text) for text in texts)
 
 
 def round_ticks(low: float, high: float, count: int = 6) -> list[float]:
@@ -214,10 +221,11 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
     )
 
 
-def _document(height: float, title: str, marks: Sequence[str]) -> str:
+def _document(width: float, height: float, title: str, marks: Sequence[str]) -> str:
     body = "\n".join(marks)
+    width = max(width, 20 + text_width([title]))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" font-family="sans-serif" font-size="12" role="img">\n'
         f"<title>{escape(title)}</title>\n"
         f'<rect width="100%" height="100%" fill="#ffffff"/>\n'

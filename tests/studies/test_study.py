@@ -15,7 +15,8 @@ from potstill.studies.chart import Dot, DotChart, LineChart, render_svg
 from potstill.studies.page import markdown_table, render_page
 from potstill.studies.study import StudyPage, StudySettings
 
-CHART = DotChart("Gains & losses", "points", [Dot("a < b", 1.0, -2.0, 4.0)], reference=0.0)
+LABEL = "a < b, and an arm with a name that takes a good deal of room"
+CHART = DotChart("Gains & losses", "points", [Dot(LABEL, 1.0, -2.0, 4.0)], reference=0.0)
 PAGE = StudyPage(
     "Ten problems.", {"Arms": [{"arm": "a|b", "avg@n": "1.0"}]}, CHART, "Nothing. " * 30
 )
@@ -137,7 +138,7 @@ def test_a_page_holds_everything_and_fills_its_lines():
     assert markdown_table([{"a": "1"}, {"a": "2"}]) == "| a |\n|---|\n| 1 |\n| 2 |"
 
 
-LINES = LineChart("Curve", "tokens", "%", {"a": [(1, 2), (100, 4)], "b": [(10, 3)]}, log_x=True)
+LINES = LineChart("Curve", "tokens", "%", {LABEL: [(1, 2), (100, 4)], "b": [(10, 3)]}, log_x=True)
 
 
 @pytest.mark.parametrize("drawn", [CHART, LINES], ids=["dots", "lines"])
@@ -146,8 +147,13 @@ def test_a_figure_is_an_svg_with_every_label_inside_it(drawn):
     width, height = float(root.get("width")), float(root.get("height"))
     texts = [node for node in root if node.tag.endswith("text")]
     assert {drawn.title} < {node.text for node in texts}
-    assert all(0 <= float(node.get("x")) <= width for node in texts)
-    assert all(0 <= float(node.get("y")) <= height for node in texts)
+    for node in texts:
+        # About 6 pixels a character, from where it is anchored.
+        length = 6 * len(node.text)
+        start = float(node.get("x")) - length * {"end": 1, "middle": 0.5}.get(
+            node.get("text-anchor"), 0
+        )
+        assert start >= 0 and start + length <= width and 0 <= float(node.get("y")) <= height
     assert len([node for node in root if node.tag.endswith("circle")]) >= 1
 
 

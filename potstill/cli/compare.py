@@ -129,6 +129,7 @@ def execute(args: argparse.Namespace) -> None:
     for path, results in runs.items():
         rows = total_cost_rows(results, parameters, args.selecting)
         show.print_table(rows, title=f"What the arms of {path} cost, measuring left out")
+        show.print_line(instruments.FRONT_NOTE)
     for comparison in comparisons:
         show.print_line(f"{comparison.sentence}.")
         show.print_line(f"  {comparison.counts_sentence}.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.evaluation.answer_scores import measure_agreement, measure_scores
-from potstill.evaluation.cost_curves import iso_cost, pareto_front
+from potstill.evaluation.cost_curves import CostPoint, iso_cost, pareto_front
 from potstill.evaluation.curves import CurvePoint, curve_fronts, k_curve, powers_of_two
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import average
@@ -185,11 +185,13 @@ def total_cost_rows(
         selecting: roles whose calls while rows are made are selection.
     """
     rows: list[dict[str, str]] = []
+    points: list[CostPoint] = []
     for arm, spending in spending_by_arm(results, parameters, selecting).items():
         if arm not in results.evaluations:
             continue
         evaluation = results.evaluations[arm]
-        row = {"arm": arm, f"avg@{evaluation.n}": format_percent(average(evaluation))}
+        accuracy = average(evaluation)
+        row = {"arm": arm, f"avg@{evaluation.n}": format_percent(accuracy)}
         # What measuring took stands in the report: it is no part of what a student costs.
         for part in STUDENT_PARTS:
             tokens = sum_spending(spending, [part]).tokens
@@ -199,6 +201,11 @@ def total_cost_rows(
         row["money"] = format_usd(total.usd) if total.usd else NONE
         row["FLOPs"] = NONE if total.flops is None else f"{total.flops:.3g}"
         rows.append(row)
+        points.append(CostPoint(arm, total.tokens, accuracy.value))
+    # An arm is on the front where no other one is as good for no more tokens.
+    front = {point.name for point in pareto_front(points)} if points else set()
+    for row in rows:
+        row["front"] = ON_FRONT if row["arm"] in front else ""
     return rows
 
 

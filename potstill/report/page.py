@@ -15,6 +15,7 @@ from potstill.evaluation.table import BASE
 from potstill.report.costs import costs_section, lengths_section
 from potstill.report.examples import examples_section, held_out_section, rejected_section
 from potstill.report.funnels import funnels_section
+from potstill.report.instruments import scores_section, surface_section, total_cost_section
 from potstill.report.markup import Html, tag
 from potstill.report.outcome import (
     answer_section,
@@ -70,6 +71,8 @@ def _list_sections(results: Results, base: str, by: Sequence[str]) -> list[Secti
         differences_section(results, base),
         table_section(results, base),
         strata_section(results, base, by),
+        surface_section(results),
+        scores_section(results),
         funnels_section(results.funnels, ended=results.ending.status == "finished"),
         *method_sections(results),
         examples_section(results.examples),
@@ -77,6 +80,7 @@ def _list_sections(results: Results, base: str, by: Sequence[str]) -> list[Secti
         rejected_section(results.examples),
         training_section(results.training),
         costs_section(results.costs, list(results.evaluations.values())),
+        total_cost_section(results),
         lengths_section(results.lengths),
         setup_section(results),
         notes_section(results),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from demo_results import evaluation, results
-from test_nested import nested_evaluation
+from demo_results import evaluation, nested_evaluation, results
 
 from potstill.errors import ConfigError
 from potstill.evaluation import instrument_tables as tables

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import replace
 
 import pytest
-from demo_results import evaluation
+from demo_results import evaluation, nested_evaluation
 
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation import nested
 from potstill.evaluation.metrics import pass_at_k, solve_at, solve_at_plans
 from potstill.evaluation.nested import Shape, ShapeCost
-from potstill.evaluation.rows import Answer, Evaluation, Row
 from potstill.traces.usage import Usage
-
-
-def nested_evaluation(*problems: list[str], usage: dict[str, Usage] | None = None) -> Evaluation:
-    """Each problem as its plans, each plan as the letters of its programs: `["rw", "ww"]`."""
-    rows = []
-    for number, plans in enumerate(problems):
-        answers = []
-        for group, letters in enumerate(plans):
-            answers += [Answer("right" if c == "r" else "wrong", group=group) for c in letters]
-        rows.append(Row(f"p{number}", tuple(answers), usage or {}))
-    return replace(evaluation("nested", "r"), rows=tuple(rows))
 
 
 def test_every_cell_is_the_share_of_shapes_that_solve() -> None:

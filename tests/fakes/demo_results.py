@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from potstill.evaluation.compare import compare
 from potstill.evaluation.results import (
     Cost,
@@ -16,6 +18,7 @@ from potstill.evaluation.results import (
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.records import Span
 from potstill.traces import ReportSection, Share
+from potstill.traces.usage import Usage
 
 TASK = {
     "problems": "problems-0",
@@ -48,6 +51,17 @@ def evaluation(
     return Evaluation(
         name, rows, Fingerprint({**sizes, **(task or {})}, {"models": name, "seed": "0"})
     )
+
+
+def nested_evaluation(*problems: list[str], usage: dict[str, Usage] | None = None) -> Evaluation:
+    """Each problem as its plans, each plan as the letters of its programs: `["rw", "ww"]`."""
+    rows = []
+    for number, plans in enumerate(problems):
+        answers = []
+        for group, letters in enumerate(plans):
+            answers += [Answer("right" if c == "r" else "wrong", group=group) for c in letters]
+        rows.append(Row(f"p{number}", tuple(answers), usage or {}))
+    return replace(evaluation("nested", "r"), rows=tuple(rows))
 
 
 def arm(name: str, right: int, *, problems: int = 200, n: int = 4) -> Evaluation:

@@ -14,7 +14,7 @@ from potstill.evaluation.intervals import difference_interval
 from potstill.methods.errors.orion.orion import expose_errors
 from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import Settings
-from potstill.methods.errors.orion.shuffling import shuffled_key
+from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Trace, blank
 from potstill.traces import keep, problem, rewrite, right, sample, sound, verify

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stepping import stepping_student, stepping_teacher
 
 from potstill.methods import METHODS, catalogue
 from potstill.methods.errors.lema import settings as lema_settings

@@ -19,7 +19,7 @@ from potstill.methods.errors.orion.filters import (
 from potstill.methods.errors.orion.orion import select_attempts
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import ARMS, Settings
-from potstill.methods.errors.orion.shuffling import shuffled_key
+from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Tokens, Trace, Verdict, blank
@@ -348,7 +348,7 @@ def test_the_arms_are_the_table_and_every_one_of_them_is_a_real_setting():
 
 
 def test_shuffled_errors_need_two_problems():
-    with pytest.raises(StageError, match="erred on one problem only") as caught:
+    with pytest.raises(StageError, match="errors on one problem only") as caught:
         orion(arm="shuffled", problems=[P1, P2])
     assert "--limit" in caught.value.fix
 

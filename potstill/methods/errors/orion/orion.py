@@ -32,7 +32,7 @@ from potstill.methods.errors.orion.filters import (
 from potstill.methods.errors.orion.prompt_length import left_out, show_prompt
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import ARMS, Arm, Settings
-from potstill.methods.errors.orion.shuffling import shuffled_key
+from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (

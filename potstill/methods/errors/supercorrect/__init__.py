@@ -1,0 +1,1 @@
+"""SuperCorrect: hierarchical thought templates and cross-model preference on a first wrong step (arXiv:2410.09008)."""

@@ -1,0 +1,182 @@
+"""The second stage's rows: who corrects the wrong solutions, which corrections are used, and what is preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from potstill.methods.errors.supercorrect.corrections import (
+    cause_alone,
+    cut_to_fault,
+    cut_to_step,
+    cut_to_wrong_step,
+    faults_step_of,
+    finds_fault,
+    is_finished,
+    is_not_right,
+    is_self_contained,
+    differ_on_one_step,
+    swap_cause,
+)
+from potstill.methods.errors.supercorrect.format import read_solution
+from potstill.methods.errors.supercorrect.inspection import inspect_texts
+from potstill.methods.errors.supercorrect.prompts import INSPECT_CORRECTION, correction_prompt
+from potstill.methods.errors.supercorrect.settings import Settings
+from potstill.methods.shuffling import shuffled_key
+from potstill.models.model import Model
+from potstill.records import Trace
+from potstill.traces import (
+    ReportSection,
+    Share,
+    edit,
+    keep,
+    line,
+    pair,
+    rewrite,
+    right,
+    verify,
+)
+
+
+def write_corrections(
+    writer: Model, inspector: Model, attempts: list[Trace], settings: Settings
+) -> list[Trace]:
+    """Judged corrections of wrong solutions; those of a writer that is shown the reference are inspected.
+
+    An inspector's faults quote the reference, so that a writer who is not to see it is not inspected.
+    """
+    prompt = correction_prompt(settings, grounded=settings.grounded)
+    corrections = rewrite(
+        writer,
+        attempts,
+        prompt=prompt,
+        n=1 if settings.corrector == "teacher" else settings.self_corrections,
+        guard=False,
+        max_new_tokens=settings.max_new_tokens,
+        **dict(settings.teacher_sampling),
+    )
+    corrections = keep(is_finished, corrections)
+    if settings.grounded:
+        corrections = inspect_texts(
+            inspector,
+            writer,
+            corrections,
+            inspect=INSPECT_CORRECTION,
+            write=prompt,
+            settings=settings,
+            attempts=attempts,
+        )
+        corrections = keep(is_finished, corrections)
+    return verify(corrections)
+
+
+def keep_usable(corrections: list[Trace], attempts: Sequence[Trace]) -> list[Trace]:
+    """The corrections that may be a chosen side: right, on a step that is there, without a word of the reference."""
+    usable = keep(finds_fault, keep(right, corrections))
+    usable = keep(partial(faults_step_of, {trace.line: trace for trace in attempts}), usable)
+    return keep(is_self_contained, usable)
+
+
+def correct_own(student: Model, attempts: list[Trace], settings: Settings) -> list[Trace]:
+    """The student's judged corrections of its own solutions, without the reference."""
+    corrections = rewrite(
+        student,
+        attempts,
+        prompt=correction_prompt(settings, grounded=False),
+        n=settings.self_corrections,
+        guard=False,
+        max_new_tokens=settings.max_new_tokens,
+        **dict(settings.student_sampling),
+    )
+    return verify(keep(is_finished, corrections))
+
+
+def make_pairs(
+    attempts: list[Trace],
+    chosen: list[Trace],
+    own: list[Trace],
+    templates: list[Trace],
+    settings: Settings,
+) -> list[Trace]:
+    """The rows of the second stage, as the preference of the settings has them.
+
+    Args:
+        attempts: wrong solutions that have a chosen correction.
+        chosen: corrections that may be a chosen side.
+        own: the student's corrections of the same solutions, right ones included.
+        templates: right solutions: the chosen side of whole solutions.
+        settings: what is preferred, and what the sides hold.
+    """
+    if settings.preference == "whole":
+        return pair(templates, attempts, k=settings.errors_per_problem)
+    if settings.preference == "step":
+        right_steps = cut_to_step(settings, chosen, attempts)
+        wrong_steps = cut_to_wrong_step(settings, attempts, chosen)
+        return pair(right_steps, wrong_steps, by=line, where=differ_on_one_step)
+    sides = cut_to_fault(settings, chosen, attempts)
+    if settings.shuffle_causes:
+        causes = edit(cause_alone, chosen)
+        sides = edit(
+            partial(swap_cause, settings),
+            sides,
+            context={"causes": causes},
+            by=shuffled_key(causes, what="causes"),
+        )
+    if settings.preference == "chosen":
+        return sides
+    # A self-correction that is right after all is no rejected side: it would be a false negative.
+    failed = keep(finds_fault, keep(is_not_right, own))
+    return pair(sides, cut_to_fault(settings, failed, attempts), by=line, where=differ_on_one_step)
+
+
+# What the report shows.
+
+
+def correction_section(
+    corrections: Sequence[Trace], own: Sequence[Trace], chosen: Sequence[Trace]
+) -> ReportSection:
+    """What the report shows of the corrections: how often they locate a wrong step, and mend the solution.
+
+    Args:
+        corrections: all of the chosen side, after the inspection.
+        own: the student's own, without the reference.
+        chosen: what is used of the corrections.
+    """
+    shares = [
+        *correction_shares("chosen side", corrections),
+        *correction_shares("student", own),
+        same_step_share(own, chosen),
+    ]
+    return ReportSection(
+        title="Corrections of wrong solutions",
+        hint=(
+            "How often a correction names a wrong step and mends the solution. The chosen side's step is confirmed by "
+            "the reference; how often the student names the same one says how well it knows its own errors."
+        ),
+        shares=tuple(share for share in shares if share.whole),
+    )
+
+
+def correction_shares(who: str, corrections: Sequence[Trace]) -> list[Share]:
+    """How often corrections name a wrong step, and how often they also come to the right answer."""
+    located = [trace for trace in corrections if finds_fault(trace)[0]]
+    mended = [trace for trace in located if right(trace)]
+    return [
+        Share(
+            f"{who}: names a wrong step, its cause and correction", len(located), len(corrections)
+        ),
+        Share(f"{who}: and comes to the right answer", len(mended), len(corrections)),
+    ]
+
+
+def same_step_share(own: Sequence[Trace], chosen: Sequence[Trace]) -> Share:
+    """How often the student names the step that the chosen correction of the same solution names."""
+    step_of_line = {trace.line: first_fault(trace) for trace in chosen}
+    same = [trace for trace in own if first_fault(trace) == step_of_line[trace.line]]
+    return Share("student: names the step of the chosen side", len(same), len(own))
+
+
+def first_fault(trace: Trace) -> int:
+    """The number of the step that a correction faults first; 0 where it can't be read, or faults none."""
+    solution = read_solution(trace.text)
+    return solution.first_fault if solution is not None else 0

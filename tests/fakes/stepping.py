@@ -1,4 +1,4 @@
-"""SuperCorrect's cast: a scripted student that slips and corrects itself badly, and the oracle as its teacher."""
+"""A scripted student that solves stories in the thought template, with slips, and corrects itself badly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from random import Random
 from potstill.models.model import Request
 from potstill.models.scripted import ScriptedModel, render
 from potstill.verifiers.story import apply_event, required_equations
-from potstill.world.oracle.program import answer_request
 from potstill.world.oracle.role import RoleInput, read_story
 from potstill.world.oracle.roles.template_corrector import correct_steps
 from potstill.world.oracle.stepped import Form, asked_form
@@ -21,11 +20,6 @@ CORRECTING_SKILL = 0.3  # the others correct the right step wrongly, or another 
 def stepping_student(*, fail: float = 0.0, name: str = "") -> ScriptedModel:
     """The student; what it writes is a function of the request alone."""
     return ScriptedModel(answer, fail=fail, name=name, weights=NO_WEIGHTS)
-
-
-def stepping_teacher(*, name: str = "") -> ScriptedModel:
-    """The oracle: it writes templates, corrects and inspects, from what its prompts show."""
-    return ScriptedModel(answer_request, name=name)
 
 
 def answer(request: Request) -> str:
@@ -62,4 +56,5 @@ def correct(prompt: str, rng: Random) -> str:
     right = correct_steps(RoleInput(prompt, "", rng, slip_rate=0.0))
     if rng.random() < CORRECTING_SKILL:
         return right
-    return right.replace("\\boxed{", "\\boxed{9").replace("Correction>\n", "Correction>\n9", 1)
+    wrong = right.replace("\\boxed{", "\\boxed{9").replace("does not make", "makes more than")
+    return wrong.replace("Correction>\n", "Correction>\n9", 1)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stepping import stepping_student, stepping_teacher
+from stepping import stepping_student
 
 from potstill.methods import METHODS, catalogue
 from potstill.methods.errors.lema import settings as lema_settings
+from potstill.methods.errors.supercorrect import settings as supercorrect_settings
 from potstill.methods.roles.explain.prompts import SECTIONS
 from potstill.methods.searching.reer import settings as reer_settings
 from potstill.methods.selecting.elad import settings as elad_settings
@@ -74,6 +75,19 @@ CASTS: dict[str, Cast] = {
     "lema": Cast(
         models={"teacher": ORACLE, "corrector": ORACLE},
         values={"settings": lema_settings.Settings(attempts=2, chains=1)},
+        poses=True,
+    ),
+    # Its student has to write and correct solutions in steps.
+    "supercorrect": Cast(
+        models={
+            "teacher": ORACLE,
+            "inspector": ORACLE,
+            "student": stepping_student(),
+        },
+        values={
+            "n": 2,
+            "settings": supercorrect_settings.Settings(rounds=2, errors_per_problem=1, self_corrections=2),
+        },
         poses=True,
     ),
 }

@@ -1,4 +1,4 @@
-"""Solutions in numbered steps, as the template writer, template corrector and template inspector read and write them."""
+"""Solutions in numbered steps, as the template writer, corrector and inspector read and write them."""
 
 from __future__ import annotations
 

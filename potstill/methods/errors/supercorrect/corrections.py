@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from potstill.methods.errors.supercorrect.format import (
     Step,
@@ -50,10 +50,8 @@ def finds_fault(trace: Trace) -> tuple[bool, str]:
 
 def faults_step_of(attempt_by_line: Mapping[str, Trace], trace: Trace) -> tuple[bool, str]:
     """The step that a correction faults is there in the solution that it corrects."""
-    solution, attempted = read_solution(trace.text), read_solution(attempt_by_line[trace.line].text)
-    assert solution is not None and attempted is not None
-    is_there = solution.first_fault <= len(attempted.steps)
-    return is_there, "faults a step that the solution does not have"
+    fault = read_fault(trace.text, attempt_by_line[trace.line].text)
+    return fault is not None, "faults a step that the solution does not have"
 
 
 def is_self_contained(trace: Trace) -> tuple[bool, str]:
@@ -84,21 +82,18 @@ def cut_to_fault(
 def correction_of_fault(
     settings: Settings, correction: Any, attempts: Sequence[Any]
 ) -> dict[str, Any] | None:
-    """Cause and correction of the first wrong step, behind the attempt's steps before it."""
-    solution, attempted = read_solution(correction.text), read_solution(attempts[0].text)
-    if solution is None or attempted is None or solution.first_fault > len(attempted.steps):
+    """Cause and correction of the first wrong step, as far as the settings want them."""
+    fault = read_fault(correction.text, attempts[0].text)
+    if fault is None:
         return None
-    number = solution.first_fault
-    step = solution.steps[number - 1]
     parts = PARTS[settings.parts]
-    shown = attempts[0].text[: attempted.steps[number - 1].start]
-    shown += write_step_start(number, xml=settings.xml)
     content = write_correction(
-        step.cause if "cause" in parts else "",
-        step.correction if "correction" in parts else "",
+        fault.corrected.cause if "cause" in parts else "",
+        fault.corrected.correction if "correction" in parts else "",
         xml=settings.xml,
     )
-    return as_side(shown, content, number)
+    step_start = write_step_start(fault.number, xml=settings.xml, on_line=True)
+    return as_side(fault.steps_before + step_start, content, fault.number)
 
 
 def cut_to_step(
@@ -113,13 +108,12 @@ def right_step(
     settings: Settings, correction: Any, attempts: Sequence[Any]
 ) -> dict[str, Any] | None:
     """The corrected step, as a step of a solution that never went wrong."""
-    side = correction_of_fault(settings, correction, attempts)
-    solution = read_solution(correction.text)
-    if side is None or solution is None:
+    fault = read_fault(correction.text, attempts[0].text)
+    if fault is None:
         return None
-    number = solution.first_fault
-    shown = side["text"][: side["prefix_length"]]
-    return as_side(shown, solution.steps[number - 1].correction + "\n", number)
+    step_start = write_step_start(fault.number, xml=settings.xml)
+    content = fault.corrected.correction + "\n"
+    return as_side(fault.steps_before + step_start, content, fault.number)
 
 
 def cut_to_wrong_step(
@@ -133,14 +127,33 @@ def cut_to_wrong_step(
 def wrong_step(
     settings: Settings, attempt: Any, corrections: Sequence[Any]
 ) -> dict[str, Any] | None:
-    """The attempt's own step that the correction faults, behind those before it."""
-    side = correction_of_fault(settings, corrections[0], [attempt]) if corrections else None
-    attempted = read_solution(attempt.text)
-    if side is None or attempted is None:
+    """The attempt's own step that the correction faults."""
+    fault = read_fault(corrections[0].text, attempt.text)
+    if fault is None:
         return None
-    number = int(side["scores"]["k"])
-    step: Step = attempted.steps[number - 1]
-    return as_side(side["text"][: side["prefix_length"]], step.text + "\n", number)
+    step_start = write_step_start(fault.number, xml=settings.xml)
+    return as_side(fault.steps_before + step_start, fault.attempted.text + "\n", fault.number)
+
+
+class Fault(NamedTuple):
+    """The first wrong step: its number, the attempt's text before it, and the step as attempted and as corrected."""
+
+    number: int
+    steps_before: str
+    attempted: Step
+    corrected: Step
+
+
+def read_fault(correction: str, attempt: str) -> Fault | None:
+    """The step that a correction faults first; None where it faults none that the attempt has."""
+    solution, attempted = read_solution(correction), read_solution(attempt)
+    if solution is None or attempted is None:
+        return None
+    number = solution.first_fault
+    if not 1 <= number <= len(attempted.steps):
+        return None
+    step = attempted.steps[number - 1]
+    return Fault(number, attempt[: step.start], step, solution.steps[number - 1])
 
 
 def as_side(shown: str, content: str, number: int) -> dict[str, Any]:
@@ -172,9 +185,10 @@ def cause_alone(correction: Any) -> str | None:
 
 def swap_cause(settings: Settings, side: Any, causes: Sequence[Any]) -> dict[str, Any] | None:
     """A chosen side with another problem's cause; dropped where there is none."""
-    shown, content = side.text[: side.prefix_length], side.new
     if not causes:
         return None
-    _, _, after_cause = content.partition("</Cause>\n" if settings.xml else "\n")
-    swapped = write_correction(causes[0].text, "", xml=settings.xml) + after_cause
-    return as_side(shown, swapped, int(side.scores["k"]))
+    mark = "<Correction>" if settings.xml else "\nCorrection: "
+    _, _, correction = side.new.partition(mark)
+    content = write_correction(causes[0].text, "", xml=settings.xml)
+    content += mark.lstrip() + correction
+    return as_side(side.text[: side.prefix_length], content, int(side.scores["k"]))

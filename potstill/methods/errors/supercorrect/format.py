@@ -26,6 +26,7 @@ _WORD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STRICT_TAG = re.compile(r"</?(?:Step\d+|Key|Evaluate|Cause|Correction|Generalized|Answer)>")
+_STRICT_WORD = re.compile(r"(?:Step \d+|Key|Evaluate|Cause|Correction|Generalized|Answer):")
 
 
 class Mark(NamedTuple):
@@ -90,9 +91,11 @@ def read_solution(text: str) -> Solution | None:
     return solution
 
 
-def write_step_start(number: int, *, xml: bool) -> str:
-    """What begins a step."""
-    return f"<Step{number}>\n" if xml else f"Step {number}: "
+def write_step_start(number: int, *, xml: bool, on_line: bool = False) -> str:
+    """What begins a step; `on_line` is before a part, which in the plain form has a line of its own."""
+    if xml:
+        return f"<Step{number}>\n"
+    return f"Step {number}:\n" if on_line else f"Step {number}: "
 
 
 def write_correction(cause: str, correction: str, *, xml: bool) -> str:
@@ -199,15 +202,19 @@ def _is_strict(reply: str, marks: Sequence[Mark]) -> bool:
     numbers = [mark.number for mark in marks if mark.name == "step" and not mark.closes]
     if numbers != [str(number) for number in range(1, len(numbers) + 1)]:
         return False
-    if not any(mark.closes for mark in marks):
-        return not reply[marks[0].start :].startswith("<")  # the plain form has no closing marks
+    spellings = [reply[mark.start : mark.stop] for mark in marks]
+    if all(_STRICT_WORD.fullmatch(spelling) for spelling in spellings):
+        return True  # the plain form has no closing marks
+    if not all(_STRICT_TAG.fullmatch(spelling) for spelling in spellings):
+        return False
     open_names: list[str] = []
     for mark in marks:
-        if not _STRICT_TAG.fullmatch(reply[mark.start : mark.stop]):
-            return False
         name = mark.name + mark.number
-        if not mark.closes:
+        if mark.closes:
+            if not open_names or open_names.pop() != name:
+                return False
+        elif len(open_names) != (mark.name in INNER_PARTS):
+            return False  # a part of a step outside of one, or a step inside another
+        else:
             open_names.append(name)
-        elif not open_names or open_names.pop() != name:
-            return False
     return not open_names

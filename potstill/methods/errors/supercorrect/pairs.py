@@ -10,12 +10,12 @@ from potstill.methods.errors.supercorrect.corrections import (
     cut_to_fault,
     cut_to_step,
     cut_to_wrong_step,
+    differ_on_one_step,
     faults_step_of,
     finds_fault,
     is_finished,
     is_not_right,
     is_self_contained,
-    differ_on_one_step,
     swap_cause,
 )
 from potstill.methods.errors.supercorrect.format import read_solution

@@ -41,11 +41,14 @@ def write_template(role_input: RoleInput) -> str:
 
 
 def write_step(equation: Equation, form: Form) -> str:
-    """A step: its equation, behind an explanation in small steps where it is hard and the form has keys."""
+    """A step: its equation, with an explanation in small steps where it is hard and the form has keys."""
     is_hard = equation.op in "*/" or equation.right >= HARD_OPERAND
     if not form.key or not is_hard:
         return write_equation(equation)
-    return f"{form.part('Key', careful_steps(equation))}\n{write_equation(equation)}"
+    if form.xml:
+        return f"{form.part('Key', careful_steps(equation))}\n{write_equation(equation)}"
+    # Without tags a key goes on to the end of its step.
+    return f"{write_equation(equation)}\nKey:\n{careful_steps(equation)}"
 
 
 ROLE = Role(

@@ -240,5 +240,5 @@ class CallCounter:
                     completions[place] = Completion("", "", error="server: scripted failure")
             return completions
 
-        copied.write = counted_write
+        vars(copied)["write"] = counted_write  # also of a model that is a frozen dataclass
         return copied

@@ -251,6 +251,11 @@ class StandIn:
         chars = int(tokens * self._assume.chars)
         ending = self._write_ending(request, share_of(key))
         prompt = render(request.prompt)
+        if ending.startswith(("Yes. ", "No. ")):
+            # The verdict comes first; what else the prompt shows, such as the tags of a text, is not asked for.
+            verdict, _, answer = ending.partition(" ")
+            filler = filler_text(key, chars - len(request.prefix) - len(ending))
+            return f"{verdict} {filler}{answer}"
         example = last_worked_example(prompt)
         filler_chars = chars - len(request.prefix) - len(example) - len(ending)
         sections = named_sections(prompt)

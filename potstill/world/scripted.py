@@ -15,10 +15,14 @@ from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Trace, blank
 from potstill.verifiers.story import Equation, Story, apply_event, parse_story, required_equations
 from potstill.world import story
+from potstill.world.oracle.role import RoleInput
+from potstill.world.oracle.roles import template_corrector
+from potstill.world.oracle.stepped import asked_form
 
 TEACHER_SKILL = 0.85
 STUDENT_SKILL = 0.4
 REWRITING_SKILL = 0.75  # the student's, where its prompt shows it another solution
+CORRECTING_SKILL = 0.3  # the student's, where it corrects a solution in steps
 ANSWERED = 0.93  # share of chains that come to an answer at all
 NO_WEIGHTS = Path("scripted-weights")  # a scripted student is trainable in name only
 
@@ -51,7 +55,8 @@ def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERE
     """A brief chain for the first story of the prompt.
 
     With chance 1 - skill one step slips and the slip is carried on; with chance 1 - answered there is no answer. A
-    prompt without a story gets one of a few short replies, so that a judge's questions are answered too.
+    prompt that asks for numbered steps gets them. A prompt without a story gets one of a few short replies, so that a
+    judge's questions are answered too.
     """
     # The tests' figures hang on this label and on the order of the draws.
     rng = Random(request.random_seed("fumble"))
@@ -60,8 +65,11 @@ def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERE
         return rng.choice(_OTHER_REPLIES)
     slip = rng.randrange(len(parsed.events)) if rng.random() > skill else -1
     equations = _solve_with_slip(parsed, slip, rng)
+    is_answered = rng.random() < answered
+    if asked_form(render(request.prompt)).has_steps:
+        return _write_in_steps(request, equations, is_answered=is_answered)
     ending = " I give up."
-    if rng.random() < answered:
+    if is_answered:
         ending = f" The answer is \\boxed{{{equations[-1].result}}}."
     steps = " ".join(story.write_equation(equation) for equation in equations)
     return f"Let me think about this story from its beginning to its end. {steps}{ending}"
@@ -74,8 +82,30 @@ def teacher_reply(request: Request) -> str:
 
 def student_reply(request: Request) -> str:
     """What the scripted student writes."""
+    if template_corrector.ROLE.pattern.search(render(request.prompt)):
+        return correct_by_chance(request, CORRECTING_SKILL)
     shown_solution = _BOXED_NUMBER.search(render(request.prompt)) is not None
     return solve_by_chance(request, REWRITING_SKILL if shown_solution else STUDENT_SKILL)
+
+
+def correct_by_chance(request: Request, skill: float) -> str:
+    """A correction of a solution in steps: the oracle's, or with chance 1 - skill one with another cause and result."""
+    rng = Random(request.random_seed("fumble"))
+    correction = template_corrector.correct_steps(RoleInput(render(request.prompt), "", rng))
+    if rng.random() < skill:
+        return correction
+    wrong = correction.replace("\\boxed{", "\\boxed{9").replace("does not make", "makes more than")
+    return re.sub(r"(Correction(?:>\n|: ))", r"\g<1>9", wrong, count=1)
+
+
+def _write_in_steps(request: Request, equations: list[Equation], *, is_answered: bool) -> str:
+    form = asked_form(render(request.prompt))
+    text = ""
+    for number, equation in enumerate(equations, 1):
+        text += form.step(number, story.write_equation(equation))
+    if is_answered:
+        text += form.part("Answer", f"\\boxed{{{equations[-1].result}}}")
+    return text
 
 
 def _first_story(request: Request) -> Story | None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stepping import stepping_student
 
 from potstill.methods import METHODS, catalogue
 from potstill.methods.errors.lema import settings as lema_settings
@@ -77,16 +76,13 @@ CASTS: dict[str, Cast] = {
         values={"settings": lema_settings.Settings(attempts=2, chains=1)},
         poses=True,
     ),
-    # Its student has to write and correct solutions in steps.
     "supercorrect": Cast(
-        models={
-            "teacher": ORACLE,
-            "inspector": ORACLE,
-            "student": stepping_student(),
-        },
+        models={"teacher": ORACLE, "inspector": ORACLE},
         values={
             "n": 2,
-            "settings": supercorrect_settings.Settings(rounds=2, errors_per_problem=1, self_corrections=2),
+            "settings": supercorrect_settings.Settings(
+                rounds=2, errors_per_problem=1, self_corrections=2
+            ),
         },
         poses=True,
     ),

@@ -24,7 +24,7 @@ GENERAL_ROLES = ("corrector", "programmer", "solver")
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Oracle:
     """Answers each prompt in the role that the prompt asks for, from what the prompt shows.
 

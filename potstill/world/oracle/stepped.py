@@ -50,12 +50,14 @@ class Form:
         key: hard steps are explained.
         generalized: it ends with what it teaches.
         flat: no steps at all.
+        has_steps: numbered steps are asked for.
     """
 
     xml: bool
     key: bool
     generalized: bool
     flat: bool = False
+    has_steps: bool = False
 
     def step(self, number: int, content: str) -> str:
         """A step."""
@@ -77,6 +79,7 @@ def asked_form(prompt: str) -> Form:
         key="<Key>…</Key>" in prompt or "'Key:'" in prompt,
         generalized="<Generalized>…</Generalized>" in prompt or "'Generalized:'" in prompt,
         flat="one flowing solution" in prompt,
+        has_steps="<Step1>…</Step1>" in prompt or "'Step 1:'" in prompt,
     )
 
 

@@ -74,8 +74,8 @@ The student's solution:
 {{text}}"""
 
 INSPECT = """\
-Inspect a solution: compare it with the problem and the reference solution. Begin your answer with Yes where every \
-step and the final answer is right, with No where not; then say which step is wrong, and why.
+Inspect a solution: compare it with the problem and the reference solution. Begin your answer with Yes or No: \
+Yes where every step and the final answer is right. Then say which step is wrong, and why.
 
 Problem: {question}
 
@@ -87,8 +87,8 @@ Solution to inspect:
 
 INSPECT_CORRECTION = """\
 Inspect the correction of a student's solution: compare it with the problem and the reference solution. Begin your \
-answer with Yes where it finds the first wrong step, names the right cause and corrects it, with No where not; then \
-say which step is wrong, and why.
+answer with Yes or No: Yes where it finds the first wrong step, names the right cause and corrects it. Then say which \
+step is wrong, and why.
 
 Problem: {question}
 

@@ -78,20 +78,23 @@ def supercorrect(
     log[pi(y-|c) / pi_HSFT(y-|c)] ) with c = (x, s_1 .. s_{k-1}) and y = (a_k, c_k), cause and correction of the first
     wrong step k.
 
-    Learns from: reference solutions rewritten as thought templates, then pairs (teacher's correction of the student's
-        first wrong step, the student's own failed correction of it).
-    Needs: problems with a reference solution; a teacher that writes; a student with weights; an inspector, if another
-        model than the teacher is to inspect.
-    Controls: arm=flat (a chain without the template), hsft (no second stage), self (both sides the student's), step
-        (the step itself, Step-DPO), whole (whole solutions), chosen-only (supervised), correction-only, cause-only,
-        shuffled-cause, ungrounded and student-grounded (stronger model against sight of the reference); and
-        settings.key, .generalized, .xml for the template's parts.
-    Departure: the paper's wrong solutions come from three students, ours from this one. A pair whose sides fault
-        different steps is left out, as is a self-correction that comes out right. Inspected are the templates and the
-        corrections that saw the reference, not the student's (inferred). Batches are the recipe's; the paper's are 128.
+    Learns from: reference solutions rewritten as thought templates, then pairs: the teacher's correction of the
+        student's first wrong step against the student's own, failed one.
+    Needs: teacher (rewrites the reference solutions, corrects the student), student (writes and is trained),
+        [inspector] (compares templates and corrections with the reference; else the teacher does).
+    Controls: arm=flat (a chain of thought without the template), arm=hsft (no second stage), arm=self (both sides are
+        the student's own), arm=step (the step itself, right against wrong: Step-DPO), arm=whole (whole solutions),
+        arm=chosen-only (the chosen side, supervised), arm=correction-only (no cause), arm=cause-only (no correction),
+        arm=shuffled-cause (whether the cause is the error's own), arm=ungrounded (a stronger model without sight of
+        the reference), arm=student-grounded (sight of the reference without a stronger model), settings.key
+        (explanations of hard steps), settings.generalized (what such problems teach), settings.xml (tags or words).
+    Departure: the paper's wrong solutions come from three students, ours from this one. Pairs whose sides fault
+        different steps are left out, as are self-corrections that come out right. Inspected are templates and the
+        corrections of a writer who saw the reference (inferred). Batches are the recipe's; the paper's are of 128.
+    Cite: Ling Yang, Zhaochen Yu, Tianjun Zhang, Minkai Xu, Joseph E. Gonzalez, Bin Cui, Shuicheng Yan: SuperCorrect:
+        Advancing Small LLM Reasoning with Thought Template Distillation and Self-Correction (2025).
 
     Args:
-        problems: with reference solutions; those without go to the ledger.
         teacher: rewrites the reference solutions, and corrects the student.
         student: learns; also writes the wrong solutions and the failed corrections.
         inspector: compares templates and corrections with the reference; the teacher, where none is given.

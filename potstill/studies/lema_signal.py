@@ -33,13 +33,13 @@ from potstill.world import lessons, story
 
 QUESTION = "Does LEMA's student learn from the error, or from one more right chain?"
 SIZES: Mapping[str, int] = {
-    "train": 200,
+    "train": 150,
     "chains": 4,
     "attempts": 1,
-    "test": 150,
+    "test": 120,
     "n": 2,
-    "steps": 30,
-    "longer_steps": 40,
+    "steps": 24,
+    "longer_steps": 34,
     "pairs": 100,
 }
 ROLES: Mapping[str, str] = {

@@ -79,6 +79,11 @@ EFFECTS: Mapping[str, tuple[str, str]] = {
     "the explanation as a caution": ("caution", "spliced"),
 }
 
+EFFECT_VERBS: Mapping[str, str] = {
+    "above": "helps",
+    "below": "hurts",
+    "undecided": "is not shown to help or to hurt",
+}
 # Effects of a part of the correction: the whole against the whole without it.
 PARTS = (
     "the explanation",
@@ -278,33 +283,32 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
 
 def write_finding(estimates: Mapping[str, Estimate], correlation: Estimate | None) -> str:
     """What came out, as one paragraph that the intervals choose."""
+    # The question: what one more right chain does, and what the correction does in its place.
     chain, error = estimates["one more right chain"], estimates["the error signal"]
     at_tokens = estimates["the same, at as many tokens"]
-    # The question: what one more right chain does, and what the correction does beyond it.
     sentences = [
-        arms.describe_difference("One more right chain for each mistake", "none", chain),
-        arms.describe_difference("The whole correction", "that right chain alone", error),
+        f"One more right chain for each mistake (`spliced` against `cot`) {describe_effect(chain)}.",
+        f"The whole correction in its place (`full` against `spliced`) {describe_effect(error)}; at as many learnt "
+        f"tokens (`full` against `{LONGER}`) it {describe_effect(at_tokens)}.",
     ]
     if arms.sign(error) == "above" and arms.sign(at_tokens) != "below":
         sentences.append("So the error signal adds something that one more right chain does not.")
     elif arms.sign(error) == "below":
         sentences.append(
-            "So here a correction is worth less than the right chain that can be made of it: it is one more right "
-            "chain that helps, and not the error signal."
+            "So here a correction is worth less than the right chain that can be made of it: LEMA's gain is not found."
         )
     elif arms.sign(chain) == "above":
         sentences.append("So what is shown to help is one more right chain, not the error signal.")
     else:
         sentences.append("So neither is shown to help.")
-    sentences.append(
-        arms.describe_difference("At as many learnt tokens the correction", "the chain", at_tokens)
-    )
 
     # The parts: which of the controls differ from the whole.
-    shown = [effect for effect in PARTS if arms.sign(estimates[effect]) != "undecided"]
-    if shown:
-        parts = ", ".join(f"{effect} ({format_points(estimates[effect])})" for effect in shown)
-        sentences.append(f"Of its parts these differ from the whole without them: {parts}.")
+    parts = [effect for effect in PARTS if arms.sign(estimates[effect]) != "undecided"]
+    if parts:
+        listed = "; ".join(f"{effect}: {format_points(estimates[effect])}" for effect in parts)
+        sentences.append(
+            f"Parts that change the score (the whole less the whole without it): {listed}."
+        )
     else:
         sentences.append(
             "No single part of a correction (explanation, its content, the mistake's own question, the solution) is "
@@ -320,3 +324,9 @@ def write_finding(estimates: Mapping[str, Estimate], correlation: Estimate | Non
         "models."
     )
     return " ".join(sentences)
+
+
+def describe_effect(estimate: Estimate) -> str:
+    """A difference as the end of a sentence: what its interval decides, and the points."""
+    verb = EFFECT_VERBS[arms.sign(estimate)]
+    return f"{verb} ({format_points(estimate)} points)"

@@ -1,8 +1,9 @@
 """A method rehearsed: driven once on a few stories by scripted models, to count and show what it asks and teaches.
 
-`world:oracle` plays the roles that write, the world's scripted student those that are trained or scored. So calls a
-problem are counted, and prompts are those that models are really shown; how often an answer is right is not a real
-model's.
+`world:oracle` plays the roles that write, the world's scripted student those that are trained or scored. Where a method
+comes to no end with them, because its defaults ask for longer answers than theirs, the stand-ins of a plan play all
+roles. So calls a problem are counted, and prompts are those that models are really shown; how often an answer is right
+is not a real model's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeAlias, final
 
 from potstill.errors import PotstillError
@@ -22,10 +24,11 @@ from potstill.models.scripted import render
 from potstill.records import Stage, Trace, digest
 from potstill.runs.cast import scripted_roles
 from potstill.runs.driver import drive
-from potstill.runs.stand_in import MAX_CALLS, EndlessSearch
+from potstill.runs.dry_run import with_number_answer
+from potstill.runs.stand_in import MAX_CALLS, Assumptions, CallTable, EndlessSearch, StandIn
 from potstill.traces import Session, using
 from potstill.world.oracle import Oracle
-from potstill.world.scripted import scripted_stories
+from potstill.world.scripted import NO_WEIGHTS, scripted_stories
 
 STORIES = 8  # that a method is rehearsed on
 SHOWN_KINDS = 4  # of prompts, a role
@@ -78,6 +81,11 @@ class Rehearsal:
     stopped: str = ""
 
     @property
+    def progress(self) -> tuple[bool, int, float]:
+        """How far it came: to its end, through so many stages, with so many calls a problem."""
+        return not self.stopped, len(self.rows), sum(self.calls.values())
+
+    @property
     def cost_class(self) -> CostClass:
         """How much is asked of other models than the student while rows are made."""
         calls = sum(count for role, count in self.calls.items() if role != STUDENT)
@@ -90,11 +98,25 @@ class Rehearsal:
 
 def rehearse_method(entry: MethodEntry, *, size: int = STORIES) -> Rehearsal:
     """Drive a method on stories with its defaults and the roles that it must have; ask its solver for an answer."""
-    problems = scripted_stories(size)
+    stories = scripted_stories(size)
+    rehearsal = rehearse_with(choose_models(entry), entry, stories)
+    if rehearsal.stopped:
+        made_up = rehearse_with(
+            make_stand_ins(entry), entry, [with_number_answer(trace) for trace in stories]
+        )
+        rehearsal = max(rehearsal, made_up, key=attrgetter("progress"))
+    return rehearsal
+
+
+def rehearse_with(
+    players: Mapping[str, Model], entry: MethodEntry, problems: list[Trace]
+) -> Rehearsal:
+    """Drive a method with these models, by key."""
+    size = len(problems)
     questions = [trace.question for trace in problems]
     notebook = Notebook(questions)
     models: dict[str, Model] = {}
-    for key, model in choose_models(entry).items():
+    for key, model in players.items():
         models[key] = NotedModel(model, role_of(key), notebook)
     stages: list[Stage] = []
 
@@ -138,6 +160,15 @@ def choose_models(entry: MethodEntry) -> dict[str, Model]:
         can_play = not missing_abilities(oracle, annotations[role_of(key)])
         models[key] = oracle if can_play and role_of(key) != STUDENT else scripted
     return models
+
+
+def make_stand_ins(entry: MethodEntry) -> dict[str, Model]:
+    """The models of a plan, which write long made-up answers, half of them right."""
+    table = CallTable()
+    stand_ins: dict[str, Model] = {}
+    for key in scripted_roles(entry):
+        stand_ins[key] = StandIn(role_of(key), {"": Assumptions()}, table, weights=NO_WEIGHTS)
+    return stand_ins
 
 
 def learner_prompts(rows: Sequence[Trace], questions: Sequence[str]) -> list[LearnerPrompt]:

@@ -324,7 +324,8 @@ def filler_text(key: str, size: int) -> str:
     length = 0
     while length < size:
         number = len(sentences)
-        opening = "Wait, " if number % 7 == 6 else ""
+        is_near_end = length > 0.8 * size  # a text that ends has made up its mind
+        opening = "Wait, " if number % 7 == 6 and not is_near_end else ""
         end = ".\n\n" if number % 3 == 2 else ". "
         sentence = f"{opening}{key[-6:]}{number} makes {key[-4:]}{number}{end}"
         sentences.append(sentence)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from potstill.methods import METHODS
 from potstill.methods.catalogue import describe_method, method_entry
 from potstill.models.model import Model, Scored, Trainable
 from potstill.records import Problem, Stage, blank
 from potstill.runs import rehearsal
 from potstill.runs.rehearsal import Rehearsal, rehearse_method
-from potstill.traces import nll, pose, sample, score
+from potstill.traces import keep, nll, pose, sample, score
 
 
 def test_sft_asks_the_teacher_once_a_problem_and_its_student_once_an_answer():
@@ -28,6 +29,12 @@ def test_orion_shows_the_writer_more_than_the_learner():
     assert any("Reference solution" in prompt for prompt in prompts)
     [learner] = found.learner_prompts
     assert "Reference" not in learner.prompt and learner.prompt.endswith("now?")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_the_package_is_rehearsed_to_its_end(name):
+    found = rehearse_method(method_entry(name), size=4)
+    assert not found.stopped and found.calls and found.answer_calls and found.learner_prompts
 
 
 def scores_first(problems, scorer: Scored, student: Trainable, *, n: int = 3):
@@ -66,6 +73,20 @@ def test_what_learners_see_is_told_by_the_words_before_the_question():
         ("Sum 0?", 0.67),
         ("Fix: Sum 1?", 0.33),
     ]
+
+
+def wants_long_answers(problems, teacher: Model, student: Trainable):
+    """A method that takes answers of a thousand letters."""
+    yield Stage(student, keep(is_long, sample(teacher, problems, n=2)), "sft")
+
+
+def is_long(trace):
+    return len(trace.text) > 1000
+
+
+def test_a_method_whose_defaults_are_for_long_answers_is_rehearsed_with_stand_ins():
+    found = rehearse_method(describe_method("wants_long_answers", wants_long_answers), size=4)
+    assert found.calls == {"teacher": 2.0} and not found.stopped
 
 
 def never_ends(problems, student: Trainable):

@@ -76,12 +76,12 @@ def lema(
     Needs: teacher (writes, votes on evolved questions), student (writes and is trained), [corrector] (writes
         corrections and evolved questions; else the teacher does), [reasoners] (write the wrong attempts; else the
         student does).
-    Controls: arm=cot (nothing of the corrections), arm=spliced (one more right chain for each correction: is it the
-        error signal?), arm=no-step, arm=no-explanation, arm=no-solution (each part of a correction), arm=whole-chain
-        (the wrong chain as context), arm=caution (the explanation without the wrong chain), arm=shuffled-explanations
-        and arm=random-text (what the explanation says), arm=shuffled-attempts (that the mistake is the question's own),
-        match=rows and match=characters (the size of the data), settings.evolve_from=all (the evolution of questions
-        that were got wrong and corrected, against that of any question).
+    Controls: arm=cot (right chains alone), arm=spliced (one more right chain for each correction: is it the error
+        signal?), arm=no-step (the number of the incorrect step), arm=no-explanation (the explanation), arm=no-solution
+        (the correct solution), arm=whole-chain (the wrong chain as context of a right one), arm=caution (the
+        explanation without the wrong chain), arm=shuffled-explanations (what the explanation says), arm=random-text
+        (the room that it takes), arm=shuffled-attempts (that the mistake is the question's own), match=rows (the
+        number of rows), match=characters (the size of what is learnt).
     Departure: steps are the lines or sentences of what a model wrote, which the prompt numbers (the paper asks its
         reasoners for numbered lines); rows are written in one form, however the corrector marked its parts; the data
         sets' own solutions are no rows. A question that repeats one that is there is not evolved further, and one that

@@ -12,6 +12,8 @@ P: read in the paper or its code. I: not reported, chosen here.
 | corrections of an attempt | 1 | P |
 | evolved questions a round | 10,000 | P, of MATH's 7,500 problems; here as many as there are seed questions |
 | answers that vote on an evolved question's gold | 3, 2 of them equal | P |
+| second round of evolution | the same seed questions; wrong attempts of the first round's student | P; that they are \
+evolved anew: I |
 | training | QLoRA r 64, alpha 16, dropout 0.05, all linear layers, nf4 with double quantisation, bf16; AdamW, \
 constant 2e-4 (1e-4 from 34B on), batch 96, weight decay 0.01, gradient clip 0.3; 2,000 steps (the released script: \
 1,000) | P: a recipe's `training`, no part of the method |

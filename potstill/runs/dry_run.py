@@ -104,12 +104,14 @@ class DriveResult:
         arms: by name.
         share: of the training problems that the arms were driven on.
         rights: by `operator by role` and problem, whether each judged text was right; of a pilot.
+        notes: what the methods say of the run.
     """
 
     groups: Sequence[tuple[CallGroup, RoleCalls, float]]
     arms: Mapping[str, ArmDrive]
     share: float
     rights: Mapping[str, Mapping[str, list[bool]]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def calls_of(self, role: str) -> RoleCalls | None:
         """The first calls of a role, whatever they were for; None where it is not asked."""
@@ -195,10 +197,12 @@ def drive_with_stand_ins(
         assume=assume,
     )
     arms: dict[str, ArmDrive] = {}
+    notes: dict[str, None] = {}
     for name, arm in recipe.arms.items():
         keys = dict.fromkeys([*filled_keys(recipe), *extra_roles])
         models = stand_ins(rehearsal, name, assume, recordings, checkers, keys=keys)
-        with using(Session(judge=models.get(JUDGE))):
+        take_note = partial(keep_note, notes, name)
+        with using(Session(judge=models.get(JUDGE), on_note=take_note)):
             if not arms and STUDENT in models and test_sample:
                 measure_stand_in(recipe, partial(plain, models[STUDENT]), test_sample)
             arms[name] = rehearse(rehearsal, arm, models)
@@ -212,7 +216,12 @@ def drive_with_stand_ins(
         groups.append((group, calls, share))
     # What trainings ask is estimated for the whole run, and not for a share of it.
     groups += [(group, calls, 1.0) for group, calls in rehearsal.trainings]
-    return DriveResult(groups, arms, rehearsal.share)
+    return DriveResult(groups, arms, rehearsal.share, notes=list(notes))
+
+
+def keep_note(notes: dict[str, None], arm: str, sentence: str) -> None:
+    """Keep what an arm's method says of the run, once."""
+    notes[f"{arm}: {sentence}"] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,4 +575,4 @@ def continue_pilot(pilot: DriveResult, rest: DriveResult) -> DriveResult:
         later = rest.arms[name]
         stopped = arm.stopped or later.stopped
         arms[name] = ArmDrive([*arm.stages, *later.stages[1:]], stopped)
-    return DriveResult(groups, arms, pilot.share, pilot.rights)
+    return DriveResult(groups, arms, pilot.share, pilot.rights, rest.notes)

@@ -188,7 +188,7 @@ def make_plan(
             )
         driven = continue_pilot(piloted.driven, drive_stand_ins(piloted.measured))
         is_pilot = True
-    basis = Basis(recipe, driven, len(problems), tests, assume, notes, is_pilot)
+    basis = Basis(recipe, driven, len(problems), tests, assume, [*notes, *driven.notes], is_pilot)
     plan = scale_up(basis)
     preflight.check_disk(out, sum(plan.disk.values()))
     return plan

@@ -395,13 +395,22 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
         wrapped_models[key] = folder.wrap_model(model, role_of(key), name)
     roles = fill_roles(entry.roles, wrapped_models)
 
+    notes: list[str] = []
+
+    def take_note(sentence: str) -> None:
+        text = f"{name}: {sentence}"
+        if text not in notes:
+            notes.append(text)
+            journal.say(text)
+
     # The method sees problems without the evaluation's, and makes none; its stages are trained as it yields them.
     session = folder.session(
         ledger,
         name,
-        sections.append,
-        journal.step_listener(name),
-        preflight.overlap_rule(run.recipe, run.tests),
+        sections=sections.append,
+        on_step=journal.step_listener(name),
+        overlap_reason=preflight.overlap_rule(run.recipe, run.tests),
+        on_note=take_note,
     )
     with using(session):
         ledger.add_traces(run.problems)
@@ -425,7 +434,7 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
             solver = drive(find_method(arm.method), problems, roles, arm.values, train, name=name)
         except RowsCollected:
             ledger.finish()
-            return ArmOutcome({}, sections, [])
+            return ArmOutcome({}, sections, notes)
     write_stage_files(folder, name)
 
     # Measured after the method's session, with a ledger of its own: answers are no part of the funnel.
@@ -436,7 +445,7 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
         evaluations[name] = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))
         answer_examples(run, name, solver)
     ledger.finish()
-    notes = stages.unused_settings() + note_measured_stage(stages, solver)
+    notes += stages.unused_settings() + note_measured_stage(stages, solver)
     return ArmOutcome(evaluations, sections, notes)
 
 

@@ -92,9 +92,11 @@ class Folder:
         self,
         ledger: Ledger,
         arm: str,
+        *,
         sections: Callable[[ReportSection], None] | None = None,
         on_step: OnStep | None = None,
         overlap_reason: Callable[[Trace], str] | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> Session:
         """What the operators of an arm report to, with the folder's judge where it has one.
 
@@ -104,6 +106,7 @@ class Folder:
             sections: takes what a method adds to the report.
             on_step: told of each line of the funnel.
             overlap_reason: says how a trace overlaps the evaluation set, where there is one.
+            on_note: takes what a method says of the run.
         """
         judge = self.models.get(JUDGE)
         return Session(
@@ -114,6 +117,7 @@ class Folder:
             sections=sections,
             on_step=on_step,
             overlap_reason=overlap_reason,
+            on_note=on_note,
         )
 
 

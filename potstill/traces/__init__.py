@@ -40,6 +40,7 @@ from potstill.traces.session import (
     Session,
     Share,
     VerdictCache,
+    note,
     report,
     using,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "line",
     "mix",
     "nll",
+    "note",
     "ok",
     "pair",
     "perplexity",

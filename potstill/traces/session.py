@@ -104,6 +104,7 @@ class Session:
         usage: counts what models are asked for each problem, for whoever measures.
         overlap_reason: says how a trace overlaps the run's evaluation set; "" where it does not. A derived problem that
             overlaps is dropped. Without it nobody knows of an evaluation set.
+        on_note: takes the sentences of `note`.
         samples: counts the samples of each request, so that two equal calls take different ones. Outside a session
             nothing is counted: an equal call gives the same samples again.
         replies: counts the replies that readers met, and those that they could not read.
@@ -119,6 +120,7 @@ class Session:
     on_step: OnStep | None = None
     usage: UsageMeter | None = None
     overlap_reason: Callable[[Trace], str] | None = None
+    on_note: Callable[[str], None] | None = None
     samples: SampleCounter = field(default_factory=SampleCounter, compare=False)
     replies: ReplyCounter = field(default_factory=ReplyCounter, compare=False)
 
@@ -194,6 +196,16 @@ def report(section: ReportSection) -> None:
     sections = current_session().sections
     if sections is not None:
         sections(section)
+
+
+def note(sentence: str) -> None:
+    """Say what people should know of this run, such as what a method does without: at once, and among the results.
+
+    `plan` says it too, and so before anything is paid. Where nobody listens, nothing is said.
+    """
+    on_note = current_session().on_note
+    if on_note is not None:
+        on_note(sentence)
 
 
 def cached_values(keys: Sequence[str], compute: Callable[[list[int]], Sequence[Any]]) -> list[Any]:

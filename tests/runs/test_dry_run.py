@@ -26,7 +26,7 @@ from potstill.runs.dry_run import (
     with_number_answer,
 )
 from potstill.runs.estimate import Need, Plan, make_plan
-from potstill.runs.experiment import load_recipe_problems
+from potstill.runs.experiment import execute, load_recipe_problems
 from potstill.runs.recipe import Recipe, from_data
 from potstill.runs.sources import CHECKPOINTS
 from potstill.traces import edit, read_sections, sample, verify
@@ -205,7 +205,7 @@ def test_a_role_has_its_own_assumptions_over_those_of_all() -> None:
 METHODS = """
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage
-from potstill.traces import keep, right, sample, verify
+from potstill.traces import keep, note, right, sample, verify
 
 
 def twice(problems, teacher: Model, student: Trainable, judge_of_steps: Model = None, *, n: int = 2):
@@ -220,6 +220,13 @@ def endless(problems, teacher: Model, student: Trainable):
     for attempt in range(10_000_000):
         sample(teacher, problems, sample_index=attempt)
     yield Stage(student, [], "sft")
+
+
+def outspoken(problems, teacher: Model, student: Trainable):
+    "A method that says what it does without."
+    note("no problem has a date")
+    note("no problem has a date")
+    yield Stage(student, sample(teacher, problems), "sft")
 
 
 def unreadable(problems, teacher: Model, student: Trainable):
@@ -247,6 +254,25 @@ def test_later_stages_are_counted_and_so_is_measuring_what_they_make(tmp_path, m
         ("student/evaluation", "the trained students", 30 + 5),
     ]
     assert set(plan.training) == {"twice/1", "twice/2"}
+
+
+@pytest.mark.slow
+def test_what_a_method_says_of_the_run_stands_in_its_plan_and_in_its_results(
+    tmp_path, method
+) -> None:
+    script = tmp_path / "script.json"
+    script.write_text('["It is 4."]')
+    roles = {"teacher": f"scripted:{script}", "student": f"scripted:{script}"}
+    data = {**BASE, "method": method("outspoken"), "values": {}, "roles": roles, "limit": 2}
+    sentence = "outspoken: no problem has a date"
+    assert planned(data, tmp_path / "plan").notes.count(sentence) == 1
+    announced: list[str] = []
+    results = execute(
+        from_data(data), tmp_path / "run", threads=1, rows_only=True, announce=announced.append
+    )
+    assert results.notes.count(sentence) == 1
+    first_call = next(line for line in announced if "sample" in line)
+    assert announced.index(sentence) < announced.index(first_call)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,14 @@ def test_easier_and_more_recent_problems_weigh_more_and_the_mean_is_one():
 
 def test_what_no_problem_says_does_not_weigh_and_what_some_do_not_say_is_refused():
     rated, unrated = number("a", "?", "1", "", rating=800), number("b", "?", "1", "")
-    assert weights(unrated, number("c", "?", "1", "")) == {"b": 1, "c": 1}
+    notes = []
+    with using(Session(on_note=notes.append)):
+        assert weights(unrated, number("c", "?", "1", "")) == {"b": 1, "c": 1}
+        weights(unrated, easy_weight=0, recent_weight=0)  # what is not asked for is not missed
+    assert notes == [
+        "no problem has a rating or level in its metadata: difficulty does not weigh",
+        "no problem has a date in its metadata: recency does not weigh",
+    ]
     with pytest.raises(InputError, match="explain's weights need the rating of each problem"):
         weights(rated, unrated)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from potstill.metadata import known_metadata, ranks_of
 from potstill.methods.roles.explain.settings import Settings
 from potstill.records import Problem, Trace
-from potstill.traces import ReportSection, Share, report
+from potstill.traces import ReportSection, Share, note, report
 
 NEEDED_BY = "explain's weights"
 
@@ -16,7 +16,7 @@ def weigh_problems(problems: Sequence[Trace], settings: Settings) -> dict[str, f
     """By problem id the weight w = 1 + e (1/2 - difficulty) + r (recency - 1/2), and a part of the report that says so.
 
     Difficulty and recency are ranks among the problems, from 0 to 1, so that the scale of a rating does not matter and
-    the mean weight is 1. What no problem says does not weigh.
+    the mean weight is 1. What no problem says does not weigh, and a note says so before the first call.
 
     Args:
         problems: all problems of the run.
@@ -34,6 +34,10 @@ def weigh_problems(problems: Sequence[Trace], settings: Settings) -> dict[str, f
     ):
         name = first_known(names, all_problems)
         if not name:
+            if names and amount:
+                note(
+                    f"no problem has a {' or '.join(names)} in its metadata: {what} does not weigh"
+                )
             shares.append(Share(f"{what}: no {' or '.join(names)}", 0, len(all_problems)))
             continue
         shares.append(Share(f"{what}: by {name}", len(all_problems), len(all_problems)))

@@ -6,6 +6,7 @@ examples:
   potstill evaluate --model world:student --problems 'world:story?split=test&size=100' --n 4 --out before.json
   potstill evaluate --model openai:NAME?at=together --problems test.jsonl --n 8 --curve --scores
   potstill evaluate --model transformers:runs/sft/students/stage-1f… --problems test.jsonl --out after.json
+  potstill evaluate --planner runs/explain/students/stage-1f… --model world:oracle --problems world:story-code --n 8
   potstill evaluate --model openai:NAME?at=together --problems essays.jsonl --kind judge --judge openai:gpt-4o-mini
 """
 
@@ -15,11 +16,11 @@ import argparse
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from potstill.cli import instruments, options, show
 from potstill.cli.progress import announcer, show_progress
@@ -37,6 +38,9 @@ from potstill.records import Trace
 from potstill.runs.recipe import EvaluationSettings
 from potstill.verifiers import reading_thoughts
 
+if TYPE_CHECKING:
+    from potstill.runs.trained_prompt import TrainedPrompt
+
 DEFAULTS = EvaluationSettings()
 PROMPT_HELP = (
     "what the model sees, with {question} in it "
@@ -48,6 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
         "--model", required=True, metavar="SPEC", help=f"the model to measure: {options.MODELS}"
+    )
+    parser.add_argument(
+        "--planner",
+        default="",
+        metavar="SPEC",
+        help="a model that writes plans, which --model carries out: solve@(M,T), who plans x who codes",
+    )
+    parser.add_argument(
+        "--programs",
+        type=options.positive_int,
+        default=0,
+        metavar="T",
+        help="with --planner: answers of each plan; --n answers have n / T plans (1)",
     )
     options.add_problems(parser, required=True)
     parser.add_argument(
@@ -76,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_sampling_arguments(parser)
     options.add_answers_in_thoughts(parser)
     options.add_retry_errors(parser)
-    options.add_budget(parser, "model", "judge")
+    options.add_budget(parser, "model", "planner", "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
     options.add_quiet(parser)
@@ -123,11 +140,12 @@ def execute(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from potstill.runs import trained_prompt
     from potstill.runs.recordings import recorded_problems
-    from potstill.runs.sources import load_model, load_problems, pose_all
+    from potstill.runs.sources import load_problems, pose_all
     from potstill.store import Store
     from potstill.traces.verification import check_judge
 
     check_ks(args.k, args.n)
+    _check_planner(args)
     problems = load_problems(
         args.problems,
         mapping=options.parse_pairs(args.map, "--map"),
@@ -138,21 +156,22 @@ def _evaluate(args: argparse.Namespace) -> None:
     )
     check_names(args.by, problems)
     _check_out(args)
-    trained = trained_prompt.read_trained_prompt(args.model)
-    model = load_model(trained_prompt.match_spec(args.model, trained), threads=args.threads)
+    models, trained = _load_models(args)
     asked = trained_prompt.choose_prompt(trained, args.prompt, problems)
-    judge = load_model(args.judge, threads=args.threads) if args.judge else None
     traces = pose_all(problems, asked.template, recorded=args.model.startswith("recorded:"))
-    check_judge(traces, judge, "--judge SPEC")
-    traces, missing_note = recorded_problems(model, traces, args.n, spec=args.model)
+    check_judge(traces, models["judge"], "--judge SPEC")
+    answering = models["model"]
+    assert answering is not None
+    traces, missing_note = recorded_problems(answering, traces, args.n, spec=args.model)
     announce = announcer(args.quiet)
     if missing_note:
         announce(missing_note)
     answers = len(traces) * args.n
     announce(f"asks {len(traces):,} problems x {args.n} answers: {answers:,} answers")
     with _cache_folder(args.out) as folder, Store.open(folder) as store:
-        budget = options.open_budget(args, store, {"model": model, "judge": judge})
-        evaluation = _measure(args, store, budget, model=model, judge=judge, traces=traces)
+        budget = options.open_budget(args, store, models)
+        solver = _make_solver(args, trained is not None)
+        evaluation = _measure(args, store, budget, models=models, solver=solver, traces=traces)
         failures = failure_notes(store, is_stored=args.out is not None)
     if args.out:
         from potstill.runs import manifest
@@ -176,6 +195,31 @@ def _evaluate(args: argparse.Namespace) -> None:
             document | {"strata": strata, "prompts": prompts, "notes": notes, "out": out}
         )
         return
+    _print_evaluation(args, evaluation, notes)
+
+
+def _load_models(
+    args: argparse.Namespace,
+) -> tuple[dict[str, Model | None], TrainedPrompt | None]:
+    """The models by role, and how the one that sees the bare problems was asked in its training."""
+    from potstill.runs import trained_prompt
+    from potstill.runs.sources import load_model
+
+    specs = {"model": args.model, "planner": args.planner, "judge": args.judge}
+    # With a planner it is the planner who sees the problem as it was trained to.
+    asked_role = "planner" if args.planner else "model"
+    trained = trained_prompt.read_trained_prompt(specs[asked_role])
+    specs[asked_role] = trained_prompt.match_spec(specs[asked_role], trained)
+    models: dict[str, Model | None] = {}
+    for role, spec in specs.items():
+        models[role] = load_model(spec, threads=args.threads) if spec else None
+    return models, trained
+
+
+def _print_evaluation(
+    args: argparse.Namespace, evaluation: Evaluation, notes: Sequence[str]
+) -> None:
+    """The tables, the notes, and what was measured."""
     show.print_arms([table_row(evaluation, args.k)])
     show.print_table(usage_table([evaluation]), may_shorten_names=True)
     instruments.print_instruments(args, [evaluation])
@@ -186,6 +230,18 @@ def _evaluate(args: argparse.Namespace) -> None:
     instruments.print_fingerprints([evaluation])
     if args.out:
         show.print_line(f"evaluation {args.out}")
+
+
+def _check_planner(args: argparse.Namespace) -> None:
+    """Refuse programs without plans, and recorded answers, which carry out nobody's plans."""
+    if args.programs and not args.planner:
+        raise ConfigError("--programs without plans", fix="--planner SPEC")
+    if args.planner and "recorded:" in (args.model[:9], args.planner[:9]):
+        raise ConfigError(
+            "recorded answers are to other prompts than a plan's",
+            expected="two models that can be asked",
+            fix="leave --planner out, or name another model",
+        )
 
 
 def _check_out(args: argparse.Namespace) -> None:
@@ -219,20 +275,14 @@ def _measure(
     store: Any,
     budget: Any,
     *,
-    model: Model,
-    judge: Model | None,
+    models: Mapping[str, Model | None],
+    solver: Callable[..., list[Trace]],
     traces: list[Trace],
 ) -> Evaluation:
     from potstill.evaluation.benchmark import evaluate
     from potstill.store import with_cache
-    from potstill.traces import Session, plain, using
+    from potstill.traces import Session, using
 
-    sampling = dataclasses.replace(
-        Sampling(),
-        temperature=args.temperature,
-        top_p=args.top_p,
-        max_new_tokens=args.max_new_tokens,
-    )
     with show_progress(args.quiet) as progress:
         cached = partial(
             with_cache,
@@ -243,17 +293,55 @@ def _measure(
             budget=budget,
             retry_errors=args.retry_errors,
         )
-        cached_judge = cached(judge, role="judge") if judge is not None else None
-        with using(Session(verdict_cache=store.verdicts, judge=cached_judge)):
+        behind_store: dict[str, Any] = {}
+        for role, model in models.items():
+            if model is not None:
+                behind_store[role] = cached(model, role=role)
+        solving_models = [
+            behind_store[role] for role in ("planner", "model") if role in behind_store
+        ]
+        with using(Session(verdict_cache=store.verdicts, judge=behind_store.get("judge"))):
             return evaluate(
-                partial(plain, cached(model, role="model")),
+                partial(solver, *solving_models),
                 traces,
-                name=args.name or args.model,
+                name=args.name or " x ".join(filter(None, (args.planner, args.model))),
                 n=args.n,
-                sampling=sampling,
+                sampling=_read_sampling(args),
                 seed=args.seed,
                 threads=args.threads or _torch_threads(),
             )
+
+
+def _make_solver(args: argparse.Namespace, is_trained: bool) -> Callable[..., list[Trace]]:
+    """The function that asks the models: one, or a planner and who carries its plans out."""
+    from potstill.methods.roles.explain.settings import Settings
+    from potstill.methods.roles.explain.solving import solve_by_plans
+    from potstill.traces import plain
+
+    if not args.planner:
+        return plain
+    settings = Settings(
+        programs=args.programs or 1, coder_sampling=tuple(_read_sampling(args).changed())
+    )
+
+    def plan_and_carry_out(
+        planner: Model, coder: Model, problems: Sequence[Trace], *, n: int, **sampling: Any
+    ) -> list[Trace]:
+        # A student that learned to plan sees the problem alone; any other model is asked for a plan.
+        return solve_by_plans(
+            planner, coder, settings, problems, n=n, is_trained=is_trained, **sampling
+        )
+
+    return plan_and_carry_out
+
+
+def _read_sampling(args: argparse.Namespace) -> Sampling:
+    return dataclasses.replace(
+        Sampling(),
+        temperature=args.temperature,
+        top_p=args.top_p,
+        max_new_tokens=args.max_new_tokens,
+    )
 
 
 def _torch_threads() -> int | None:

@@ -72,8 +72,9 @@ def evaluate(
     check_answers(traces, answers, n)
     check_judged(answers)
 
-    # The answers say who wrote them: a solver may ask several models, or another than its caller thinks.
-    models = sorted({trace.author.model for trace in answers if trace.author is not None})
+    # The answers say who wrote them, the meter who else was asked: a solver may ask a planner or a judge of drafts too.
+    authors = {trace.author.model for trace in answers if trace.author is not None}
+    models = sorted(authors | meter.model_ids())
     task = describe_task(traces, n, sampling)
     run = describe_run(solver, models, seed, threads)
     # What the learner was shown in the end: a solver may pose another prompt than its problems'.

@@ -49,13 +49,20 @@ class UsageMeter:
         """Nothing yet."""
         self._lock = threading.Lock()
         self._sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
+        self._model_ids: set[str] = set()
 
     def add(self, model: Model, problem_ids: Sequence[str], answers: Sequence[Completion]) -> None:
         """Count a model's answers, each for the problem at its place."""
         role: str = getattr(model, "role", "") or model.id
         with self._lock:
+            self._model_ids.add(model.id)
             for problem_id, answer in zip(problem_ids, answers, strict=True):
                 self._sums[problem_id, role].add(answer)
+
+    def model_ids(self) -> set[str]:
+        """The models that were asked."""
+        with self._lock:
+            return set(self._model_ids)
 
     def by_problem(self) -> dict[str, dict[str, Usage]]:
         """By problem id and role, what was asked."""

@@ -82,3 +82,19 @@ def test_what_makes_no_sense_is_refused(potstill, two_seeds, words, message):
 def test_one_run_twice_is_not_two_seeds(potstill, two_seeds):
     refused = potstill("compare", two_seeds[0], two_seeds[0], "--over-seeds")
     assert refused.code != 0 and "are one evaluation" in refused.err
+
+
+def test_a_planner_and_who_carries_its_plans_out(potstill):
+    words = "evaluate --planner world:oracle --model world:oracle?slip_rate=0.5 --n 4 --programs 2"
+    problems = ["--problems", "world:story?split=test&size=3", "--quiet"]
+    shown = potstill(*words.split(), *problems)
+    assert shown.code == 0, shown.err
+    assert "solve@(M,T)" in shown.out and "tokens a problem" in shown.out
+    document = potstill(*words.split(), *problems, "--json").json
+    shapes = {(shape["plans"], shape["programs"]): shape for shape in document["surface"]["shapes"]}
+    assert set(shapes) == {(1, 1), (1, 2), (2, 1), (2, 2)}
+    assert 0 < shapes[1, 1]["value"] <= shapes[2, 2]["value"] <= 1
+    assert document["per_answer"]["planner"]["calls"] == 0.5
+    assert len(document["fingerprint"]["run"]["models"].split()) == 2
+    for words in (["--programs", "2"], ["--planner", "recorded:a.jsonl"]):
+        assert potstill("evaluate", "--model", "world:oracle", *problems, *words).code != 0

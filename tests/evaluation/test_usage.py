@@ -139,3 +139,9 @@ def test_failed_calls_take_tokens_and_are_no_answers():
 
     evaluation = measured(partial(plain, ScriptedModel(fails_at_times)))
     assert mean_tokens(evaluation).value == 7
+
+
+def test_the_fingerprint_names_every_model_that_was_asked():
+    planner, coder = ScriptedModel(["add"], name="planner"), ScriptedModel([ANSWER], name="coder")
+    run = measured(partial(plan_then_solve, planner, coder), n=4).fingerprint.run
+    assert run["models"].split() == sorted([planner.id, coder.id])

@@ -146,6 +146,9 @@ def test_the_coder_reads_the_steps_and_no_description_beside_them():
         f"Solution description:\nFirst triple, then add 3.\n\n{STEPS}\n\nPitfalls:\nDo not halve."
     )
     assert carried_out(NED, plan) == CHAIN
+    # An editorial as it is asked for, in tags.
+    editorial = ask_role("explainer", fill_template(EDITORIAL, {"prompt": NED}))
+    assert carried_out(NED, editorial) == CHAIN
 
 
 def test_what_is_answered_depends_on_all_that_is_shown():

@@ -18,7 +18,10 @@ from potstill.world.story import brief_solution
 
 # A copy of the words of the method `explain`; tests/world/test_oracle_explain.py compares the two.
 _PLAN = re.compile(r"Carry out the plan\b.*?\nPlan:\n(.*)\Z", re.DOTALL)
-_STEPS_SECTION = re.compile(r"Step by step:\n(.*?)(?:\n\n|\Z)", re.DOTALL)
+# Under its heading, as a trained Reasoner writes it, or between its tags, as one that is asked for an editorial does.
+_STEPS_SECTION = re.compile(
+    r"(?:Step by step:|<step_by_step>)\s*(.*?)\s*(?:\n\n|</step_by_step>|\Z)", re.DOTALL
+)
 
 
 def carry_out(role_input: RoleInput) -> str:
@@ -52,4 +55,4 @@ def write_chain(first_count: int, events: Sequence[Event]) -> str:
     return brief_solution(story)
 
 
-ROLE = Role("coder", _PLAN, carry_out)
+ROLE = Role("coder", _PLAN, carry_out, version=2)

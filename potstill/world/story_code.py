@@ -1,7 +1,8 @@
 """Stories as program tasks: the running-total stories, with a first count that the program reads from its input.
 
-"Ned has some shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now? Each line of the
-input …". The code verifier runs a program once for all lines of the test's input, in its sandbox (about 0.1 s).
+"Ned has n shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now? Read n from each
+line of the input, print each answer." The code verifier runs a program once for all lines of a test, in its sandbox
+(about 0.1 s).
 """
 
 from __future__ import annotations
@@ -19,15 +20,12 @@ PREFIX = "story-code"
 TASKS = {name.replace("story", PREFIX): name for name in story.TASKS}
 """Task -> the stories that it is made of."""
 
-HOW_IT_IS_RUN = (
-    "Each line of the input is how many {item} {name} has at first; "
-    "print the answer to each on a line of its own."
-)
+HOW_IT_IS_RUN = "Read n from each line of the input, print each answer."
 INPUT_LINES = 3  # first counts that one test gives: a program that prints a constant fails
 MAX_FIRST_COUNT = 999
 
 _QUESTION = re.compile(
-    r"(\w+) has some (\w+)\.(.*? How many \w+ does \w+ have now\?) Each line of the input"
+    r"(\w+) has n (\w+)\.(.*? How many \w+ does \w+ have now\?) Read n from each line"
 )
 _ASSIGNMENT = re.compile(r"^\s*n ([-+*]|//)= (\d{1,6})\s*$", re.MULTILINE)
 
@@ -59,10 +57,9 @@ def problems(
 
 
 def write_question(story_question: str) -> str:
-    """The question of a program task: the story without its first count, and what input and output are."""
-    name, item = re.match(r"(\w+) has \d+ (\w+)\.", story_question).groups()  # type: ignore[union-attr]
-    question = re.sub(r" has \d+ ", " has some ", story_question, count=1)
-    return f"{question} {HOW_IT_IS_RUN.format(name=name, item=item)}"
+    """The question of a program task: the story without its first count, and how it is read and answered."""
+    question = re.sub(r" has \d+ ", " has n ", story_question, count=1)
+    return f"{question} {HOW_IT_IS_RUN}"
 
 
 def write_test(parsed: Story, rng: random.Random) -> str:

@@ -53,7 +53,7 @@ def test_a_story_becomes_a_program_task_whose_reference_passes_its_test():
     [told] = story.problems(size=1)
     assert (problem.kind, problem.source, problem.answer) == ("code", "story-code", None)
     assert problem.id == told.id.replace("story-", "story-code-", 1)
-    assert problem.question.startswith(told.question.split(" has ")[0] + " has some ")
+    assert problem.question.startswith(told.question.split(" has ")[0] + " has n ")
     test = json.loads(problem.tests[0])
     assert run_program(problem.solution, test["stdin"]) == test["stdout"]
     assert len(test["stdin"].split()) == story_code.INPUT_LINES

@@ -20,4 +20,4 @@ def program(role_input: RoleInput) -> str:
     return f"```python\n{story_code.write_program(events)}\n```"
 
 
-ROLE = Role("programmer", re.compile(r"has some \w+\..*Each line of the input"), program)
+ROLE = Role("programmer", re.compile(r"has n \w+\..*Read n from each line"), program)

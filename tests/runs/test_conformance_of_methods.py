@@ -67,7 +67,11 @@ CASTS: dict[str, Cast] = {
     ),
     "reer": Cast(
         models={"generator": ORACLE},
-        values={"settings": reer_settings.Settings(min_tokens=1, min_segment_chars=1)},
+        values={
+            "settings": reer_settings.Settings(
+                reference="answer", min_tokens=1, min_segment_chars=1
+            )
+        },
     ),
     "explain": Cast(models={"teacher": ScriptedModel(explain_or_solve, name="explainer")}),
     # Its teacher corrects too, which the world's scripted ones can't.

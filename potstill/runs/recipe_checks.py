@@ -19,7 +19,7 @@ from potstill.methods.catalogue import MethodEntry
 from potstill.methods.listing import list_methods
 from potstill.methods.role_annotations import keys_of, list_key, needs_weights, role_of
 from potstill.models.phase import PHASES
-from potstill.runs.sources import WORLD_MODELS
+from potstill.runs.sources import WORLD_MODELS, load_oracle
 from potstill.training.settings import TrainingSettings
 
 EXTRA_ROLES = ("judge",)  # a role of the verifiers, not of a method
@@ -94,12 +94,15 @@ def check_roles(
             mistakes.add_unknown(f"roles.{role}", available, "role")
         if not isinstance(spec, str):
             continue  # its type is a mistake already
-        kind, _, name = spec.partition(":")
+        kind, _, name_and_query = spec.partition(":")
+        name, _, query = name_and_query.partition("?")
         if kind == "world" and name not in WORLD_MODELS:
             message = config.unknown_name("world model", name, WORLD_MODELS)
             mistakes.add(f"roles.{role}", message)
         try:
             models.check_options(spec)
+            if kind == "world" and name == "oracle":
+                load_oracle(query)
         except PotstillError as error:
             listed = error.found.replace(":\n  - ", ": ").replace("\n  - ", "; ")
             mistakes.add(f"roles.{role}", listed)

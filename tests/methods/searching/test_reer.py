@@ -76,7 +76,7 @@ def test_the_candidate_that_lowers_s_most_takes_the_place_and_no_other_does():
     assert row.scores["reer_unclipped"] == pytest.approx((2 * 5.0 + 3 * 0.1) / 5)
     assert len(writer.calls) == 1 + 2 * 3, "one thought, two candidates for each of three segments"
     reasons = [reason for text, reason in ran.dropped("is_chosen") if WORSE in text]
-    assert len(reasons) == 2 and all("is kept" in reason for reason in reasons)
+    assert len(reasons) == 2 and all("another segment" in reason for reason in reasons)
     assert len(ran.dropped("recompose")) == 2, "replies without the tags are counted, not guessed"
 
 

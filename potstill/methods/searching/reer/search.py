@@ -153,10 +153,7 @@ def choose_candidates(
 
     def is_chosen(candidate: Trace) -> tuple[bool, str]:
         is_it = chosen.get(candidate.problem.id) is candidate
-        return (
-            is_it,
-            f"S is {score_of(candidate):.3f}; {best_score[candidate.problem.id]:.3f} is kept",
-        )
+        return is_it, "another segment stands in its place"
 
     keep(is_chosen, candidates)
     return chosen

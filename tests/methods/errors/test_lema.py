@@ -12,10 +12,12 @@ from potstill.methods.errors.lema.evolution import draw_seed_questions
 from potstill.methods.errors.lema.prompts import (
     CHOICE_CORRECTION,
     CORRECTION,
+    INJECTION,
     NO_EXPLANATION,
     WHOLE_CHAIN,
 )
 from potstill.methods.errors.lema.settings import Arm, Settings
+from potstill.methods.errors.lema.steps import number_chain
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, blank, learns_end, learnt_stretches
 from potstill.traces.prompts import fill_template
@@ -146,7 +148,7 @@ def test_one_row_a_correction_in_every_arm_and_none_of_them_without():
         ran, roles = lema(arm=arm)
         rows = [t for t in ran.rows if t.operator != "sample"]
         assert len(ran.rows) - len(rows) == 2
-        assert len(rows) == (0 if arm == "cot" else 3), arm
+        assert len(rows) == {"cot": 0, "injection": 6}.get(arm, 3), arm
         assert len(roles["corrector"].calls) == (0 if arm == "cot" else 3)
         assert all(learns_end(t) and learnt_stretches(t) == [(0, len(t.text))] for t in rows), arm
 
@@ -171,6 +173,18 @@ SPLICED = "2 + 2 = 4.\n4 + 3 = 7.\nThe answer is \\boxed{7}."
             FIX1.replace("4 and 3 make 7", "5 and 6 make 11"),
         ),
         ("shuffled-attempts", shown(CORRECTION, P1, NUMBERED[WRONG2]), FIX1),
+        (
+            "injection",
+            fill_template(
+                INJECTION,
+                {
+                    "question": P1.question,
+                    "chain": number_chain(SPLICED),
+                    "part": "Step 2",
+                },
+            ),
+            "...\nStep 2: 4 + 3 = 8.\nStep 3: The answer is \\boxed{8}.",
+        ),
     ],
 )
 def test_what_the_learner_sees_and_learns_in_an_arm(arm, prompt, text):
@@ -220,10 +234,11 @@ def test_a_choice_problem_has_mistakes_and_a_corrected_answer():
         "full": fix,
         "no-solution": "That is where it is used.",
         "whole-chain": fix.partition("Corrected answer: ")[2],
+        "injection": wrong,
     }.items():
         ran = run("lema", [problem], roles, arm=arm, settings=Settings(attempts=1, chains=1))
-        [row] = [t for t in ran.rows if t.operator != "sample"]
-        assert row.text == text and row.scores["incorrect_step"] is None
+        row = next(t for t in ran.rows if t.text == text and t.operator != "sample")
+        assert row.scores["incorrect_step"] is None
         if arm == "full":
             values = {
                 "question": problem.question,

@@ -13,8 +13,9 @@
 | shuffled-explanations | A7 | as full, with another problem's explanation | what the explanation says |
 | shuffled-attempts | A8 | as full, with another problem's wrong chain | that the mistake is the question's |
 | random-text | A9 | as full, with random words, as many as the explanation has | the room that it takes |
+| injection | | as full, and: question, right chain, step → the wrong chain from there on | (more than full) both ways |
 
-Every arm but `cot` has one row for each correction, of the same corrections.
+Every arm but `cot` has one row for each correction, of the same corrections; `injection` has two.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from potstill.errors import StageError
 from potstill.methods.errors.lema import prompts
 from potstill.methods.errors.lema.corrections import (
     CORRECTED_ANSWER,
+    ELLIPSIS,
     EXPLANATION,
     MISTAKES,
     SOLUTION,
@@ -40,9 +42,9 @@ from potstill.methods.errors.lema.corrections import (
     write_parts,
 )
 from potstill.methods.errors.lema.settings import Arm
-from potstill.methods.errors.lema.steps import number_chain
+from potstill.methods.errors.lema.steps import find_steps, number_chain, number_steps
 from potstill.records import Prompt, Span, Trace
-from potstill.traces import edit, line, pose
+from potstill.traces import among, edit, line, pose
 from potstill.traces.keys import Key
 from potstill.traces.prompts import fill_template
 
@@ -64,6 +66,7 @@ ARM_PROMPTS: Mapping[str, Shown] = {
     "shuffled-explanations": FULL,
     "shuffled-attempts": FULL,
     "random-text": FULL,
+    "injection": FULL,
 }
 LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "no-step": (STEP,),
@@ -74,13 +77,15 @@ CHAIN_ARMS = ("spliced", "whole-chain", "caution")
 
 
 def rows_of_arm(arm: Arm, corrections: list[Trace], attempts: list[Trace]) -> list[Trace]:
-    """One row for each correction.
+    """One row for each correction; two in the arm "injection".
 
     Args:
         arm: any but "cot".
         corrections: right ones that can be read.
         attempts: the wrong attempts that they correct.
     """
+    if arm == "injection":
+        return rows_of_arm("full", corrections, attempts) + injection_rows(corrections, attempts)
     own_attempt = {"attempts": attempts}
     # What is learnt: the correction in one form, or what the arm makes of it.
     if arm in CHAIN_ARMS:
@@ -106,6 +111,39 @@ def rows_of_arm(arm: Arm, corrections: list[Trace], attempts: list[Trace]) -> li
     shown_key = others_key(rows, attempts) if arm == "shuffled-attempts" else line
     show = partial(show_attempt, ARM_PROMPTS[arm])
     return pose(show, rows, context=own_attempt, by=shown_key, keep_text=True)
+
+
+def injection_rows(corrections: list[Trace], attempts: list[Trace]) -> list[Trace]:
+    """The other direction: the learner sees the spliced chain and writes the wrong one, from the incorrect step on."""
+    corrected = among(corrections, attempts, by=line)
+    wrong_chains = edit(write_injection, corrected, context={"corrections": corrections}, by=line)
+    context = {"corrections": corrections, "attempts": attempts}
+    return pose(show_right_chain, wrong_chains, context=context, by=line, keep_text=True)
+
+
+def write_injection(attempt: Trace, corrections: Sequence[Trace]) -> dict[str, Any]:
+    """The wrong attempt in the form of a correction's solution: numbered, `...` for the steps before the error."""
+    [trace] = corrections
+    text, step = attempt.text.strip(), parts_of(trace).step
+    if step is not None:
+        steps = [attempt.text[span.start : span.stop] for span in find_steps(attempt.text)]
+        text = number_steps(steps[step - 1 :], first=step)
+        if step > 1:
+            text = f"{ELLIPSIS}\n{text}"
+    return {"text": text, "finish_reason": "stop"}
+
+
+def show_right_chain(trace: Trace, corrections: Sequence[Trace], attempts: Sequence[Trace]) -> str:
+    """The prompt of the other direction: the question, the spliced chain, and where or how it is to go wrong."""
+    [correction_trace], [attempt] = corrections, attempts
+    correction = parts_of(correction_trace)
+    chain, _ = splice_chain(attempt.text, correction)
+    values = {"question": trace.problem.question, "choices": trace.problem.lettered_choices}
+    if correction.step is None:
+        values |= {"chain": chain, "part": correction.explanation}
+        return fill_template(prompts.CHOICE_INJECTION, values)
+    values |= {"chain": number_chain(chain), "part": f"Step {correction.step}"}
+    return fill_template(prompts.INJECTION, values)
 
 
 def show_attempt(shown: Shown, trace: Trace, attempts: Sequence[Trace] = ()) -> str:

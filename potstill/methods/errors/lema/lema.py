@@ -80,7 +80,8 @@ def lema(
         signal?), arm=no-step (the number of the incorrect step), arm=no-explanation (the explanation), arm=no-solution
         (the correct solution), arm=whole-chain (the wrong chain as context of a right one), arm=caution (the
         explanation without the wrong chain), arm=shuffled-explanations (what the explanation says), arm=random-text
-        (the room that it takes), arm=shuffled-attempts (that the mistake is the question's own), match=rows (the
+        (the room that it takes), arm=shuffled-attempts (that the mistake is the question's own), arm=injection (both
+        ways: from right chains to wrong ones too), match=rows (the
         number of rows), match=characters (the size of what is learnt).
     Departure: steps are the lines or sentences of what a model wrote, which the prompt numbers (the paper asks its
         reasoners for numbered lines); rows are written in one form, however the corrector marked its parts; the data

@@ -70,6 +70,38 @@ CHOICE_WHOLE_ANSWER = (
 )
 CHOICE_NO_SOLUTION = f"{_WRONG_ANSWER} Say which mistakes it makes.{_CHOICE_FIELDS}Mistakes:"
 
+# The other direction: a right chain is shown, and a wrong one learnt.
+INJECTION = """\
+The solution below is correct. Write a solution that goes wrong at the step named, and goes on from there. Write ... \
+for the steps before it.
+
+Question: {question}
+
+Correct solution:
+{{
+{chain}
+}}
+
+Incorrect step: {part}
+
+Incorrect solution:"""
+CHOICE_INJECTION = """\
+The answer below is correct. Write an answer with these mistakes.
+
+Question: {question}
+
+Options:
+{choices}
+
+Correct answer:
+{{
+{chain}
+}}
+
+Mistakes: {part}
+
+Incorrect answer:"""
+
 CAUTION = "Be careful: "  # before an explanation that stands in front of a chain
 
 # The evolver sees a question alone, neither its answer nor a correction.

@@ -37,6 +37,7 @@ Arm = Literal[
     "shuffled-explanations",
     "shuffled-attempts",
     "random-text",
+    "injection",
 ]
 Match = Literal["none", "rows", "characters"]
 

@@ -1,6 +1,6 @@
 """How much of an answer y stands already in the reasoning z that is to lead to it.
 
-Where z was chosen because it makes y likely (REER, arXiv:2509.06160), or was written by someone who saw y, a low
+Where z was chosen because it makes y likely (arXiv:2509.06160), or was written by someone who saw y, a low
 perplexity may only say that z quotes y. Words are compared, and what stands in the question x is no leak: so a restated
 question does not count. A paraphrase is not found by any of these measures.
 """

@@ -13,7 +13,7 @@ from potstill.verifiers.story import Story, apply_event
 from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput, read_story
 from potstill.world.oracle.roles.thinker import LARGEST_SLIP, read_target
 
-# A copy of the words of the method `reer`; tests/world/test_oracle_reer.py compares the two.
+# A copy of words of methods/searching; tests/world/test_oracle_reer.py compares the two.
 PATTERN = re.compile(r"between <refine> and </refine>")
 _THINKING = re.compile(r"\nThinking:\n(.*)<paragraph>\n(.*?)\n</paragraph>\n(.*)\Z", re.DOTALL)
 _EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (-?\d+)")

@@ -13,7 +13,7 @@ from potstill.verifiers.story import Equation, Story, apply_event, required_equa
 from potstill.world.oracle.role import Role, RoleInput, read_story
 from potstill.world.story import write_equation
 
-# A copy of the words of the method `reer`; tests/world/test_oracle_reer.py compares the two.
+# A copy of words of methods/searching; tests/world/test_oracle_reer.py compares the two.
 PATTERN = re.compile(r"Put the thinking between <think> and </think>, its parts separated by blank")
 _RESPONSE = re.compile(r"\nResponse:\n(.*?)(?=\n\nThinking:\n|\Z)", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+")

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from potstill.evaluation.cost_curves import matched_budget
+from potstill.evaluation.cost_curves import (
+    CostPoint,
+    cost_to_reach,
+    interpolate,
+    matched_budget,
+)
 from potstill.evaluation.detection import (
     Detection,
     area_under_risk_coverage,
@@ -16,6 +21,7 @@ from potstill.evaluation.intervals import Estimate, difference_interval
 from potstill.evaluation.selections import above_noise, overlaps
 from potstill.evaluation.table import format_points
 from potstill.methods.selecting.elad.settings import Settings
+from potstill.studies.arms import mean_figure, score
 from potstill.studies.elad_pool import PROBES
 
 Figures: TypeAlias = Mapping[str, Any]
@@ -261,13 +267,58 @@ def mean_cost(figures: Figures, name: str) -> float:
 def equal_cost_budget(figures: Figures, name: str, price: float) -> int:
     """B': how many stories a choice by chance annotates at the total cost of this arm, at a price of the teacher."""
     count = figures["annotated"]
-    by_chance = mean_cost(figures, "selecting, random")
-    annotation = by_chance + price * mean_cost(figures, "annotating, random")
+    by_chance = total_cost(figures, "random", price)
     # What the arm pays beyond as many annotations by chance; where its own annotations are cheaper, less.
-    own = mean_cost(figures, f"selecting, {name}") + price * mean_cost(
-        figures, f"annotating, {name}"
-    )
-    return matched_budget(count, max(0.0, own - annotation), annotation / count)
+    extra = max(0.0, total_cost(figures, name, price) - by_chance)
+    return matched_budget(count, extra, by_chance / count)
+
+
+def chance_curve(figures: Figures, price: float) -> list[CostPoint]:
+    """Accuracy of choices by chance against their total cost: half, as many, twice as many, as many as EGSS's buys."""
+    runs = figures["arms"]
+    points: list[CostPoint] = []
+    for name in ("random-half", "random", "random-double"):
+        points.append(CostPoint(name, total_cost(figures, name, price), score(runs[name])))
+    # What it annotated was measured in its run, at the price of the method's settings.
+    each = total_cost(figures, "random", price) / figures["annotated"]
+    cost = each * mean_figure(runs["random-same-cost"], "rows")
+    if all(point.cost != cost for point in points):
+        points.append(CostPoint("random-same-cost", cost, score(runs["random-same-cost"])))
+    return points
+
+
+def total_cost(figures: Figures, name: str, price: float) -> float:
+    """What selecting and annotating cost an arm, at a price of the teacher."""
+    selecting = mean_cost(figures, f"selecting, {name}")
+    return selecting + price * mean_cost(figures, f"annotating, {name}")
+
+
+def equal_cost_table(figures: Figures, names: Sequence[str]) -> list[dict[str, str]]:
+    """A row an arm: its accuracy, that of chance at the same total cost, and what chance pays for the arm's accuracy.
+
+    Between its points the curve of chance is straight; beyond them it is not known.
+    """
+    rows: list[dict[str, str]] = []
+    for name in names:
+        accuracy = score(figures["arms"][name])
+        row = {"arm": name, "avg@n": f"{accuracy:.1f}"}
+        for price in PRICES[1:]:
+            curve = chance_curve(figures, price)
+            cost = total_cost(figures, name, price)
+            is_covered = (
+                min(point.cost for point in curve) <= cost <= max(point.cost for point in curve)
+            )
+            reached = cost_to_reach(curve, accuracy)
+            column = f"at a price of {price:g}"
+            row[f"cost {column}"] = f"{cost:,.0f}"
+            row[f"chance at that cost, {column}"] = "not covered"
+            if is_covered:
+                row[f"chance at that cost, {column}"] = f"{interpolate(curve, cost):.1f}"
+            row[f"chance's cost of its avg@n, {column}"] = "not reached"
+            if reached is not None:
+                row[f"chance's cost of its avg@n, {column}"] = f"{reached:,.0f}"
+        rows.append(row)
+    return rows
 
 
 def cost_table(figures: Figures, names: Sequence[str]) -> list[dict[str, str]]:

@@ -51,8 +51,12 @@ def pool(*, wrong_change: float, noise: float, right_change: float = 0.2) -> dic
         change = (right_change if right else wrong_change) + 0.001 * number
         items.append(item(number, right=right, change=change, noise=noise))
     names = [name for name in ARMS if name != BUYS_MORE]
-    costs = {f"selecting, {name}": calls(10.0 if name == "random" else 1000.0) for name in names}
-    costs |= {f"annotating, {name}": calls(100.0) for name in names}
+    costs = {}
+    for name in names:
+        is_chance = ARMS[name][0]["arm"] == "random"
+        factor = ARMS[name][1]
+        costs[f"selecting, {name}"] = calls(factor * 10.0 if is_chance else 1000.0)
+        costs[f"annotating, {name}"] = calls(factor * 100.0)
     counts = {"rows": 20, "chains": 20, "revised": 10, "right_chains": 10, "right_revised": 0}
     counts |= {"false_alarms": 0, "gold_match": 20, "misled": 0}
     annotations = {name: calls(500.0) | counts for name in ("sequential", "fresh-chain")}
@@ -80,6 +84,7 @@ def figures(*, scores: dict | None = None, **of_pool) -> dict:
             "tokens": 50,
             "calls": {},
             "written_tokens": {},
+            **{"rows": 7, "steps": 4, "loss_tokens": 400},
         }
         runs[name] = [run] * 3
     values = {"wrong_change": 0.8, "noise": 0.1, **of_pool}
@@ -126,6 +131,16 @@ def test_an_equal_cost_buys_what_is_left_after_the_same_annotations():
     # (1000 + 10 * 100 - (10 + 10 * 100)) / ((10 + 1000) / 4) = 3.9 more than 4.
     assert equal_cost_budget(figures(), "egss-change", 10.0) == 7
     assert equal_cost_budget(figures(), "random", 10.0) == 4
+
+
+def test_an_arm_stands_beside_chance_at_its_cost():
+    # Chance, at a price of 10: 2, 4, 7 and 8 stories cost 505, 1,010, 1,767 and 2,020, for 25, 50, 65 and 75 %.
+    made = figures(scores={"random-half": 10, "random-double": 30, BUYS_MORE: 26, "inter": 25})
+    table = {row["arm"]: row for row in describe_study(made).tables["At equal total cost"]}
+    assert table["inter"]["cost at a price of 10"] == "2,000"
+    assert table["inter"]["chance at that cost, at a price of 10"] == "74.2"
+    assert table["inter"]["chance's cost of its avg@n, at a price of 10"] == "1,641"
+    assert table["inter"]["chance at that cost, at a price of 100"] == "52.0"
 
 
 def test_every_table_has_its_rows():

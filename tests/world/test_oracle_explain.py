@@ -33,7 +33,7 @@ seeds = st.integers(0, 2**32)
 
 
 def explained(question: str, solution: str) -> dict[str, str]:
-    prompt = fill_template(EXPLAIN, {"question": question, "text": solution})
+    prompt = fill_template(EXPLAIN, {"prompt": question, "text": solution})
     sections = read_sections(ask_role("explainer", prompt), tuple(SECTIONS))
     assert sections is not None
     return sections
@@ -152,8 +152,8 @@ def test_the_coder_reads_the_steps_and_no_description_beside_them():
 
 
 def test_what_is_answered_depends_on_all_that_is_shown():
-    values = {"question": TASK, "text": PROGRAM}
-    changes = {"question": TASK.replace("Ned", "Ann"), "text": PROGRAM.replace("14", "4")}
+    values = {"prompt": TASK, "text": PROGRAM}
+    changes = {"prompt": TASK.replace("Ned", "Ann"), "text": PROGRAM.replace("14", "4")}
     assert_answer_depends_on("explainer", EXPLAIN, values, changes)
     values = {"prompt": NED, "text": STEPS}
     changes = {"prompt": NED.replace("19", "29"), "text": OTHER_STEPS}

@@ -14,7 +14,13 @@ from potstill.evaluation.metrics import count_by_plan
 from potstill.methods import METHODS
 from potstill.methods.roles.explain.checks import score_copied_shares
 from potstill.methods.roles.explain.explain import choose_sections, show_solution
-from potstill.methods.roles.explain.prompts import CARRY_OUT, EDITORIAL, EXPLAIN, SECTIONS
+from potstill.methods.roles.explain.prompts import (
+    CARRY_OUT,
+    EDITORIAL,
+    EXPLAIN,
+    SECTIONS,
+    STEP_BY_STEP,
+)
 from potstill.methods.roles.explain.settings import Settings
 from potstill.methods.roles.explain.solving import solve_by_plans
 from potstill.methods.roles.explain.weights import weigh_problems
@@ -46,7 +52,7 @@ ADD = editorial(key_insight="It is a sum.", step_by_step="1. Add the numbers.")
 
 
 def explain_prompt(problem):
-    values = {"question": problem.question, "text": problem.problem.solution}
+    values = {"prompt": problem.prompt, "text": problem.problem.solution}
     return fill_template(EXPLAIN, values)
 
 
@@ -150,6 +156,30 @@ def test_faithfulness_is_a_score_and_drops_nothing():
     assert {row.scores["copied"] for row in ran.rows} == {0.0}
 
 
+def test_what_the_explainer_thought_is_neither_checked_nor_learnt():
+    thought = (
+        "<think>\n```\nprint(4)\n```\nThe given program: Two and two more are four. So</think>"
+    )
+    ran = explained(explaining(thought + ADD))
+    assert len(ran.rows) == 2 and not any("print" in row.text for row in ran.rows)
+    assert {row.scores["copied"] for row in ran.rows} == {0.0}
+
+
+def test_the_explainer_is_shown_a_sampled_solution_without_its_thought():
+    solver = ScriptedModel(
+        {P1.prompt: "<think>Hm.</think>It is \\boxed{4}.", P2.prompt: "<think>\\boxed{7}"}
+    )
+    teacher = ScriptedModel([ADD])
+    roles = {"teacher": teacher, "student": student(["never"]), "solver": solver}
+    ran = run("explain", [P1, P2], roles, settings=Settings(oracle="sampled"))
+    assert prompts(teacher) == [
+        fill_template(EXPLAIN, {"prompt": P1.prompt, "text": "It is \\boxed{4}."})
+    ]
+    assert [reason for _, reason in ran.dropped("solution_alone")] == [
+        "solution_alone returned nothing"
+    ]
+
+
 # Row weights.
 
 
@@ -245,6 +275,16 @@ def test_a_plan_that_failed_gives_as_many_failed_answers():
     assert [answer.error for answer in answers].count("down") == 3 and len(answers) == 6
 
 
+def test_a_plan_that_broke_off_in_its_thought_is_none_and_the_coder_is_not_asked():
+    reasoner, coder = student({P1.prompt: ["<think>First I", "Add."]}), ScriptedModel(["4"])
+    answers = solve_by_plans(reasoner, coder, Settings(programs=2), [P1], n=4)
+    assert [bool(answer.error) for answer in answers].count(True) == 2
+    assert {a.error for a in answers if a.error} == {
+        "empty: the plan says nothing behind its thought"
+    }
+    assert prompts(coder) == [coded("Add.")] * 2
+
+
 def test_the_coder_is_the_untrained_student_where_nobody_else_is():
     first, trained = student(["\\boxed{4}"], name="first"), student(["A plan."], name="trained")
     roles = {"teacher": ScriptedModel([ADD]), "student": first}
@@ -273,7 +313,7 @@ def test_direct_learns_the_oracle_solutions_whole():
     assert all(learnt_stretches(row) == [(0, len(row.text))] for row in ran.rows)
 
 
-@pytest.mark.parametrize("arm", ["zero-shot", "zero-shot-editorial"])
+@pytest.mark.parametrize("arm", ["zero-shot", "zero-shot-cot", "zero-shot-editorial"])
 def test_the_zero_shot_arms_train_nothing(arm):
     assert not run_arm(arm).stages
 
@@ -285,6 +325,15 @@ def test_the_untrained_student_is_asked_for_an_editorial():
     solver([P1], n=1)
     assert prompts(reasoner) == [fill_template(EDITORIAL, {"prompt": P1.prompt})]
     assert prompts(coder) == [coded("Add.")]
+
+
+def test_the_coder_alone_is_asked_to_think_step_by_step():
+    coder = ScriptedModel(["\\boxed{4}"])
+    roles = {"teacher": ScriptedModel(["never"]), "student": student(["never"]), "coder": coder}
+    solver = drive(METHODS["explain"], [P1], roles, {"arm": "zero-shot-cot"}, None)
+    [answer] = solver([P1], n=1)
+    assert prompts(coder) == [fill_template(STEP_BY_STEP, {"prompt": P1.prompt})]
+    assert answer.prompt == P1.prompt
 
 
 def test_a_program_problem_shows_its_solution_as_a_block():

@@ -1,4 +1,7 @@
-"""What an editorial must be to become a row: whole, in words, and no retelling of the solution (inferred)."""
+"""What an editorial must be to become a row: whole, in words, and no retelling of the solution (inferred).
+
+What its writer thought before it wrote is no part of the editorial.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ def has_every_section(trace: Trace) -> tuple[bool, str]:
 
 def has_no_code_block(trace: Trace) -> tuple[bool, str]:
     """It is in words: no fenced block and no code element."""
-    return CODE_BLOCK.search(trace.text) is None, "has a block of code"
+    return CODE_BLOCK.search(trace.reply) is None, "has a block of code"
 
 
 def is_no_walkthrough(trace: Trace) -> tuple[bool, str]:
     """It does not go through the solution line by line, nor mention what only its writer saw."""
-    mention = WALKTHROUGH.search(trace.text)
+    mention = WALKTHROUGH.search(trace.reply)
     return mention is None, f"mentions {mention[0]!r}" if mention is not None else ""
 
 
@@ -49,7 +52,7 @@ def score_copied_shares(
     for editorial in editorials:
         [solution] = [solution_by_id[parent] for parent in editorial.parents]
         solution_runs = token_runs(solution)
-        copied_runs = solution_runs & token_runs(editorial.text)
+        copied_runs = solution_runs & token_runs(editorial.reply)
         shares.append(len(copied_runs) / max(1, len(solution_runs)))
     return shares
 

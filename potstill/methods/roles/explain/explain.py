@@ -23,7 +23,7 @@ from potstill.methods.roles.explain.checks import (
 )
 from potstill.methods.roles.explain.prompts import CARRY_OUT, EXPLAIN, SECTIONS
 from potstill.methods.roles.explain.settings import Arm, Settings
-from potstill.methods.roles.explain.solving import solve_by_plans
+from potstill.methods.roles.explain.solving import solve_by_plans, solve_step_by_step
 from potstill.methods.roles.explain.weights import weigh_problems
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
@@ -63,7 +63,7 @@ def explain(
         where they are sampled).
     Controls: arm=solve-based (the teacher's own right chains: explaining or one more right text?), arm=direct (problem
         to solution: does the plan between them help?), arm=zero-shot-editorial (the untrained student plans: what the
-        coder brings), arm=zero-shot (the coder alone).
+        coder brings), arm=zero-shot-cot and arm=zero-shot (the coder alone, with and without a thought).
     Departure: nothing is known of the paper's fine-tuning settings; Python 3 alone, since nothing else can be run here.
     Faithfulness is a score and drops nothing. With settings.oracle=sampled-wrong the editorials explain solutions that
     fail, which tells what the format alone teaches.
@@ -82,6 +82,8 @@ def explain(
     # The controls without a training.
     if arm == "zero-shot":
         return partial(plain, coder)
+    if arm == "zero-shot-cot":
+        return partial(solve_step_by_step, coder)
     if arm == "zero-shot-editorial":
         return partial(solve_by_plans, student, coder, settings, is_trained=False)
 
@@ -100,6 +102,7 @@ def explain(
     oracles = collect_oracles(problems, solver, settings)
 
     # Step 2, explain: one editorial a problem, by the Explainer who sees problem and solution.
+    oracles = edit(solution_alone, oracles)
     editorials = rewrite(
         teacher, oracles, prompt=EXPLAIN, guard=False, **dict(settings.explainer_sampling)
     )
@@ -146,6 +149,11 @@ def show_solution(trace: Trace) -> dict[str, str]:
     if trace.problem.kind == "code":
         solution = f"```python\n{solution}\n```"
     return {"text": solution, "finish_reason": "stop"}
+
+
+def solution_alone(trace: Trace) -> str | None:
+    """A solution without the thought of whoever wrote it; None where nothing else is there."""
+    return trace.reply if trace.reply.strip() else None
 
 
 def check_editorials(

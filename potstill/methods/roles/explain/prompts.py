@@ -28,7 +28,7 @@ Write every one of these sections between its tags:
 {_TAGS}
 
 Problem:
-{{question}}
+{{prompt}}
 
 Solution:
 {{text}}"""
@@ -42,6 +42,9 @@ Write every one of these sections between its tags:
 
 Problem:
 {{prompt}}"""
+
+# What is asked of the arm zero-shot-cot: no editorial, but a thought before the answer.
+STEP_BY_STEP = "{prompt}\n\nThink step by step first, then answer as the problem asks."
 
 CARRY_OUT = """\
 Carry out the plan below for this problem, as it stands. If the problem asks for a program, write one complete Python \

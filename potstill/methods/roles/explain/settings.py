@@ -22,7 +22,9 @@ from typing import Any, Literal
 from potstill.errors import ConfigError
 from potstill.methods.roles.explain.prompts import SECTIONS
 
-Arm = Literal["explain", "solve-based", "direct", "zero-shot-editorial", "zero-shot"]
+Arm = Literal[
+    "explain", "solve-based", "direct", "zero-shot-editorial", "zero-shot-cot", "zero-shot"
+]
 OracleSource = Literal["gold", "sampled-right", "sampled", "sampled-wrong"]
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from potstill.methods.roles.explain.prompts import CARRY_OUT, EDITORIAL
+from potstill.methods.roles.explain.prompts import CARRY_OUT, EDITORIAL, STEP_BY_STEP
 from potstill.methods.roles.explain.settings import Settings
 from potstill.models.model import Model
 from potstill.records import Trace
@@ -41,6 +41,8 @@ def solve_by_plans(
     prompt = None if is_trained else EDITORIAL
     plans = sample(reasoner, problems, prompt=prompt, n=plan_count, **sampling)
     plans = edit(without_thought, plans)
+
+    # Plans stand problem by problem; the last of each may have fewer programs than the others.
     answers: list[Trace] = []
     last_place = plan_count - 1
     full_plans = [plan for place, plan in enumerate(plans) if place % plan_count != last_place]
@@ -53,8 +55,11 @@ def solve_by_plans(
 def carry_out(
     coder: Model, plans: Sequence[Trace], programs: int, settings: Settings
 ) -> list[Trace]:
-    """So many programs of each plan; a plan that failed gives as many failed answers."""
-    healthy_plans = [plan for plan in plans if not plan.error]
+    """So many programs of each plan; a plan that failed, or says nothing, gives as many failed answers.
+
+    Without a plan the Coder would answer the problem alone, which is another arm.
+    """
+    healthy_plans = [plan for plan in plans if not plan.error and plan.text.strip()]
     answers = rewrite(
         coder,
         healthy_plans,
@@ -64,10 +69,18 @@ def carry_out(
         **dict(settings.coder_sampling),
     )
     for plan in plans:
-        if plan.error:
-            failed_answer = dataclasses.replace(plan, parents=(plan.id,))
+        if plan.error or not plan.text.strip():
+            error = plan.error or "empty: the plan says nothing behind its thought"
+            failed_answer = dataclasses.replace(plan, parents=(plan.id,), error=error)
             answers += [failed_answer] * programs
     return answers
+
+
+def solve_step_by_step(
+    coder: Model, problems: Sequence[Trace], *, n: int, **sampling: Any
+) -> list[Trace]:
+    """Answer each problem n times by the Coder alone, who is asked to think step by step first."""
+    return sample(coder, problems, prompt=STEP_BY_STEP, n=n, **sampling)
 
 
 def without_thought(trace: Trace) -> str:

@@ -23,6 +23,7 @@ from potstill.training import checkpoint as student
 from potstill.training import distributed
 from potstill.training import output_dir as training_folder
 from potstill.training.dataset import batching
+from potstill.training.dataset.answer_blank import begin_answers
 from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
@@ -184,6 +185,7 @@ def _prepare(
     host: TrainingHost,
 ) -> _Prepared:
     """Everything that can still be refused: traces tokenized, models loaded, the reference's values computed."""
+    traces = begin_answers(traces, template.answer_blank)
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )

@@ -113,6 +113,21 @@ def find_turn_ends(tokenizer: Any, control_tokens: Set[str]) -> tuple[int, ...]:
     return tuple(ends)
 
 
+def find_answer_blank(tokenizer: Any, mode: str = "auto") -> str:
+    """The white space that the template writes between a prompt and an assistant's text; "" where it writes none.
+
+    Templates of Llama-2, Mistral and Zephyr end a prompt without it. What the model writes there begins with it, often
+    within its first token.
+    """
+    prompt = render_prompt(tokenizer, QUESTION, mode)
+    turns = [_turn("user", QUESTION), _turn("assistant", ANSWER)]
+    whole = _render_if_known(tokenizer, turns, **CHAT_TEMPLATE_ARGUMENTS[mode])
+    before, found, _ = whole.removeprefix(prompt).partition(ANSWER)
+    if not whole.startswith(prompt) or not found or before.strip():
+        return ""
+    return before
+
+
 def template_tokens(tokenizer: Any, special_tokens: Set[str]) -> set[str]:
     """The special tokens that the template writes around turns of plain text."""
     conversation = [_turn("user", QUESTION), _turn("assistant", ANSWER), _turn("user", FOLLOW_UP)]

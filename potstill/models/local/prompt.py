@@ -10,8 +10,12 @@ from typing import Any, final
 
 from potstill.errors import ConfigError, ModelError
 from potstill.models.local import checkpoint
-from potstill.models.local.chat_template import CHAT_TEMPLATE_ARGUMENTS, render_prompt
-from potstill.models.local.text_codec import TextCodec
+from potstill.models.local.chat_template import (
+    CHAT_TEMPLATE_ARGUMENTS,
+    find_answer_blank,
+    render_prompt,
+)
+from potstill.models.local.text_codec import TextCodec, begin_answer
 from potstill.models.model import Completion
 from potstill.models.scoring import Passage
 from potstill.records import Prompt, Tokens
@@ -61,7 +65,7 @@ class PromptEncoder:
                 ids = self.codec.encode_document(rendered)
             else:
                 ids = list(self.tokenizer.encode(rendered, add_special_tokens=False))
-            self._prompt_ids[key] = ids + self.codec.encode(prefix)
+            self._prompt_ids[key] = ids + self.codec.encode(begin_answer(prefix, self.answer_blank))
         return self._prompt_ids[key]
 
     def encode_completion(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
@@ -79,14 +83,14 @@ class PromptEncoder:
         the prompt's.
         """
         prompt_ids = self.encode_prompt(passage.prompt)
-        whole_text = passage.prefix + passage.text
+        whole_text = begin_answer(passage.prefix + passage.text, self.answer_blank)
         if not passage.prefix:
             ids, start = self.codec.encode(whole_text), 0
         else:
             ids, offsets = self.codec.encode_with_offsets(whole_text)
             # Offsets are where a token ends in the whole text; behind the last token of the prefix the text begins.
             stops = [stop for _, stop in offsets]
-            start = bisect_right(stops, len(passage.prefix))
+            start = bisect_right(stops, len(whole_text) - len(passage.text))
         if not self.codec.restores(whole_text, ids):
             return prompt_ids, len(prompt_ids)
         return prompt_ids + ids, len(prompt_ids) + start
@@ -107,6 +111,11 @@ class PromptEncoder:
     def decode_text(self, ids: Sequence[int]) -> str:
         """The text that generated ids add, tokens that end an answer or build turns left out."""
         return self.codec.decode_answer(ids)
+
+    @cached_property
+    def answer_blank(self) -> str:
+        """The white space that the chat template writes before an answer."""
+        return "" if self.is_plain else find_answer_blank(self.tokenizer, self.chat)
 
     @property
     def end_ids(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, final
 
-from potstill.models.local.special_tokens import SpecialTokens, read_special_tokens
+from potstill.models.local.special_tokens import OPEN, SpecialTokens, read_special_tokens
 
 # Texts to encode behind: the first is used whose tokens don't grow together with those of the text.
 ANCHORS = ("\n", "a", ".", "0")
@@ -153,3 +153,10 @@ class TextCodec:
                     places.append((max(0, start - len(anchor)), stop - len(anchor)))
                 return EncodedText(text_ids, places)
         return self._encode_plainly(text)  # whoever needs it exact asks `restores`
+
+
+def begin_answer(text: str, answer_blank: str) -> str:
+    """A text as it stands behind the prompt: behind the template's blank, where it brings no white space of its own."""
+    if not text or text[0].isspace() or text.startswith(OPEN):
+        return text
+    return answer_blank + text

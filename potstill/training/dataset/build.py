@@ -12,6 +12,7 @@ from typing import Any
 from potstill.errors import StageError
 from potstill.models.local import checkpoint
 from potstill.records import Trace
+from potstill.training.dataset.answer_blank import begin_answers
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import text_without_reasoning
 from potstill.training.dataset.tokenize import (
@@ -277,6 +278,7 @@ def tokenize_for_teacher(
 ) -> TrainingDataset:
     """The rows and their rivals' as the teacher reads them; what can't be tokenized is left out."""
     template = read_chat_template(checkpoint.load_tokenizer(teacher), settings.chat)
+    traces = begin_answers(traces, template.answer_blank)
     tokenize = Tokenizing(
         template, max_row_length(teacher, settings), settings.max_dropped_share, None
     )

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill.errors import ModelError
-from potstill.models.local.chat_template import checkpoint_name, find_turn_ends, render_prompt
+from potstill.models.local.chat_template import (
+    checkpoint_name,
+    find_answer_blank,
+    find_turn_ends,
+    render_prompt,
+)
 from potstill.models.local.special_tokens import CLOSE, OPEN
 from potstill.models.local.text_codec import TextCodec
 from potstill.records import Prompt, digest
@@ -26,6 +31,7 @@ class ChatTemplate:
         control_tokens: matches the tokenizer's control tokens; text that holds one would forge a turn.
         codec: makes tokens of completions, and text of tokens.
         mode: what the template is asked for: "auto" nothing, "thinking" or "no-thinking" Qwen3's `enable_thinking`.
+        answer_blank: white space that the template writes between the prompt and an answer.
     """
 
     tokenizer: Any
@@ -34,6 +40,7 @@ class ChatTemplate:
     control_tokens: re.Pattern[str]
     codec: TextCodec
     mode: str = "auto"
+    answer_blank: str = ""
 
     def render_prompt(self, prompt: Prompt) -> str:
         """What the learner sees before its completion; the template's generation prompt may open `<think>`."""
@@ -46,7 +53,7 @@ class ChatTemplate:
     @property
     def rendered_digest(self) -> str:
         """What the template makes of a prompt, as a digest: rows of another rendering are other rows."""
-        return digest("template", self.render_prompt("Add 3 and 4."))
+        return digest("template", self.render_prompt("Add 3 and 4.") + self.answer_blank)
 
     def without_end(self, ids: Sequence[int]) -> list[int]:
         """A completion's tokens without the one that ended it, if one did."""
@@ -85,4 +92,5 @@ def read_chat_template(tokenizer: Any, mode: str = "auto") -> ChatTemplate:
         re.compile(pattern or matches_nothing),
         codec,
         mode,
+        find_answer_blank(tokenizer, mode),
     )

@@ -67,8 +67,8 @@ def measure_leakage(parts: LeakageParts) -> Leakage:
     question, reasoning, answer = (split_words(text) for text in parts)
     containment: dict[int, float | None] = {}
     for n in NGRAMS:
-        known = word_ngrams(question, n)
-        containment[n] = ngram_containment(answer, reasoning, n, known)
+        question_ngrams = word_ngrams(question, n)
+        containment[n] = ngram_containment(answer, reasoning, n, question_ngrams)
     run = longest_common_run(answer, reasoning)
     run_share = None
     if answer:

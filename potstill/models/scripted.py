@@ -127,11 +127,11 @@ class ScriptedModel:
 
     def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
         """A number for each word: what `logprobs` says, or one from -5 to 0 hashed from what stands up to the word."""
-        given = to_passages(passages)
-        self.scored.extend(given)
+        all_passages = to_passages(passages)
+        self.scored.extend(all_passages)
         if self._logprobs is not None:
-            return [list(self._logprobs(passage)) for passage in given]
-        return [self._word_logprobs(passage) for passage in given]
+            return [list(self._logprobs(passage)) for passage in all_passages]
+        return [self._word_logprobs(passage) for passage in all_passages]
 
     def _complete(self, request: Request) -> Completion:
         if self._fail and request.random_seed(self.id) / 2**63 < self._fail:

@@ -426,10 +426,10 @@ class MeteredModel:
 
     def _metered_likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
         """The model's log-probabilities; what was read for each text is noted once."""
-        given = to_passages(passages)
-        scores: list[list[float]] = self._inner.likelihood(given)
+        all_passages = to_passages(passages)
+        scores: list[list[float]] = self._inner.likelihood(all_passages)
         with self._lock:
-            for (prompt, text, prefix), logprobs in zip(given, scores, strict=True):
+            for (prompt, text, prefix), logprobs in zip(all_passages, scores, strict=True):
                 key = digest("plan-score", [self.id, prompt, text, prefix])
                 if key not in self._counted:
                     self._counted.add(key)

@@ -340,9 +340,11 @@ class _ScoredCachedModel(CachedModel):
     def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
         """Natural-log probabilities of each token of the texts, one list a passage; empty where there is none."""
         # An empty text has no token: nobody is asked.
-        given = to_passages(passages)
-        answers = iter(self.score([scoring_request(passage) for passage in given if passage.text]))
-        return [list(next(answers).logprobs) if passage.text else [] for passage in given]
+        all_passages = to_passages(passages)
+        answers = iter(
+            self.score([scoring_request(passage) for passage in all_passages if passage.text])
+        )
+        return [list(next(answers).logprobs) if passage.text else [] for passage in all_passages]
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """One answer a request to score; stored, counted and paid for as completions are."""

@@ -307,18 +307,20 @@ def count_offers(store: Store, arm: str, counts: dict[str, list[int]]) -> None:
 
 def correlate_thoughts(thoughts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Within stories, how a lower S goes with each outcome: plain, with length and leakage held, and as pairs."""
-    own = [thought["own"] for thought in thoughts]
+    score_values = [thought["own"] for thought in thoughts]
     groups = [thought["group"] for thought in thoughts]
     controls = [[thought[name] for thought in thoughts] for name in CONTROLS]
-    found: dict[str, dict[str, Any]] = {}
+    correlations: dict[str, dict[str, Any]] = {}
     for name in OUTCOMES:
         outcomes = [thought[name] for thought in thoughts]
-        found[name] = {
-            "plain": to_plain(rank_correlation(own, outcomes, groups)),
-            "partial": to_plain(rank_correlation(own, outcomes, groups, controls=controls)),
-            "pairs": to_plain(pairwise_auc(own, outcomes, groups)),
+        correlations[name] = {
+            "plain": to_plain(rank_correlation(score_values, outcomes, groups)),
+            "partial": to_plain(
+                rank_correlation(score_values, outcomes, groups, controls=controls)
+            ),
+            "pairs": to_plain(pairwise_auc(score_values, outcomes, groups)),
         }
-    return found
+    return correlations
 
 
 def to_plain(correlation: Correlation) -> dict[str, Any]:
@@ -378,15 +380,15 @@ def correlation_table(figures: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row an outcome: rank correlation, the same with length and leakage held, and the share of pairs."""
     rows: list[dict[str, str]] = []
     for name, outcome in OUTCOMES.items():
-        found = figures["correlations"][name]
+        correlation = figures["correlations"][name]
         rows.append(
             {
                 "goes with": outcome,
-                "rank correlation": format_correlation(to_estimate(found["plain"])),
-                "length and leakage held": format_correlation(to_estimate(found["partial"])),
-                "pairs ordered rightly": format_correlation(to_estimate(found["pairs"])),
-                "stories": f"{found['plain']['groups']:,}",
-                "without a difference": f"{found['plain']['left_out']:,}",
+                "rank correlation": format_correlation(to_estimate(correlation["plain"])),
+                "length and leakage held": format_correlation(to_estimate(correlation["partial"])),
+                "pairs ordered rightly": format_correlation(to_estimate(correlation["pairs"])),
+                "stories": f"{correlation['plain']['groups']:,}",
+                "without a difference": f"{correlation['plain']['left_out']:,}",
             }
         )
     return rows
@@ -468,9 +470,9 @@ def write_finding(
     return " ".join(sentences)
 
 
-def describe_correlation(outcome: str, found: Mapping[str, Any]) -> str:
+def describe_correlation(outcome: str, correlation: Mapping[str, Any]) -> str:
     """A correlation within stories as a sentence."""
-    plain, partial_estimate = to_estimate(found["plain"]), to_estimate(found["partial"])
+    plain, partial_estimate = to_estimate(correlation["plain"]), to_estimate(correlation["partial"])
     if plain is None or partial_estimate is None:
         return f"Whether a lower S goes with {outcome} can't be told: no story has a difference."
     numbers = (

@@ -53,12 +53,12 @@ def token_logprobs(
             f"model {model.id} gives no likelihoods",
             expected="a model with weights, as transformers:PATH, or a server with score=",
         )
-    given = to_passages(passages)
-    distinct = [passage for passage in dict.fromkeys(given) if passage.text]
+    all_passages = to_passages(passages)
+    distinct = [passage for passage in dict.fromkeys(all_passages) if passage.text]
     problem_of: dict[Passage, str] = {}
     if problem_ids is not None:
         # Equal passages are counted under the problem that came first.
-        for passage, problem_id in zip(given, problem_ids, strict=True):
+        for passage, problem_id in zip(all_passages, problem_ids, strict=True):
             problem_of.setdefault(passage, problem_id)
 
     # Nothing is kept here: a model behind a store is asked for every value, so that each run counts the same calls. It
@@ -71,7 +71,7 @@ def token_logprobs(
             session.record_usage(model, [problem_of[passage] for passage in part], answers)
         for passage, answer in zip(part, answers, strict=True):
             logprobs[passage] = tuple(answer.logprobs)
-    return [logprobs.get(passage, ()) for passage in given]
+    return [logprobs.get(passage, ()) for passage in all_passages]
 
 
 def nll(model: Scored, of: PassageOf = learner, clip: float | None = None) -> Scorer:

@@ -329,8 +329,8 @@ class OpenAIModel:
         Raises:
             ModelError: the server did not score a text.
         """
-        given = to_passages(passages)
-        distinct = [passage for passage in dict.fromkeys(given) if passage.text]
+        all_passages = to_passages(passages)
+        distinct = [passage for passage in dict.fromkeys(all_passages) if passage.text]
         answers: dict[Passage, Completion] = {}
         for portion in self._stream_scores(map(scoring_request, distinct)):
             for place, answer in portion:
@@ -338,7 +338,7 @@ class OpenAIModel:
         for answer in answers.values():
             if answer.error and not answer.error.startswith("context"):
                 raise scoring_error(self.model, self.options, answer.error)
-        return [list(answers[passage].logprobs) if passage.text else [] for passage in given]
+        return [list(answers[passage].logprobs) if passage.text else [] for passage in all_passages]
 
     def _stream_scores(
         self, requests: Iterable[Request], permit: SpendingPermit | None = None

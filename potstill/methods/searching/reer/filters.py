@@ -68,5 +68,5 @@ def copied_share(settings: Settings, trace: Trace) -> float:
     if not n:
         return 0.0
     # What the question says already is no copy of the response.
-    known = word_ngrams(split_words(trace.question), n)
-    return ngram_containment(words, split_words(trace.text), n, known) or 0.0
+    question_ngrams = word_ngrams(split_words(trace.question), n)
+    return ngram_containment(words, split_words(trace.text), n, question_ngrams) or 0.0

@@ -39,10 +39,10 @@ def reference_passage(settings: Settings, trace: Trace) -> Passage:
     """
     reference = read_reference(settings, trace.problem)
     segments = split_segments(reference, settings.min_segment_chars)
-    given = ""
+    given_part = ""
     if settings.first_segment_is_free and len(segments) > 1:
-        given = segments[0]
-    scored = reference[len(given) :]
+        given_part = segments[0]
+    scored = reference[len(given_part) :]
     # The prefix is the row up to the scored part: what the student would have written before it.
     whole = row_text(settings, trace.text, reference)
     prompt = trace.prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from potstill.errors import ConfigError, StageError
 from potstill.methods import METHODS
 from potstill.methods.selecting.elad.claer import read_verdict
 from potstill.methods.selecting.elad.prompts import CHECK_ALL, CHECK_STEP
-from potstill.methods.selecting.elad.settings import Settings
+from potstill.methods.selecting.elad.selection import score_candidates
+from potstill.methods.selecting.elad.settings import Selection, Settings
 from potstill.models.model import Request, Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, blank, learnt_stretches
@@ -246,6 +248,17 @@ def test_a_labelled_seed_with_wrong_answers_teaches_nothing():
 def test_an_arm_asks_the_student_for_what_its_scores_need(arm, student_calls):
     ran = run_both(arm)
     assert len(ran.stages[0].model.calls) == student_calls
+
+
+def test_the_probes_calls_buy_chains_that_vote_together_with_the_others():
+    ten, twelve = RIGHT, WRONG
+    pupil = student([ten, ten, twelve, twelve, twelve, twelve])
+    selection = Selection(n=2, arm="inter-same-calls")
+    with using(Session(Book(), Book())):
+        [candidate] = score_candidates(pupil, [story("ned", NED)], selection)
+    # Two of six against four of six: each call by itself would have been certain.
+    entropy = -(math.log(1 / 3) / 3 + 2 * math.log(2 / 3) / 3) / math.log(6)
+    assert candidate.scores["inter"] == pytest.approx(entropy) and candidate.text == WRONG
 
 
 def test_the_same_cost_buys_more_annotations_by_chance():

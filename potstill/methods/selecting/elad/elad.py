@@ -11,7 +11,8 @@ Controls: arm=random (no selection), arm=random-same-length (longer chains move 
 Cite: Yifei Zhang, Bo Pan, Chen Ling, Yuntong Hu, Liang Zhao:
     ELAD: Explanation-Guided Large Language Models Active Distillation (2024).
 Departure: the chain that is annotated has the majority's answer in every arm. A problem without a readable answer
-    is chosen last. Each round trains from the warm start, on the rows of all rounds so far.
+    is chosen last. The answer of a chain is its last unit: a Yes confirms it, a No has it revised in a second call.
+    Each round trains from the warm start, on the rows of all rounds so far.
 Partial: the paper's full text could not be read; prompts and constants are inferred.
 """
 

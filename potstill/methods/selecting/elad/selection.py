@@ -13,6 +13,7 @@ from functools import partial
 
 from potstill.methods.selecting.elad.egss import (
     combine_scores,
+    inter_scores,
     sample_chains,
     score_steps,
     standing_chains,
@@ -71,6 +72,8 @@ def score_candidates(student: Model, pool: Sequence[Trace], selection: Selection
         more = count_probe_calls(chains, selection)
         if more:
             chains += sample_chains(student, pool, more, settings)
+            # One entropy over the answers of both calls.
+            chains = score("inter", partial(inter_scores, selection.n + more), chains)
     candidates = standing_chains(student, pool, chains, settings)
     if arm in ("egss", "intra", "random-same-length"):
         candidates = score_steps(student, candidates, chains, selection)

@@ -13,7 +13,9 @@ from potstill.evaluation.instrument_tables import (
     agreement_notes,
     curve_json,
     curve_rows,
+    diversity_note,
     fingerprint_line,
+    iso_cost_rows,
     score_rows,
     scores_json,
     surface_json,
@@ -22,7 +24,9 @@ from potstill.evaluation.instrument_tables import (
 from potstill.evaluation.nested import is_nested
 from potstill.evaluation.rows import Evaluation
 
-FRONT_NOTE = "* nothing in this table is at least as good for no more tokens."
+FRONT_NOTE = (
+    "* nothing in this table is at least as good for no more tokens ($: for no more money)."
+)
 MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}  # of a number of parameters
 
 
@@ -45,6 +49,8 @@ def print_instruments(args: argparse.Namespace, evaluations: Sequence[Evaluation
     nested = [evaluation for evaluation in evaluations if is_nested(evaluation)]
     for evaluation in nested:
         show.print_table(surface_rows(evaluation), title="solve@(M,T): M plans, T programs of each")
+        show.print_table(iso_cost_rows(evaluation), title="For the same tokens")
+        show.print_line(diversity_note(evaluation))
     if nested:
         names = ", ".join(evaluation.name for evaluation in nested)
         show.print_line(

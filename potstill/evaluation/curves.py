@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from potstill.evaluation.cost_curves import CostPoint, pareto_front
 from potstill.evaluation.intervals import Estimate
@@ -15,6 +15,8 @@ from potstill.evaluation.metrics import (
     usage_per_answer,
 )
 from potstill.evaluation.rows import Evaluation
+
+Unit: TypeAlias = Literal["tokens", "usd"]
 
 
 class CurvePoint(NamedTuple):
@@ -58,8 +60,15 @@ def k_curve(evaluation: Evaluation, ks: Sequence[int] = ()) -> list[CurvePoint]:
     return points
 
 
-def curve_fronts(points: Sequence[CurvePoint]) -> Mapping[str, set[tuple[str, int]]]:
-    """The points that no other one beats in tokens and accuracy, for pass@k and for maj@k, as (arm, k)."""
+def curve_fronts(
+    points: Sequence[CurvePoint], unit: Unit = "tokens"
+) -> Mapping[str, set[tuple[str, int]]]:
+    """The points that no other one beats in cost and accuracy, for pass@k and for maj@k, as (arm, k).
+
+    Args:
+        points: of all arms that are compared.
+        unit: what they cost: tokens or money.
+    """
     fronts: dict[str, set[tuple[str, int]]] = {}
     # Two fronts: an arm may be the cheapest way to hold a right answer and no cheap way to elect one.
     for measure in ("passed", "majority"):
@@ -69,6 +78,7 @@ def curve_fronts(points: Sequence[CurvePoint]) -> Mapping[str, set[tuple[str, in
             name = f"{point.k} {point.arm}"
             by_name[name] = (point.arm, point.k)
             value: Estimate = getattr(point, measure)
-            cost_points.append(CostPoint(name, point.tokens, value.value))
+            cost: float = getattr(point, unit)
+            cost_points.append(CostPoint(name, cost, value.value))
         fronts[measure] = {by_name[point.name] for point in pareto_front(cost_points)}
     return fronts

@@ -14,6 +14,7 @@ from potstill.evaluation.nested import (
     Shape,
     find_shape_cost,
     largest_shape,
+    measure_diversity,
     solve_surface,
     surface_points,
 )
@@ -27,7 +28,8 @@ from potstill.evaluation.total_cost import (
     sum_spending,
 )
 
-ON_FRONT = "*"  # marks what no other row beats in cost and accuracy
+ON_FRONT = "*"  # marks what no other row beats in tokens and accuracy
+ON_MONEY_FRONT = "$"  # the same for money
 
 
 def curve_rows(evaluations: Sequence[Evaluation], ks: Sequence[int] = ()) -> list[dict[str, str]]:
@@ -36,9 +38,11 @@ def curve_rows(evaluations: Sequence[Evaluation], ks: Sequence[int] = ()) -> lis
     points: list[CurvePoint] = []
     for evaluation in evaluations:
         points += k_curve(evaluation, ks)
-    fronts = curve_fronts(points)
+    fronts = {ON_FRONT: curve_fronts(points)}
     # A column of dashes says nothing.
     has_money = any(point.usd for point in points)
+    if has_money:
+        fronts[ON_MONEY_FRONT] = curve_fronts(points, "usd")
     rows: list[dict[str, str]] = []
     for point in points:
         row = {
@@ -50,9 +54,9 @@ def curve_rows(evaluations: Sequence[Evaluation], ks: Sequence[int] = ()) -> lis
         }
         if has_money:
             row["cost a problem"] = format_usd(point.usd)
-        key = (point.arm, point.k)
-        row["pass front"] = ON_FRONT if key in fronts["passed"] else ""
-        row["maj front"] = ON_FRONT if key in fronts["majority"] else ""
+        for title, measure in (("pass front", "passed"), ("maj front", "majority")):
+            marks = [mark for mark, front in fronts.items() if point[:2] in front[measure]]
+            row[title] = " ".join(marks)
         rows.append(row)
     return rows
 
@@ -73,17 +77,17 @@ def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     for evaluation in evaluations:
         for value in measure_scores(evaluation):
-            found = value.detection
-            precision = found.average_precision
+            detection = value.detection
+            precision = detection.average_precision
             rows.append(
                 {
                     "arm": evaluation.name,
                     "score": value.score,
                     "detects that": value.event,
-                    "AUROC": NONE if found.auroc is None else format_ratio(found.auroc),
+                    "AUROC": NONE if detection.auroc is None else format_ratio(detection.auroc),
                     "AUPRC": NONE if precision is None else f"{precision:.3f}",
-                    "events": f"{found.events:,} of {found.scored:,}",
-                    "without score": f"{found.unscored:,}",
+                    "events": f"{detection.events:,} of {detection.scored:,}",
+                    "without score": f"{detection.unscored:,}",
                 }
             )
     return rows
@@ -111,9 +115,9 @@ def scores_json(evaluation: Evaluation) -> dict[str, Any]:
     """The scores of one arm and its agreement, as JSON."""
     scores: list[dict[str, Any]] = []
     for value in measure_scores(evaluation):
-        found = value.detection
-        document = found._asdict()
-        document["auroc"] = None if found.auroc is None else found.auroc._asdict()
+        detection = value.detection
+        document = detection._asdict()
+        document["auroc"] = None if detection.auroc is None else detection.auroc._asdict()
         scores.append({"score": value.score, "event": value.event, **document})
     agreement = measure_agreement(evaluation)
     return {"scores": scores, "agreement": None if agreement is None else agreement._asdict()}
@@ -156,6 +160,48 @@ def surface_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     return rows
 
 
+def iso_cost_rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Many plans with one program each, or one plan with many programs, for the same tokens; and the best shape.
+
+    A row a number of plans: what M x 1 takes is the budget. Nothing where the roles don't tell the cost.
+    """
+    cost = find_shape_cost(evaluation)
+    if cost is None:
+        return []
+    surface = solve_surface(evaluation)
+    points = surface_points(surface, cost)
+    one_plan = [point for point in points if point.name.startswith("1x")]
+    rows: list[dict[str, str]] = []
+    for plans in powers_of_two(largest_shape(evaluation).plans):
+        shape = Shape(plans, 1)
+        budget = cost.of(shape)
+        [long, best] = [iso_cost(choices, [budget])[0].best for choices in (one_plan, points)]
+        rows.append(
+            {
+                "arm": evaluation.name,
+                "tokens a problem": f"{budget:,.0f}",
+                "many plans": str(shape),
+                "solve": f"{100 * surface[shape].value:.1f} %",
+                "one plan": NONE if long is None else long.name,
+                "it solves": NONE if long is None else f"{100 * long.value:.1f} %",
+                "best shape": NONE if best is None else best.name,
+                "best solves": NONE if best is None else f"{100 * best.value:.1f} %",
+            }
+        )
+    return rows
+
+
+def diversity_note(evaluation: Evaluation) -> str:
+    """A sentence on whether plans bring other answers than more programs of one plan."""
+    diversity = measure_diversity(evaluation)
+    shares: list[str] = []
+    for where, share in (("one plan", diversity.same_plan), ("two plans", diversity.other_plans)):
+        if share is not None:
+            shares.append(f"{100 * share:.0f} % of the pairs of answers from {where} are equal")
+    shares.append(f"a problem has {diversity.distinct:.2f} different answers on average")
+    return f"{evaluation.name}: {'; '.join(shares)}."
+
+
 def surface_json(evaluation: Evaluation) -> dict[str, Any]:
     """solve@(M,T) of every shape, its cost, and the best that each cost on the front buys, as JSON."""
     surface = solve_surface(evaluation)
@@ -171,7 +217,8 @@ def surface_json(evaluation: Evaluation) -> dict[str, Any]:
         for row in iso_cost(surface_points(surface, cost)):
             best = None if row.best is None else row.best._asdict()
             bought.append({"budget": row.budget, "best": best, "affordable": row.affordable})
-    return {"shapes": shapes, "iso_cost": bought}
+    diversity = measure_diversity(evaluation)._asdict()
+    return {"shapes": shapes, "iso_cost": bought, "diversity": diversity}
 
 
 def total_cost_rows(

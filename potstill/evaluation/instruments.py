@@ -1,5 +1,11 @@
 """The instruments by their names, as `ps.instruments` offers them; docs/instruments.md says what each is for."""
 
+from potstill.evaluation.answer_scores import (
+    Agreement,
+    ScoreValue,
+    measure_agreement,
+    measure_scores,
+)
 from potstill.evaluation.corrections import (
     Corrections,
     Location,
@@ -7,6 +13,7 @@ from potstill.evaluation.corrections import (
     error_location,
     first_error,
 )
+from potstill.evaluation.correlation import Correlation, pairwise_auc, rank_correlation
 from potstill.evaluation.cost_curves import (
     CostPoint,
     IsoCost,
@@ -18,6 +25,7 @@ from potstill.evaluation.cost_curves import (
     pareto_front,
     shared_range,
 )
+from potstill.evaluation.curves import CurvePoint, curve_fronts, k_curve
 from potstill.evaluation.detection import (
     CoveragePoint,
     Detection,
@@ -37,6 +45,12 @@ from potstill.evaluation.intervals import (
     pooled_share_interval,
     share_interval,
 )
+from potstill.evaluation.leakage import (
+    Leakage,
+    LeakageParts,
+    measure_leakage,
+    summarise_leakage,
+)
 from potstill.evaluation.metrics import (
     average,
     majority_at,
@@ -46,9 +60,11 @@ from potstill.evaluation.metrics import (
     solve_at_plans,
 )
 from potstill.evaluation.nested import (
+    Diversity,
     Shape,
     ShapeCost,
     is_nested,
+    measure_diversity,
     measure_shape_cost,
     solve_surface,
     surface_points,
@@ -88,18 +104,25 @@ from potstill.evaluation.total_cost import (
 )
 
 __all__ = [
+    "Agreement",
     "Bootstrap",
     "Change",
     "Corrections",
+    "Correlation",
     "CostPoint",
     "CoveragePoint",
+    "CurvePoint",
     "Detection",
+    "Diversity",
     "Estimate",
     "IsoCost",
+    "Leakage",
+    "LeakageParts",
     "Location",
     "Losses",
     "Overlap",
     "PairLikelihood",
+    "ScoreValue",
     "SeedComparison",
     "SenseOfError",
     "Shape",
@@ -120,6 +143,7 @@ __all__ = [
     "cost_to_reach",
     "crossed_interval",
     "crossed_variance",
+    "curve_fronts",
     "detect",
     "difference_interval",
     "error_location",
@@ -129,20 +153,27 @@ __all__ = [
     "is_nested",
     "iso_cost",
     "jaccard",
+    "k_curve",
     "list_spending",
     "majority_at",
     "matched_budget",
     "mcnemar",
     "mean_interval",
+    "measure_agreement",
+    "measure_diversity",
+    "measure_leakage",
+    "measure_scores",
     "measure_shape_cost",
     "noise_floor",
     "overlaps",
     "paired_bootstrap",
+    "pairwise_auc",
     "pareto_front",
     "pass_at",
     "pass_at_k",
     "pooled_mean_interval",
     "pooled_share_interval",
+    "rank_correlation",
     "risk_coverage",
     "sense_change",
     "sense_of_error",
@@ -153,6 +184,7 @@ __all__ = [
     "solve_surface",
     "split_losses",
     "sum_spending",
+    "summarise_leakage",
     "summarize_sense",
     "surface_points",
     "swap_matrix",

@@ -6,13 +6,14 @@ any shape; one draw of M0 plans with T0 programs gives every shape up to M0 x T0
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.cost_curves import CostPoint
 from potstill.evaluation.intervals import Estimate, share_interval
-from potstill.evaluation.metrics import count_by_plan, solve_for_plans, usage_per_answer
+from potstill.evaluation.metrics import ballot_of, count_by_plan, solve_for_plans, usage_per_answer
 from potstill.evaluation.rows import Evaluation
 from potstill.traces.usage import Usage
 
@@ -39,6 +40,22 @@ class ShapeCost(NamedTuple):
     def of(self, shape: Shape) -> float:
         """The cost of M plans and M T programs."""
         return shape.plans * self.plan + shape.plans * shape.programs * self.program
+
+
+class Diversity(NamedTuple):
+    """Whether plans bring other answers than more programs of one plan do.
+
+    Args:
+        same_plan: share of pairs of answers from one plan that are equal; None where no plan has two.
+        other_plans: share of pairs from two plans of one problem that are equal; None where no problem has two.
+        distinct: mean number of different answers to a problem.
+        problems: how many there are.
+    """
+
+    same_plan: float | None
+    other_plans: float | None
+    distinct: float
+    problems: int
 
 
 def is_nested(evaluation: Evaluation) -> bool:
@@ -90,6 +107,30 @@ def solve_surface(evaluation: Evaluation, shapes: Sequence[Shape] = ()) -> dict[
         values = [by_plans[shape.plans - 1] for by_plans in solved[shape.programs]]
         surface[shape] = share_interval(values, samples)
     return surface
+
+
+def measure_diversity(evaluation: Evaluation) -> Diversity:
+    """How often answers are equal within a plan and between plans; an answer that votes for nothing is in no pair.
+
+    Where the two shares are equal, plans differ in words only: ten plans are then one plan with ten programs.
+    """
+    equal = {True: 0, False: 0}
+    pairs = {True: 0, False: 0}
+    distinct = 0
+    for row in evaluation.rows:
+        ballots = [(answer.group, ballot_of(answer)) for answer in row.answers]
+        voting = [(group, ballot) for group, ballot in ballots if ballot is not None]
+        distinct += len({ballot for _, ballot in voting})
+        for (group, ballot), (other_group, other_ballot) in itertools.combinations(voting, 2):
+            is_same_plan = group == other_group
+            pairs[is_same_plan] += 1
+            equal[is_same_plan] += ballot == other_ballot
+    shares: dict[bool, float | None] = {True: None, False: None}
+    for is_same_plan, count in pairs.items():
+        if count:
+            shares[is_same_plan] = equal[is_same_plan] / count
+    problems = len(evaluation.rows)
+    return Diversity(shares[True], shares[False], distinct / problems, problems)
 
 
 def measure_shape_cost(

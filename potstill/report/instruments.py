@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from potstill.evaluation.instrument_tables import (
     agreement_notes,
+    diversity_note,
     score_rows,
     surface_rows,
     total_cost_rows,
@@ -25,6 +26,7 @@ def surface_section(results: Results) -> Section | None:
             for row in rows:
                 del row["arm"]
             tables += [tag("h3", name), draw_rows(rows, name=f"solve@(M,T) of {name}")]
+            tables.append(tag("p", diversity_note(evaluation), class_="soft"))
     if not tables:
         return None
     hint = (

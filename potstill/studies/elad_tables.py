@@ -67,12 +67,19 @@ def detect_errors(figures: Mapping[str, Any]) -> dict[str, dict[str, Detection]]
     is_right = [item["right"] for item in items]
     detections: dict[str, dict[str, Detection]] = {}
     for name, values in scores.items():
-        right_values = [v for v, right in zip(values, is_right, strict=True) if right]
-        found = [bool(item["first_error"]) for item in items if item["right"]]
+        # A chain whose verdicts can't be read is neither one with an error nor one without.
+        right_values: list[float | None] = []
+        has_error: list[bool] = []
+        for item, value in zip(items, values, strict=True):
+            if item["right"] and item["first_error"] is not None:
+                right_values.append(value)
+                has_error.append(item["first_error"] > 0)
         detections[name] = {
             "wrong answer": detect(values, [not right for right in is_right]),
-            "error behind a right answer": detect(right_values, found),
+            "error behind a right answer": Detection(None, None, 0, 0),
         }
+        if has_error:
+            detections[name]["error behind a right answer"] = detect(right_values, has_error)
     return detections
 
 

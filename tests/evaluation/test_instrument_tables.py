@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from demo_results import evaluation, nested_evaluation, results
@@ -39,6 +40,14 @@ def test_an_arm_that_is_worse_for_more_is_not_on_the_front() -> None:
     assert "cost a problem" not in rows[0]
 
 
+def test_money_has_a_front_of_its_own() -> None:
+    cheap = nested_evaluation(["rw"], usage={"m": Usage(2, 100, 20, 0.1)})
+    terse = nested_evaluation(["rw"], usage={"m": Usage(2, 50, 20, 0.3)})
+    rows = tables.curve_rows([replace(cheap, name="cheap"), replace(terse, name="terse")], [1])
+    assert [row["pass front"] for row in rows] == ["$", "*"]
+    assert rows[0]["cost a problem"] == "0.05 USD"
+
+
 def test_the_table_of_scores_says_what_has_none() -> None:
     rows = tables.score_rows([evaluation("a", "rwue", "rrrr")])
     assert rows[0]["events"] == "2 of 7" and rows[0]["without score"] == "1"
@@ -63,6 +72,13 @@ def test_a_surface_has_a_cost_where_the_calls_tell_who_wrote_what() -> None:
     document = tables.surface_json(evaluated)
     assert (
         document["shapes"][3]["value"] == 1.0 and document["iso_cost"][0]["best"]["name"] == "1x1"
+    )
+    [_, two] = tables.iso_cost_rows(evaluated)
+    assert (two["many plans"], two["one plan"], two["best shape"]) == ("2x1", "1x2", "2x1")
+    note = tables.diversity_note(evaluated)
+    assert note == (
+        "nested: 75 % of the pairs of answers from one plan are equal; 0 % of the pairs of answers from two plans are "
+        "equal; a problem has 2.50 different answers on average."
     )
     alone = nested_evaluation(["rw", "ww"], usage={"student": Usage(4, 400, 40)})
     assert "front" not in tables.surface_rows(alone)[0]

@@ -74,3 +74,15 @@ def test_a_shape_costs_its_plans_and_its_programs() -> None:
         nested.measure_shape_cost(evaluated, "planner", "coder")
     points = nested.surface_points(nested.solve_surface(evaluated), ShapeCost(1, 1))
     assert [(point.name, point.cost) for point in points][:2] == [("1x1", 2), ("1x2", 3)]
+
+
+def test_diversity_tells_plans_that_differ_from_plans_in_other_words() -> None:
+    same = nested.measure_diversity(nested_evaluation(["rr", "rr"]))
+    assert (same.same_plan, same.other_plans, same.distinct) == (1, 1, 1)
+    # Wrong answers are equal within a plan and differ between plans.
+    differing = nested.measure_diversity(nested_evaluation(["ww", "ww"]))
+    assert (differing.same_plan, differing.other_plans, differing.distinct) == (1, 0, 2)
+    mixed = nested.measure_diversity(nested_evaluation(["rw", "rw"]))
+    assert (mixed.same_plan, mixed.other_plans, mixed.distinct) == (0, 0.25, 3)
+    silent = nested.measure_diversity(nested_evaluation(["u"]))
+    assert (silent.same_plan, silent.other_plans, silent.distinct) == (None, None, 0)

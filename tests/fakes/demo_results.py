@@ -59,7 +59,10 @@ def nested_evaluation(*problems: list[str], usage: dict[str, Usage] | None = Non
     for number, plans in enumerate(problems):
         answers = []
         for group, letters in enumerate(plans):
-            answers += [Answer("right" if c == "r" else "wrong", group=group) for c in letters]
+            for letter in letters:
+                status = LETTERS[letter]
+                answer = {"right": "7", "wrong": f"wrong, by plan {group}"}.get(status)
+                answers.append(Answer(status, answer, group=group))
         rows.append(Row(f"p{number}", tuple(answers), usage or {}))
     return replace(evaluation("nested", "r"), rows=tuple(rows))
 

@@ -93,3 +93,14 @@ def test_every_linked_study_can_be_run():
 def test_the_check_of_instruments_can_fail():
     assert exists("evaluation.metrics.pass_at") and not exists("evaluation.metrics.pass_it")
     assert not exists("evaluation.nowhere")
+
+
+@pytest.mark.parametrize(
+    "page", sorted(PAGE.parent.glob("studies/*.md")), ids=lambda page: page.stem
+)
+def test_a_page_of_a_study_is_whole_and_its_study_is_there(page):
+    text = page.read_text("utf-8")
+    assert page.stem in list_studies() and page.with_suffix(".svg").exists()
+    assert text.startswith(f"# {list_studies()[page.stem].question}\n")
+    assert f"potstill study {page.stem} " in text and "## Fingerprint" in text
+    assert f"](studies/{page.stem}.md)" in TEXT, "docs/methods.md links it"

@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write the page and its figure here too: docs/studies in a checkout",
     )
+    parser.add_argument(
+        "--page-only",
+        action="store_true",
+        help="write page and figure again from the figures of the folder, and run nothing",
+    )
     options.add_retry_errors(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -86,10 +91,15 @@ def execute(args: argparse.Namespace) -> None:
         ),
         retry_errors=args.retry_errors,
     )
-    # Before the work: what it is computed with, and not what the files may have become meanwhile.
-    fingerprint = study_fingerprint(name, settings)
-    with noting_kept_work(settings.out), show_progress(args.quiet) as progress:
-        figures = study.run_in_folder(name, module, settings, progress)
+    if args.page_only:
+        figures, fingerprint = study.read_figures(name, settings)
+    else:
+        study.check_folder(name, settings)
+        # Before the work: what it is computed with, and not what the files may have become meanwhile.
+        fingerprint = study_fingerprint(name, settings)
+        with noting_kept_work(settings.out), show_progress(args.quiet) as progress:
+            figures = study.run_in_folder(name, module, settings, progress)
+        study.write_json(settings.out / study.FINGERPRINT_FILE, fingerprint)
 
     page = module.describe_study(figures)
     command = _command_of(name, module, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -13,15 +14,19 @@ from potstill import __version__
 from potstill.records import digest
 from potstill.runs.dataset_card import public_spec
 from potstill.runs.sources import load_model
-from potstill.studies.study import StudySettings
+from potstill.studies.study import StudySettings, write_json
 
 # Parts of the package that print and draw figures, and make none.
 DISPLAY = ("cli", "report")
+PACKAGE = Path(__file__).parents[1]
+HISTORY_FILE = "history.json"  # what a folder was worked on with
 LIBRARIES = ("torch", "transformers", "tokenizers", "math-verify")
 
 
 def study_fingerprint(name: str, settings: StudySettings) -> dict[str, Any]:
     """Seeds, sizes, models with the ids of their content, the program's sources, and the libraries' versions.
+
+    A folder that was begun with other sources keeps what they made: the fingerprint has the digests of all of them.
 
     Returns:
         The components by name, and under "id" a digest of all of them.
@@ -31,10 +36,27 @@ def study_fingerprint(name: str, settings: StudySettings) -> dict[str, Any]:
         "seeds": settings.seeds,
         "sizes": dict(settings.sizes),
         "models": model_ids(settings.roles),
-        "sources": sources_digest(Path(__file__).parents[1]),
-        "versions": library_versions(),
+        "sources": note_version(settings.out, "sources", sources_digest(PACKAGE)),
+        "versions": note_version(settings.out, "versions", library_versions()),
     }
     return {"id": digest("study", components), **components}
+
+
+def note_version(out: Path, name: str, version: Any) -> Any:
+    """Add a version to those that a folder was worked on with.
+
+    Returns:
+        The version where it is the only one, else the list of all, the first one first.
+    """
+    file = out / HISTORY_FILE
+    history: dict[str, list[Any]] = {}
+    if file.exists():
+        history = json.loads(file.read_text("utf-8"))
+    versions = history.setdefault(name, [])
+    if version not in versions:
+        versions.append(version)
+        write_json(file, history)
+    return versions[0] if len(versions) == 1 else versions
 
 
 def model_ids(roles: Mapping[str, str]) -> dict[str, str]:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from potstill.data.atomic_write import write_text
-from potstill.errors import ConfigError, StoreError
+from potstill.errors import ConfigError, InputError, StoreError
 from potstill.records import Progress
 from potstill.studies.chart import Chart
 
 FIGURES_FILE = "figures.json"
+FINGERPRINT_FILE = "fingerprint.json"
 SETTINGS_FILE = "study.json"
 DEFAULT_SEEDS = 3
 LISTED_CONSTANTS = (
@@ -186,19 +187,54 @@ def run_in_folder(
     Raises:
         StoreError: the folder holds the study with other sizes or models. More seeds may be added to one.
     """
+    check_folder(name, settings)
+    figures = study.run_study(settings, progress)
+    write_json(settings.out / FIGURES_FILE, figures)
+    return figures
+
+
+def check_folder(name: str, settings: StudySettings) -> None:
+    """Note in a new folder which study it holds; refuse one that holds another, or other sizes or models."""
     chosen = {"study": name, "sizes": dict(settings.sizes), "roles": dict(settings.roles)}
     file = settings.out / SETTINGS_FILE
-    if file.exists():
-        stored = json.loads(file.read_text("utf-8"))
-        if stored != chosen:
-            raise StoreError(
-                f"{settings.out} holds a study of other settings: {json.dumps(stored)}",
-                expected=json.dumps(chosen),
-                fix="another --out",
+    if not file.exists():
+        write_json(file, chosen)
+        return
+    stored = json.loads(file.read_text("utf-8"))
+    if stored != chosen:
+        raise StoreError(
+            f"{settings.out} holds a study of other settings: {json.dumps(stored)}",
+            expected=json.dumps(chosen),
+            fix="another --out",
+        )
+
+
+def read_figures(name: str, settings: StudySettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The figures of a folder and the fingerprint that they were made with; nothing is run.
+
+    Raises:
+        InputError: there are none, or they are of another number of seeds.
+    """
+    check_folder(name, settings)
+    documents: list[dict[str, Any]] = []
+    for file in (settings.out / FIGURES_FILE, settings.out / FINGERPRINT_FILE):
+        if not file.exists():
+            raise InputError(
+                f"There is no {file}.",
+                expected="a folder in which the study has come to its end",
+                fix="the same command without --page-only",
             )
-    else:
-        settings.out.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(chosen) + "\n")
-    figures = study.run_study(settings, progress)
-    write_text(settings.out / FIGURES_FILE, json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    return figures
+        documents.append(json.loads(file.read_text("utf-8")))
+    figures, fingerprint = documents
+    if fingerprint["seeds"] != settings.seeds:
+        raise InputError(
+            f"The figures of {settings.out} are of {fingerprint['seeds']} seeds.",
+            expected=f"{settings.seeds} seeds",
+            fix=f"--seeds {fingerprint['seeds']}, or the same command without --page-only",
+        )
+    return figures, fingerprint
+
+
+def write_json(file: Path, document: Mapping[str, Any]) -> None:
+    """Write a document whole; its folder is made where it is missing."""
+    write_text(file, json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -42,12 +42,20 @@ def counting_study(runs):
     )
 
 
+def made_up_fingerprint(name, settings):
+    return {"id": "study-1", "seeds": settings.seeds}
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """The settings with which the study `counting` has run."""
     made = []
     monkeypatch.setattr(study, "load_study", lambda name: counting_study(made))
-    monkeypatch.setattr(fingerprint, "study_fingerprint", lambda name, settings: {"id": "study-1"})
+    monkeypatch.setattr(
+        fingerprint,
+        "study_fingerprint",
+        lambda name, settings: {"id": "study-1", "seeds": settings.seeds},
+    )
     monkeypatch.setattr("potstill.cli.study.require_extra", lambda *names: None)
     return made
 
@@ -118,6 +126,18 @@ def test_a_folder_of_other_sizes_is_refused_and_more_seeds_are_not(runs, tmp_pat
     assert len(runs) == 2 and "other settings" in capsys.readouterr().out
 
 
+def test_a_page_is_written_again_from_the_figures_alone(runs, tmp_path, capsys):
+    words = ["study", "counting", "--out", str(tmp_path), "--quiet"]
+    assert main([*words, "--page-only"]) == 2
+    assert "There is no" in capsys.readouterr().err
+    assert main(words) == 0
+    (tmp_path / "counting.md").unlink()
+    assert main([*words, "--page-only"]) == 0
+    assert "study-1" in (tmp_path / "counting.md").read_text() and len(runs) == 1
+    assert main([*words, "--page-only", "--seeds", "2"]) == 2
+    assert "are of 3 seeds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -179,6 +199,13 @@ def test_the_fingerprint_holds_models_sources_and_versions(monkeypatch, tmp_path
     assert first["models"] == {"student": "world:student (hf-1)"} and "python" in first["versions"]
     model.id = "hf-2"
     assert fingerprint.study_fingerprint("x", settings)["id"] != first["id"]
+
+
+def test_a_folder_that_was_worked_on_with_other_sources_says_so(tmp_path):
+    assert fingerprint.note_version(tmp_path, "sources", "one") == "one"
+    assert fingerprint.note_version(tmp_path, "sources", "one") == "one"
+    assert fingerprint.note_version(tmp_path, "sources", "two") == ["one", "two"]
+    assert fingerprint.note_version(tmp_path, "versions", {"torch": "2"}) == {"torch": "2"}
 
 
 def test_sources_count_whole_and_what_only_prints_does_not(tmp_path):

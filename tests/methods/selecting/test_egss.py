@@ -133,14 +133,18 @@ def test_a_chain_that_is_only_an_answer_has_no_steps_to_probe():
     [
         ({}, 0.7 + 0.25),
         ({"sign": "same"}, 0.7 + 0.75),
-        ({"intra_weight": 2.0}, 0.7 + 0.5),
+        ({"settings": Settings(intra_weight=2.0)}, 0.7 + 0.5),
+        ({"settings": Settings(subtract_noise=True)}, 0.7 + 0.15),
+        ({"settings": Settings(subtract_noise=True), "sign": "same"}, 0.7 + 0.85),
         ({"inter": False}, 0.25),
         ({"intra": False}, 0.7),
         ({"inter": False, "intra": False}, None),
     ],
 )
 def test_the_two_terms_add_up_and_each_can_be_left_out(terms, score):
-    chain = Trace(ASKED.problem, "?", CHAIN).annotate(scores={"inter": 0.7, "change": 0.25})
+    chain = Trace(ASKED.problem, "?", CHAIN).annotate(
+        scores={"inter": 0.7, "change": 0.25, "noise": 0.1}
+    )
     [chain] = combine_scores([chain], **terms)
     assert chain.scores["egss"] == (None if score is None else pytest.approx(score))
 

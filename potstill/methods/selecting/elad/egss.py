@@ -242,28 +242,31 @@ def combine_scores(
     sign: Sign = "change",
     inter: bool = True,
     intra: bool = True,
-    intra_weight: float = 1.0,
+    settings: Settings = Settings(),
 ) -> list[Trace]:
     """Score chains by H = H_inter + lambda U_sign, with either term left out: the score "egss".
 
     A term that could not be told adds nothing; where neither could be told the score is None.
     """
-    scorer = partial(egss_scores, sign, inter, intra, intra_weight)
+    scorer = partial(egss_scores, sign, inter, intra, settings)
     return score("egss", scorer, chains)
 
 
 def egss_scores(
-    sign: Sign, inter: bool, intra: bool, intra_weight: float, chains: Sequence[Trace]
+    sign: Sign, inter: bool, intra: bool, settings: Settings, chains: Sequence[Trace]
 ) -> list[Score]:
-    """H of each chain, from its scores "inter" and "change": a scorer."""
+    """H of each chain, from its scores "inter", "change" and "noise": a scorer."""
     scores: list[Score] = []
     for chain in chains:
         terms: list[float] = []
         entropy, change = chain.scores.get("inter"), chain.scores.get("change")
+        noise = chain.scores.get("noise")
         if inter and isinstance(entropy, float):
             terms.append(entropy)
         if intra and isinstance(change, float):
-            terms.append(intra_weight * intra_score(sign, change))
+            if settings.subtract_noise and isinstance(noise, float):
+                change -= noise
+            terms.append(settings.intra_weight * intra_score(sign, change))
         scores.append(sum(terms) if terms else None)
     return scores
 

@@ -83,7 +83,7 @@ def score_candidates(student: Model, pool: Sequence[Trace], selection: Selection
         sign=selection.sign,
         inter=arm != "intra" and not is_random,
         intra=arm in ("egss", "intra", "random-same-length"),
-        intra_weight=settings.intra_weight,
+        settings=settings,
     )
 
 

@@ -42,6 +42,7 @@ class Settings:
         rounds: in how many equal parts the budget is spent; each scores what is left of the pool with the student that
             the one before has made.
         intra_weight: lambda, the weight of the intra score beside the inter score.
+        subtract_noise: take from U_change what changes between two continuations of one text, where that was measured.
         probed: which chains are probed: one with the "majority" answer, the "greedy" one, or "all" that were sampled.
         step_pattern: a step begins at each match of this pattern; blanks between steps belong to the later one.
         max_steps: steps of a chain at most; in a longer one several sentences are a step. Each costs two continuations
@@ -66,6 +67,7 @@ class Settings:
     seed_share: float = 0.05
     rounds: int = 5
     intra_weight: float = 1.0
+    subtract_noise: bool = False
     probed: Literal["majority", "greedy", "all"] = "majority"
     step_pattern: str = r"(?<=[.!?])\s+(?=\S)|\n+(?=\S)"
     max_steps: int = 16

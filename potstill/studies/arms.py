@@ -38,6 +38,7 @@ def run_seeds(
     settings: StudySettings,
     recipe_of_seed: Callable[[int], Mapping[str, Any]],
     progress: Progress,
+    figures_of: Callable[[Results, str], dict[str, Any]] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Run a recipe once a seed, each in a folder of its own.
 
@@ -45,9 +46,10 @@ def run_seeds(
         settings: of the study.
         recipe_of_seed: the recipe as plain data; its `seed` and `training.seed` are set here.
         progress: called with (label, done, total).
+        figures_of: what is kept of an arm of a run; `arm_figures` without one.
 
     Returns:
-        By arm, the untrained student first, the figures of each seed (`arm_figures`).
+        By arm, the untrained student first, the figures of each seed.
     """
     runs_by_arm: dict[str, list[dict[str, Any]]] = {}
     for seed in range(settings.seeds):
@@ -62,7 +64,8 @@ def run_seeds(
             retry_errors=settings.retry_errors,
         )
         for name in results.evaluations:
-            runs_by_arm.setdefault(name, []).append(arm_figures(results, name))
+            figures = (figures_of or arm_figures)(results, name)
+            runs_by_arm.setdefault(name, []).append(figures)
     progress("seeds", settings.seeds, settings.seeds)
     return runs_by_arm
 

@@ -142,6 +142,8 @@ def describe_member(
         "id": trace.id,
         "problem": trace.problem.id,
         "gold": trace.problem.answer,
+        "metadata": dict(trace.problem.metadata),
+        "problem_parents": list(trace.problem.parents),
         "operator": trace.operator,
         "role": models.get(author.model, "") if author is not None else "",
         "model": author.model if author is not None else "",
@@ -173,6 +175,7 @@ def _print_member(member: Mapping[str, Any], *, is_first: bool) -> None:
         "dropped by": member["dropped"],
         "saw gold": "yes" if member["saw_gold"] else "",
         "gold": member["gold"] or "",
+        "problem": ", ".join(f"{name} {value}" for name, value in member["metadata"].items()),
         "parents": ", ".join(member["parents"]),
     }
     for name, value in facts.items():

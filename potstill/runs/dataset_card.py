@@ -348,6 +348,9 @@ def count_rows(card: Card) -> list[tuple[str, str]]:
     if any(row.operator == "import" for row in card.rows):
         saw_gold = "unknown (recorded elsewhere)"
     counts = [("rows", f"{len(card.rows):,}"), ("problems", f"{len(problems):,}")]
+    derived = {row.problem.id for row in card.rows if row.problem.parents}
+    if derived:
+        counts.append(("of these, problems that a model wrote", f"{len(derived):,}"))
     for status, count in sorted(statuses.items()):
         counts.append((f"judged {status}", f"{count:,}"))
     counts += [

@@ -60,8 +60,11 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import tiny_checkpoint
 
     folder = tmp_path_factory.mktemp("bench")
-    jsonl(folder / "train.jsonl", [{"question": q, "answer": a} for q, a in QUESTIONS.items()])
-    jsonl(folder / "test.jsonl", [{"question": "What is 2 and 3 and 4?", "answer": "9"}])
+    train = [{"question": q, "answer": a, "level": 2} for q, a in QUESTIONS.items()]
+    jsonl(folder / "train.jsonl", train)
+    jsonl(
+        folder / "test.jsonl", [{"question": "What is 2 and 3 and 4?", "answer": "9", "level": 3}]
+    )
     (folder / "teacher.json").write_text(json.dumps(TEACHER), "utf-8")
     tiny_checkpoint(folder / "tiny", positions=128)
     return folder

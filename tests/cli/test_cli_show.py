@@ -24,6 +24,7 @@ def test_a_row_is_shown_with_its_parents(finished: Path, row: dict, potstill) ->
         *row["parents"],
         "written by: teacher",
         "verdict:    right",
+        f"problem:    level {row['level']}",
         "made from",
     ):
         assert part in outcome.out
@@ -38,6 +39,7 @@ def test_the_folder_may_come_first_and_the_beginning_of_an_id_is_enough(
     document = potstill("show", finished, row["id"][:14], "--json").json
     assert document["trace"]["id"] == row["id"] and document["arm"] == "sft"
     assert document["trace"]["text"] == row["completion"]
+    assert document["trace"]["metadata"] == {"level": row["level"]}
     assert [member["id"] for member in document["ancestors"]] == row["parents"]
 
 

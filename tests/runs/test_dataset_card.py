@@ -277,6 +277,14 @@ def test_saw_gold_is_counted_and_unknown_of_recordings() -> None:
     )
 
 
+def test_problems_that_a_model_wrote_are_counted() -> None:
+    derived = Problem("new", "What is 3 + 3?", "6", parents=("trace-1",))
+    rows = [trace(), Trace(derived, derived.question, "6", operator="sample")]
+    counts = dict(dataset_card.count_rows(card(rows=rows)))
+    assert counts["problems"] == "2" and counts["of these, problems that a model wrote"] == "1"
+    assert "of these, problems that a model wrote" not in dict(dataset_card.count_rows(card()))
+
+
 def test_a_method_of_ones_own_is_named_without_its_folder() -> None:
     method = "/srv/me/mine.py:star"
     recipe = {"arms": {"star": {"method": method}}}

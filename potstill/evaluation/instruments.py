@@ -51,6 +51,7 @@ from potstill.evaluation.leakage import (
     measure_leakage,
     summarise_leakage,
 )
+from potstill.evaluation.measured import fingerprint_figure
 from potstill.evaluation.metrics import (
     average,
     majority_at,
@@ -147,6 +148,7 @@ __all__ = [
     "detect",
     "difference_interval",
     "error_location",
+    "fingerprint_figure",
     "first_error",
     "inference_flops",
     "interpolate",

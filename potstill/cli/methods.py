@@ -77,6 +77,7 @@ def execute(args: argparse.Namespace) -> None:
 def _filtered(listings: Sequence[MethodListing], args: argparse.Namespace) -> list[MethodListing]:
     chosen = list(listings)
     if args.needs is not None:
+        # A role that no method has is a slip of the pen, not a filter that lets nothing through.
         roles = [role.strip() for role in args.needs.split(",")]
         known_roles = sorted({role.name for method in listings for role in method.roles})
         for role in roles:
@@ -239,6 +240,7 @@ def _print_method(method: Mapping[str, Any], rehearsal: Rehearsal) -> None:
         roles,
         title="models, given as --role NAME=SPEC, --teacher SPEC, --student SPEC ([…]: may be left out)",
     )
+    # Values, a settings object by its fields; then the arms that a comparison needs.
     parameters = []
     for parameter in method["parameters"]:
         parameters += _parameter_lines(parameter, "")

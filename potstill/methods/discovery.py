@@ -58,6 +58,7 @@ class MethodFolders(Mapping[str, Callable[..., Any]]):
         """The file of each method, by the method's name."""
         files: dict[str, MethodFile] = {}
         for family, folder in self.families.items():
+            # FAMILY/NAME.py, and FAMILY/NAME/NAME.py.
             for path in [*folder.glob("[!_]*.py"), *folder.glob("[!_]*/*.py")]:
                 if path.parent != folder and path.stem != path.parent.name:
                     continue  # prompts or settings of the method that the folder is named after

@@ -19,10 +19,13 @@ SECTIONS = (LEARNS_FROM, NEEDS, CONTROLS, DEPARTURE, PARTIAL, CITE, BEGIN_WITH)
 # exact: the code claims no difference from the paper; departs: it names some; partial: parts of the paper are missing.
 Exactness: TypeAlias = Literal["exact", "departs", "partial"]
 
+# `Needs: …` with the indented lines behind it.
 _SECTION = re.compile(rf"^({'|'.join(SECTIONS)})s?: (.*(?:\n +\S.*)*)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+# NAME, [NAME] or NAME=VALUE, perhaps with a meaning in brackets, up to the next comma or the end.
 _ITEM = re.compile(r"(\[?[\w.-]*\w\]?(?:=[\w.-]*\w)?)(?: \(([^()]*)\))?(?:,? and |, |\.?$)")
+# `First Author, Second Author: Title: with a colon (2024).`
 _CITATION = re.compile(r"^([^:]+): (.+) \((\d{4})\)\.?$")
 
 

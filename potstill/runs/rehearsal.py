@@ -130,6 +130,7 @@ def rehearse_with(
         with using(Session(workers=1)):
             solver = drive(entry.method, problems, fill_roles(entry.roles, models), {}, train)
             calls = notebook.calls_per(size)
+            # What its solver asks for one answer is counted apart.
             notebook.begin_anew()
             solver(problems, n=1)
     except PotstillError as error:
@@ -139,6 +140,7 @@ def rehearse_with(
     except Exception as error:  # scripted answers, and not the method, may be what it can't read
         stopped = f"{type(error).__name__}: {error}"
     answer_calls = notebook.calls_per(size)
+    # A method that was stopped on its way never came to its solver: all that was noted is of its rows.
     if not calls:
         calls, answer_calls = answer_calls, {}
     return Rehearsal(
@@ -235,6 +237,7 @@ class Notebook:
         if key not in self._keys:
             self._keys.add(key)
             self._calls[role] += 1
+        # One prompt of each kind is kept, and few kinds a role.
         kind = (role, instruction_of(prompt, self._questions), bool(prefix))
         kinds_of_role = sum(shown.role == role for shown in self.shown)
         if kind not in self._kinds and kinds_of_role < SHOWN_KINDS:

@@ -63,6 +63,7 @@ def run_seeds(
             threads=THREADS,
             retry_errors=settings.retry_errors,
         )
+        # The untrained student is measured with every seed too: its samples are others.
         for name in results.evaluations:
             figures = (figures_of or arm_figures)(results, name)
             runs_by_arm.setdefault(name, []).append(figures)

@@ -108,6 +108,7 @@ def render_svg(chart: Chart) -> str:
 
 
 def _render_dots(chart: DotChart) -> str:
+    # The axis holds every interval, and the reference.
     values: list[float] = []
     for dot in chart.dots:
         values += [dot.low, dot.value, dot.high]
@@ -116,10 +117,12 @@ def _render_dots(chart: DotChart) -> str:
     ticks = round_ticks(min(values), max(values))
     height = MARGIN_TOP + ROW_HEIGHT * len(chart.dots) + MARGIN_BOTTOM
     bottom = height - MARGIN_BOTTOM
+    # Labels to the left, the plot, the values to the right.
     left = 30 + text_width(dot.label for dot in chart.dots)
     right = left + PLOT_WIDTH
     scale = Scale(ticks[0], ticks[-1], left, right)
 
+    # The grid with its numbers, below all else.
     marks: list[str] = []
     for tick in ticks:
         x = scale.pixel(tick)
@@ -128,6 +131,7 @@ def _render_dots(chart: DotChart) -> str:
     if chart.reference is not None:
         x = scale.pixel(chart.reference)
         marks.append(_line(x, MARGIN_TOP, x, bottom, INK))
+    # A row a dot: its label, its interval as a line, its value.
     for row, dot in enumerate(chart.dots):
         y = MARGIN_TOP + ROW_HEIGHT * (row + 0.5)
         marks.append(_text(left - 10, y + 4, dot.label, anchor="end"))
@@ -139,6 +143,7 @@ def _render_dots(chart: DotChart) -> str:
 
 
 def _render_lines(chart: LineChart) -> str:
+    # The axes hold every point; y runs upwards, where pixels run downwards.
     xs = [x for points in chart.series.values() for x, _ in points]
     ys = [y for points in chart.series.values() for _, y in points]
     x_ticks = log_ticks(min(xs), max(xs)) if chart.log_x else round_ticks(min(xs), max(xs))
@@ -157,6 +162,7 @@ def _render_lines(chart: LineChart) -> str:
         y = y_scale.pixel(tick)
         marks.append(_line(left, y, right, y, GRID))
         marks.append(_text(left - 8, y + 4, format_tick(tick), anchor="end"))
+    # The series, each in a colour of its own.
     for place, (name, points) in enumerate(chart.series.items()):
         colour = COLOURS[place % len(COLOURS)]
         pixels = [(x_scale.pixel(x), y_scale.pixel(y)) for x, y in points]

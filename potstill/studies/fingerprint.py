@@ -72,6 +72,7 @@ def sources_digest(package: Path) -> str:
     sha256 = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         relative = path.relative_to(package)
+        # Names count too: a file that is moved is imported otherwise.
         if relative.parts[0] not in DISPLAY:
             sha256.update(f"{relative.as_posix()}\0".encode())
             sha256.update(path.read_bytes())

@@ -122,6 +122,7 @@ def read_constants(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file has a question, and sizes or roles are missing or no literals.
     """
+    # The expressions behind the names, with or without an annotation.
     expressions: dict[str, ast.expr] = {}
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
@@ -130,6 +131,7 @@ def read_constants(path: Path) -> dict[str, Any]:
                 expressions[ast.unparse(target)] = node.value
     if "QUESTION" not in expressions:
         return {}
+    # Their values, without running anything.
     constants: dict[str, Any] = {}
     for name in LISTED_CONSTANTS:
         try:

@@ -40,8 +40,8 @@ SIZES: Mapping[str, int] = {
     "annotated": 20,
     "chains": 5,
     "injected": 30,
-    "test": 120,
-    "n": 2,
+    "test": 150,
+    "n": 1,
     "steps": 40,
 }
 ROLES: Mapping[str, str] = {"teacher": "world:oracle", "student": "world:student"}

@@ -184,6 +184,7 @@ def nested_figures(results: Results, arm: str) -> dict[str, Any]:
         cost = measure_shape_cost(evaluation, "student", "coder")
         figures["plan_cost"], figures["program_cost"] = cost.plan, cost.program
         return figures
+    # Who answers alone: all tokens are those of its answers.
     total = 0.0
     for row in evaluation.rows:
         total += usage_amount(row.usage.get("student", Usage()), "tokens")
@@ -199,10 +200,12 @@ def measure_pairings(settings: StudySettings, seed: int) -> dict[str, dict[str, 
     sampling = Sampling(temperature=TEMPERATURE, max_new_tokens=MAX_NEW_TOKENS)
     coder_sampling = (("temperature", TEMPERATURE), ("max_new_tokens", MAX_NEW_TOKENS))
     runs: dict[str, dict[str, Any]] = {}
+    # A store of its own: one model plays several parts here, each counted under its own name.
     with (
         Store.open(settings.out / "pairings" / f"seed-{seed}") as store,
         using(Session(verdict_cache=store.verdicts)),
     ):
+        # One program of each plan, so that a pairing is right as often as its plans are, slips aside.
         models = load_players(settings, seed, store)
         for planner in PLANNERS:
             for coder in CODERS:
@@ -325,6 +328,7 @@ def surface_table(runs: Sequence[Figures]) -> list[dict[str, str]]:
 
 def budget_table(stories: RunsByArm) -> list[dict[str, str]]:
     """What each budget of the common Pareto front buys, over all arms and shapes."""
+    # Arms compete with all their shapes; budgets are where the best of them gets better.
     points: list[CostPoint] = []
     for name, runs in stories.items():
         points += cost_points(name, runs)
@@ -383,6 +387,7 @@ def format_percent(estimate: Estimate) -> str:
 
 def trade_off_chart(stories: RunsByArm) -> LineChart:
     """What is solved against tokens: more plans, more programs, both, and the arms beside them."""
+    # Three ways through the surface, and the arms whose answers are single draws.
     runs = stories[EXPLAIN]
     shapes = shapes_of(runs)
     curves = {

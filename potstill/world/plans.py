@@ -49,6 +49,7 @@ def slip_once(events: Sequence[Event], rng: Random) -> list[Event]:
     changed = list(events)
     if not changed:
         return changed
+    # Half of the slips leave a step out, half of them misread its number.
     place = rng.randrange(len(changed))
     if rng.random() < 0.5:
         del changed[place]

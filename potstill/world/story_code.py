@@ -38,19 +38,19 @@ def problems(
     The same (task, seed, split, index) always gives the same problem, and the one of the story with this index.
     """
     program_problems: list[Problem] = []
-    for told in story.problems(TASKS[task], size=size, seed=seed, split=split):
-        parsed = parse_story(told.question)
+    for story_problem in story.problems(TASKS[task], size=size, seed=seed, split=split):
+        parsed = parse_story(story_problem.question)
         assert parsed is not None
         program_problems.append(
             Problem(
-                told.id.replace(TASKS[task], task, 1),
-                write_question(told.question),
+                story_problem.id.replace(TASKS[task], task, 1),
+                write_question(story_problem.question),
                 None,
                 "code",
                 write_program(parsed.events),
-                tests=(write_test(parsed, random.Random(told.id)),),
+                tests=(write_test(parsed, random.Random(story_problem.id)),),
                 source=task,
-                metadata=told.metadata,
+                metadata=story_problem.metadata,
             )
         )
     return program_problems
@@ -64,6 +64,7 @@ def write_question(story_question: str) -> str:
 
 def write_test(parsed: Story, rng: random.Random) -> str:
     """The test of a program: some first counts with which the story can happen, the story's own among them."""
+    # The story's own first count is always possible; the others are drawn, so that no constant passes.
     possible = [count for count in range(2, MAX_FIRST_COUNT) if can_happen(count, parsed.events)]
     others = [count for count in possible if count != parsed.start]
     counts = [parsed.start, *rng.sample(others, min(INPUT_LINES - 1, len(others)))]
@@ -102,6 +103,7 @@ def read_question(text: str) -> tuple[str, str, tuple[Event, ...]] | None:
     if question is None:
         return None
     name, item, events_and_question = question.groups()
+    # As a story with any first count: what happens in it does not depend on that.
     parsed = parse_story(f"{name} has 0 {item}.{events_and_question}")
     return None if parsed is None else (name, item, parsed.events)
 

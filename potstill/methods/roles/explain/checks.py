@@ -50,6 +50,7 @@ def score_copied_shares(
     """
     shares: list[float | None] = []
     for editorial in editorials:
+        # An editorial has one parent: the solution that its writer saw.
         [solution] = [solution_by_id[parent] for parent in editorial.parents]
         solution_runs = token_runs(solution)
         copied_runs = solution_runs & token_runs(editorial.reply)

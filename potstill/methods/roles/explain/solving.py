@@ -37,12 +37,14 @@ def solve_by_plans(
         is_trained: whether the Reasoner plans when it sees a problem, or must be asked for an editorial.
         sampling: of the plans.
     """
+    # Step 5, plan: M plans of each problem; a thought before a plan is nothing that a coder should see.
     plan_count = math.ceil(n / settings.programs)
     prompt = None if is_trained else EDITORIAL
     plans = sample(reasoner, problems, prompt=prompt, n=plan_count, **sampling)
     plans = edit(without_thought, plans)
 
     # Plans stand problem by problem; the last of each may have fewer programs than the others.
+    # Step 6, carry out: T programs of each plan, and of each problem's last plan what is left of n.
     answers: list[Trace] = []
     last_place = plan_count - 1
     full_plans = [plan for place, plan in enumerate(plans) if place % plan_count != last_place]
@@ -68,6 +70,7 @@ def carry_out(
         guard=False,
         **dict(settings.coder_sampling),
     )
+    # An evaluation counts answers: what failed stays in the denominator, under its own plan.
     for plan in plans:
         if plan.error or not plan.text.strip():
             error = plan.error or "empty: the plan says nothing behind its thought"

@@ -40,6 +40,7 @@ def weigh_problems(problems: Sequence[Trace], settings: Settings) -> dict[str, f
                 )
             shares.append(Share(f"{what}: no {' or '.join(names)}", 0, len(all_problems)))
             continue
+        # Some say it, so all must: a problem without a rating is neither easy nor hard.
         shares.append(Share(f"{what}: by {name}", len(all_problems), len(all_problems)))
         ranks = ranks_of(name, all_problems, needed_by=NEEDED_BY)
         for problem_id, rank in ranks.items():

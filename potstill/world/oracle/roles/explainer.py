@@ -29,7 +29,9 @@ def explain(role_input: RoleInput) -> str:
         events = read_solution(solution[1])
         if not events:
             raise CannotAnswerError("the explainer can't read the solution in the prompt")
+    # From here on the solution is believed, not the problem.
     sections = write_sections(name, item, events)
+    # Only what the prompt asks for, in its order.
     asked_sections = dict.fromkeys(_TAG.findall(problem))
     parts: list[str] = []
     for section in asked_sections:

@@ -320,6 +320,7 @@ def _make_solver(args: argparse.Namespace, is_trained: bool) -> Callable[..., li
 
     if not args.planner:
         return plain
+    # Plans and programs are sampled alike: the fingerprint has one sampling.
     settings = Settings(
         programs=args.programs or 1, coder_sampling=tuple(_read_sampling(args).changed())
     )

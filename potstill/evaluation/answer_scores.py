@@ -73,6 +73,7 @@ def measure_scores(evaluation: Evaluation) -> list[ScoreValue]:
         entropy = answer_entropy(row)
         votes = count_votes(row.answers)
         for answer in row.answers:
+            # A call that failed says nothing of the model's limits.
             is_judged = answer.status not in ("error", "unjudged")
             ballot = ballot_of(answer)
             entropies.append(entropy if is_judged else None)
@@ -124,6 +125,7 @@ def elect_answer(row: Row) -> tuple[Hashable, float] | None:
 
 
 def _detect_wrong_elections(evaluation: Evaluation) -> Detection:
+    # One item a problem: problems are no clusters here.
     entropies: list[float | None] = []
     wrong: list[bool] = []
     for row in evaluation.rows:

@@ -140,6 +140,7 @@ def corrections(before: Sequence[Trace], after: Sequence[Trace]) -> Corrections:
             breaks.setdefault(old.problem.id, []).append(not is_right)
         else:
             fixes.setdefault(old.problem.id, []).append(is_right)
+    # Counts of answers; the intervals below go by problem.
     fixed = sum(sum(outcomes) for outcomes in fixes.values())
     broken = sum(sum(outcomes) for outcomes in breaks.values())
     wrong_before = sum(len(outcomes) for outcomes in fixes.values())

@@ -64,6 +64,7 @@ def iso_cost(points: Sequence[CostPoint], budgets: Sequence[float] = ()) -> list
     _check_points(points)
     if not budgets:
         budgets = [point.cost for point in pareto_front(points)]
+    # Of equally good points the cheaper one, then the name: the same table whatever the order of the points.
     rows: list[IsoCost] = []
     for budget in budgets:
         # A budget that is a point's own cost, computed another way, buys that point.
@@ -105,6 +106,7 @@ def area_under_curve(
     corners = [CostPoint("", low, interpolate(curve, low))]
     corners += [point for point in curve if low < point.cost < high]
     corners.append(CostPoint("", high, interpolate(curve, high)))
+    # Trapezoids between neighbouring corners; over the width they are a mean.
     area = 0.0
     for left, right in itertools.pairwise(corners):
         area += (right.cost - left.cost) * (left.value + right.value) / 2
@@ -117,6 +119,7 @@ def shared_range(curves: Sequence[Sequence[CostPoint]]) -> tuple[float, float]:
     Raises:
         InputError: there are none: one arm's cheapest point costs more than another one's dearest.
     """
+    # What all cover begins where the last curve begins and ends where the first one ends.
     ends: list[tuple[float, float]] = []
     for curve in curves:
         costs = [point.cost for point in _check_points(curve)]
@@ -205,6 +208,7 @@ def _order_curve(points: Sequence[CostPoint]) -> list[CostPoint]:
 def _check_points(points: Sequence[CostPoint]) -> Sequence[CostPoint]:
     if not points:
         raise InputError("no point of cost and accuracy", expected="at least one")
+    # A cost that nobody knows is no infinite one: such a point has no place on a curve.
     for point in points:
         if not math.isfinite(point.cost) or not math.isfinite(point.value):
             raise InputError(

@@ -125,6 +125,7 @@ def average_precision(scores: Sequence[float], events: Sequence[bool]) -> float:
     """
     _split_scores(scores, events)
     total_events = sum(events)
+    # A step of recall for each distinct score, at the precision that it brings.
     area, taken, events_taken = 0.0, 0, 0
     for size, block_events in _tied_blocks(scores, events):
         taken += size
@@ -194,6 +195,7 @@ def calibration_error(
     for confidence, is_correct in zip(confidences, correct, strict=True):
         place = max(0, math.ceil(confidence * bins) - 1)
         members[place].append((confidence, is_correct))
+    # An empty bin has no gap; the weight of a bin is its share of all items.
     error = 0.0
     for pairs in members:
         gap = math.fsum(is_correct - confidence for confidence, is_correct in pairs)
@@ -225,6 +227,7 @@ def area_under_risk_coverage(confidences: Sequence[float], correct: Sequence[boo
     """Mean risk over the coverages 1/n, 2/n, …, 1 (AURC); a tie counts as the mean over its orders."""
     _check_scores(confidences, correct)
     wrong = [not is_correct for is_correct in correct]
+    # One risk a coverage, from the most confident answer on.
     risks: list[float] = []
     answered, errors = 0, 0.0
     for size, block_errors in _tied_blocks(confidences, wrong):
@@ -241,6 +244,7 @@ def _split_scores(
 ) -> tuple[list[float], list[float]]:
     """The scores of the events, and those of the others; both are there."""
     _check_scores(scores, events)
+    # Not a number would compare as neither above nor below, and count as nothing.
     event_scores: list[float] = []
     other_scores: list[float] = []
     for score, event in zip(scores, events, strict=True):

@@ -169,6 +169,7 @@ def iso_cost_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     if cost is None:
         return []
     surface = solve_surface(evaluation)
+    # Whatever one plan can buy, against everything.
     points = surface_points(surface, cost)
     one_plan = [point for point in points if point.name.startswith("1x")]
     rows: list[dict[str, str]] = []

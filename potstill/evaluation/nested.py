@@ -121,10 +121,12 @@ def measure_diversity(evaluation: Evaluation) -> Diversity:
         ballots = [(answer.group, ballot_of(answer)) for answer in row.answers]
         voting = [(group, ballot) for group, ballot in ballots if ballot is not None]
         distinct += len({ballot for _, ballot in voting})
+        # All pairs of answers to one problem, once each.
         for (group, ballot), (other_group, other_ballot) in itertools.combinations(voting, 2):
             is_same_plan = group == other_group
             pairs[is_same_plan] += 1
             equal[is_same_plan] += ballot == other_ballot
+    # A single program of each plan leaves no pair within one.
     shares: dict[bool, float | None] = {True: None, False: None}
     for is_same_plan, count in pairs.items():
         if count:

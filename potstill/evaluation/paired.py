@@ -133,6 +133,7 @@ def paired_bootstrap(
         seed: of the resamples.
     """
     _check_pairs(arm, base)
+    # The pair is the unit that is drawn: whatever makes a problem hard stays in both of its values.
     differences = [a - b for a, b in zip(arm, base, strict=True)]
     count = len(differences)
     generator = random.Random(seed)
@@ -245,6 +246,7 @@ def compare_seeds(
                 fix="run the recipe with another seed for each",
             )
     paired_bases = list(bases) * len(arms) if len(bases) == 1 else list(bases)
+    # Of each seed the difference of every problem, by id and not by place.
     by_seed: list[dict[str, float]] = []
     for arm, base in zip(arms, paired_bases, strict=True):
         # Refuses what was not asked the same.

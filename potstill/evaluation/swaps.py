@@ -102,6 +102,7 @@ def _check_tasks(evaluations: Mapping[tuple[str, str], Evaluation]) -> None:
     if not evaluations:
         raise ConfigError("no pairing of a planner and a coder", expected="at least one")
     first = next(iter(evaluations.values()))
+    # Pairings are compared by problem, so they must have been asked the same.
     for evaluation in evaluations.values():
         differs = evaluation.fingerprint.differs(first.fingerprint)
         if differs:

@@ -57,11 +57,11 @@ def scores_section(results: Results) -> Section | None:
 
 def total_cost_section(results: Results) -> Section | None:
     """avg@n of every arm beside what its student cost; nothing where no arm trained or collected anything."""
+    # The report knows no parameters, and so no FLOPs.
     rows = total_cost_rows(results, {})
     if not any(row["tokens in all"] != "0" for row in rows):
         return None
     for row in rows:
-        # Nobody has said here how many parameters the models have: the command line takes them.
         del row["FLOPs"]
     hint = (
         "Tokens that all models read and wrote until the student was there; measuring it is left out. *: no arm is as "

@@ -268,6 +268,7 @@ def stand_ins(
             weights=Path(arm),
             recording=recordings.get(key),
             checker=checkers.get(key),
+            key=key,
         )
     return models
 

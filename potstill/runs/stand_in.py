@@ -163,6 +163,7 @@ class StandIn:
         recording: Model | None = None,
         checker: ChecksRequests | None = None,
         trained_on: str = "",
+        key: str = "",
     ) -> None:
         """Stand in for a role.
 
@@ -174,9 +175,11 @@ class StandIn:
             recording: what the role really reads from; a prompt that nobody recorded is its error here too.
             checker: the model of the role, where it can refuse a request unasked: what stops a run stops its plan.
             trained_on: the id of the stage that made it; "" where nothing has been trained.
+            key: of the model, where several play the role: models with one id would take each other's samples.
         """
         self.role, self.weights = role, weights
-        self.id = f"plan-{role}-{trained_on}" if trained_on else f"plan-{role}"
+        name = key or role
+        self.id = f"plan-{name}-{trained_on}" if trained_on else f"plan-{name}"
         self._assume_by_name, self._table = assume, table
         self._recording, self._is_trained = recording, bool(trained_on)
         self._checker = checker

@@ -365,6 +365,20 @@ def test_a_solution_that_a_method_judges_is_right_in_a_plan() -> None:
     assert with_number_answer(blank(Problem("p", "2 + 2?", "4"))).problem.solution is None
 
 
+def test_each_model_of_a_list_is_asked_for_its_own_first_sample(tmp_path: Path) -> None:
+    file = Path(__file__).parents[1] / "fixtures" / "gsm8k_like.jsonl"
+    names = ("6b_finetuning", "175b_finetuning")
+    reasoners = [f"recorded:{file}?model={name}" for name in names]
+    data = {
+        "method": "lema",
+        "roles": {"teacher": "world:teacher", "student": "world:student", "reasoners": reasoners},
+        "problems": str(file),
+        "values": {"settings": {"attempts": 1}},
+    }
+    needs = {need.role: need.calls for need in asked(planned(data, tmp_path))}
+    assert needs["reasoners"] == 2 * 20
+
+
 def test_a_stand_in_answers_in_the_form_of_the_last_worked_example() -> None:
     prompt = "Step: 1\nWhy: so.\n\nStep: 2\nWhy: no.\n\nGo on.\n\nStep:"
     assert stand_in.last_worked_example(prompt) == "2\nWhy: no.\n"

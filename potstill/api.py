@@ -60,7 +60,7 @@ from potstill.runs.measure import measure_solver
 from potstill.runs.open_folder import AnswerRules, Folder
 from potstill.runs.open_folder import open_folder as _open_run_folder
 from potstill.store.ledger import Ledger
-from potstill.traces import line, ok, problem, right, sound, unparsed, using, wrong
+from potstill.traces import check_overlap, line, ok, problem, right, sound, unparsed, using, wrong
 from potstill.traces.trace_list import TraceList, trace_list
 
 if TYPE_CHECKING:
@@ -329,10 +329,14 @@ def to_dataset(traces: Sequence[Trace]) -> datasets.Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open run folder in Python; what `open_folder` gives."""
+    """An open run folder in Python; what `open_folder` gives.
+
+    `derived_rows` are the rows that were trained on here and whose problems a model wrote.
+    """
 
     folder: Folder
     ledger: Ledger
+    derived_rows: list[Trace] = dataclasses.field(default_factory=list)
 
     def __repr__(self) -> str:
         return f"Session({str(self.folder.path)!r})"
@@ -553,6 +557,8 @@ def train(
     settings = convert_training_keywords(objective, settings)
     stage = Stage(_behind_store(student), list(rows), objective, **settings)
     session = _SESSION.get()
+    if session is not None:
+        session.derived_rows.extend(row for row in stage.rows if row.problem.parents)
     if session is not None and out is None:
         trained = train_stage(
             session.folder, stage, TrainingSettings(), arm=name, ledger=session.ledger
@@ -590,6 +596,9 @@ def evaluate(
         name: of the evaluation in comparisons; "" is the model's.
         seed: of every sample; in an open folder it is the folder's.
         sampling: other fields of `Sampling`.
+
+    Raises:
+        StageError: a problem that a model wrote (`derive`), and that was trained on in this folder, is among these.
     """
     from potstill.evaluation.benchmark import evaluate as measure
     from potstill.runs.recordings import recorded_problems
@@ -618,6 +627,8 @@ def evaluate(
     name = name or getattr(solver, "__name__", "solver")
     session = _SESSION.get()
     if session is not None:
+        # Whole questions alone are compared: nobody says here whether problems come from one mould.
+        check_overlap([blank.problem for blank in blanks], session.derived_rows, n=0)
         return measure_solver(
             session.folder,
             solver,

@@ -234,3 +234,19 @@ def test_a_recording_with_gaps_is_measured_on_what_it_has_where_it_says_so(tmp_p
     with pytest.warns(UserWarning, match="for 1 of 2 problems"):
         evaluation = ps.evaluate(dropping, problems, n=1)
     assert [row.right for row in evaluation.rows] == [1]
+
+
+def test_a_derived_problem_that_was_trained_on_is_no_evaluation_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "potstill.runs.train.train_stage", lambda folder, stage, *_, **__: stage.model
+    )
+    student = ScriptedModel(["\\boxed{6}"], weights=tmp_path)
+    problems = ps.load_problems([ps.Problem("p", "What is 2 + 2?", "4", "number")])
+    written = ps.rewrite(ScriptedModel(["What is 3 + 3?"]), problems, prompt="Another: {question}")
+    new = ps.derive(lambda trace: trace.text, written)
+    test = ps.load_problems([ps.Problem("t", "What is 3+3?", "6", "number")])
+    with ps.open_folder(tmp_path / "run"):
+        assert ps.evaluate(student, test, n=1).count("right") == 1  # measured before, nothing leaks
+        ps.train(student, ps.sample(student, new))
+        with pytest.raises(ps.StageError, match="same question as evaluation problem 't'"):
+            ps.evaluate(student, test, n=1)

@@ -72,13 +72,15 @@ and is what the teacher is shown. The probes: *branch* goes on with and without 
 greedy* does so at 0, *drop-one* has the answer written behind all steps but one. All scores and arms stand on the same
 stored samples. An arm annotates {annotated} stories in one round (`random-half` half of them, `random-double` twice as
 many, `random-same-cost` as many as EGSS's cost buys at a price of 10), then trains from the same student for {steps}
-steps of 8 rows at a rate of 1e-3 (Muon), and answers {test} test stories {n} times at temperature 0.6. Nothing was
-tuned arm by arm. Equal: stories, samples, steps. Not equal: what selecting took, which has a table of its own.
+steps of 8 rows at a rate of 1e-3 (Muon), and is measured on {test} test stories, answers a story: {n}, temperature 0.6.
+Nothing was tuned arm by arm. Equal: stories, samples, steps. Not equal: what selecting took, which has a table of its
+own.
 
 **The teacher is `world:oracle`, a program**: its verdicts on steps and its continuations are right, so every accepted
 step and every revised answer is right, and no question of a fallible teacher can be asked here. Its tokens are words,
 it has no parameters, and so no FLOPs: its price is a dial. Costs are in prompt tokens of the student; a completion
-token counts {completion_price:g} of them.
+token counts {completion_price:g} of them. Figures on the pool are over the stories of all seeds. U_same is
+1 - U_change, so its AUROC is 1 minus that of the change.
 """
 
 

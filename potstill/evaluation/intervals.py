@@ -47,7 +47,7 @@ def share_interval(values: Sequence[float], samples: int) -> Estimate:
     if standard_error > 0:
         n_eff = min(p * (1 - p) / standard_error**2, samples)
     # Answers to one problem hang together: n_eff is how many independent ones they are worth.
-    return _wilson_interval(p, n_eff, m - 1)
+    return wilson_interval(p, n_eff, m - 1)
 
 
 def pooled_share_interval(outcomes: Sequence[Sequence[bool]]) -> Estimate:
@@ -69,11 +69,17 @@ def pooled_share_interval(outcomes: Sequence[Sequence[bool]]) -> Estimate:
     if m > 1 and squares > 1e-18:
         standard_error = math.sqrt(m / (m - 1) * squares) / samples
         n_eff = min(p * (1 - p) / standard_error**2, samples)
-    return _wilson_interval(p, n_eff, m - 1)
+    return wilson_interval(p, n_eff, m - 1)
 
 
-def _wilson_interval(p: float, n_eff: float, freedom: int) -> Estimate:
-    """Wilson's interval with t^2 / n_eff in the place of z^2 / n."""
+def wilson_interval(p: float, n_eff: float, freedom: int) -> Estimate:
+    """Wilson's interval (1927) with t^2 / n_eff in the place of z^2 / n.
+
+    Args:
+        p: the share.
+        n_eff: how many independent samples it is worth.
+        freedom: degrees of freedom of Student's t.
+    """
     t2 = student_t_quantile(freedom) ** 2 / n_eff
     centre = (p + t2 / 2) / (1 + t2)
     half = math.sqrt(t2 * p * (1 - p) + t2**2 / 4) / (1 + t2)

@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.compare import PairedCounts, compare, count_signs
-from potstill.evaluation.intervals import LEVEL, Estimate, difference_interval, student_t_quantile
+from potstill.evaluation.intervals import (
+    LEVEL,
+    Estimate,
+    difference_interval,
+    share_interval,
+    student_t_quantile,
+    wilson_interval,
+)
 from potstill.evaluation.rows import Evaluation
 
 BOOTSTRAP_DRAWS = 2000
@@ -208,6 +215,23 @@ def crossed_interval(values: Sequence[Sequence[float]]) -> Estimate:
     value = math.fsum(pooled) / len(pooled)
     half = student_t_quantile(math.floor(variance.freedom)) * math.sqrt(variance.both)
     return Estimate(value, max(-1.0, value - half), min(1.0, value + half))
+
+
+def crossed_share(values: Sequence[Sequence[float]], samples: int) -> Estimate:
+    """A share in [0, 1] over problems and seeds, with `share_interval`'s Wilson interval and both in its error.
+
+    Args:
+        values: for each seed one value in [0, 1] a problem, in one order of problems.
+        samples: how many samples there are behind all values together.
+    """
+    pooled = [math.fsum(column) / len(values) for column in zip(*values, strict=True)]
+    variance = crossed_variance(values)
+    if len(values) == 1 or variance.both == 0:
+        return share_interval(pooled, samples)
+    share = math.fsum(pooled) / len(pooled)
+    # As many independent samples as would give this error.
+    n_eff = min(share * (1 - share) / variance.both, samples)
+    return wilson_interval(share, n_eff, math.floor(variance.freedom))
 
 
 def compare_seeds(

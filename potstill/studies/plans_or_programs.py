@@ -15,9 +15,10 @@ from typing import Any
 from potstill.errors import StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.cost_curves import CostPoint, iso_cost, pareto_front
-from potstill.evaluation.intervals import Estimate, difference_interval, share_interval
+from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import count_by_plan, solve_for_plans
 from potstill.evaluation.nested import Shape, measure_shape_cost, usage_amount
+from potstill.evaluation.paired import crossed_interval, crossed_share
 from potstill.evaluation.results import Results
 from potstill.evaluation.table import format_points
 from potstill.methods.roles.explain.settings import Settings
@@ -80,7 +81,7 @@ alone, so {explain} has a coder that calculates without error beside it, and the
 editorials of programs with one wrong step each, written by the oracle; of the sampled programs every one fails.
 
 Costs are tokens read and written: the student's are tokens of its own, the oracle's are words, about half as many. The
-coder's plan-reading counts. Intervals are over problems, the seeds of a problem pooled.
+coder's plan-reading counts. Intervals are over problems and seeds.
 """
 
 
@@ -265,30 +266,33 @@ def load_players(settings: StudySettings, seed: int, store: Store) -> dict[str, 
 # What the figures say.
 
 
-def solved_shares(runs: Sequence[Figures], shape: Shape) -> list[float]:
-    """By problem the chance that M plans with T programs each solve it, the mean over seeds."""
-    problem_count = len(runs[0]["plans"])
-    shares = [0.0] * problem_count
+def solved_shares(runs: Sequence[Figures], shape: Shape) -> list[list[float]]:
+    """By seed and problem the chance that M plans with T programs each solve it."""
+    by_seed: list[list[float]] = []
     for run in runs:
-        for place, plan_counts in enumerate(run["plans"]):
+        shares: list[float] = []
+        for plan_counts in run["plans"]:
             by_plans = solve_for_plans([tuple(counts) for counts in plan_counts], shape.programs)
-            shares[place] += by_plans[shape.plans - 1] / len(runs)
-    return shares
+            shares.append(by_plans[shape.plans - 1])
+        by_seed.append(shares)
+    return by_seed
 
 
 def solved(runs: Sequence[Figures], shape: Shape) -> Estimate:
-    """solve@(M,T) with its interval over problems."""
+    """solve@(M,T) with its interval over problems and seeds."""
     answers = sum(count for plans in runs[0]["plans"] for count, _ in plans)
-    return share_interval(solved_shares(runs, shape), answers * len(runs))
+    return crossed_share(solved_shares(runs, shape), answers * len(runs))
 
 
 def shape_difference(runs: Sequence[Figures], shape: Shape, other: Shape) -> Estimate:
-    """How much more one shape solves than another, paired by problem."""
-    differences: list[float] = []
-    pairs = zip(solved_shares(runs, shape), solved_shares(runs, other), strict=True)
-    for share, other_share in pairs:
-        differences.append(share - other_share)
-    return difference_interval(differences)
+    """How much more one shape solves than another, paired by problem and seed; both are levels of the interval."""
+    differences: list[list[float]] = []
+    for shares, other_shares in zip(
+        solved_shares(runs, shape), solved_shares(runs, other), strict=True
+    ):
+        pairs = zip(shares, other_shares, strict=True)
+        differences.append([share - other_share for share, other_share in pairs])
+    return crossed_interval(differences)
 
 
 def shape_cost(runs: Sequence[Figures], shape: Shape) -> float:

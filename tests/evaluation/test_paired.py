@@ -10,7 +10,7 @@ from demo_results import evaluation
 
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation import paired
-from potstill.evaluation.intervals import difference_interval
+from potstill.evaluation.intervals import difference_interval, share_interval
 from potstill.evaluation.rows import Evaluation, Fingerprint
 
 
@@ -57,6 +57,15 @@ def test_seeds_that_differ_widen_it() -> None:
     shifted = [[value + shift for value in values] for shift in (-0.2, 0.0, 0.2)]
     over_problems = difference_interval(values)
     assert over_problems.low > 0 > paired.crossed_interval(shifted).low
+
+
+def test_a_share_over_seeds_stays_within_0_and_1_and_widens_with_them() -> None:
+    values = [0.0, 0.25, 0.0, 0.25, 0.5] * 10
+    agreeing = paired.crossed_share([values] * 3, 600)
+    assert agreeing == pytest.approx(share_interval(values, 600))
+    swinging = [[min(1.0, value + shift) for value in values] for shift in (0.0, 0.1, 0.2)]
+    wide = paired.crossed_share(swinging, 600)
+    assert wide.low >= 0 and wide.half > 1.5 * paired.crossed_share(swinging[1:2], 200).half
 
 
 @pytest.mark.slow

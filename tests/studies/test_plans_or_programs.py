@@ -60,9 +60,12 @@ def test_the_surface_is_that_of_the_nested_estimator():
     assert table[0]["T = 4"].startswith("50.0 [") and table[3]["T = 1"].startswith("100.0 [")
 
 
-def test_seeds_are_pooled_by_problem():
+def test_seeds_are_a_level_of_the_interval():
     mixed = [runs_of(ALL_RIGHT)[0], runs_of(NONE_RIGHT)[0]]
-    assert study.solved_shares(mixed, Shape(1, 1)) == [0.5] * PROBLEMS
+    assert study.solved_shares(mixed, Shape(1, 1)) == [[1.0] * PROBLEMS, [0.0] * PROBLEMS]
+    # Two seeds that say the opposite say nothing, on however many problems.
+    value, low, high = study.solved(mixed, Shape(1, 1))
+    assert value == 0.5 and low < 0.1 and high > 0.9
 
 
 def test_a_shape_costs_its_plans_and_its_programs():

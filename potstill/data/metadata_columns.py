@@ -73,7 +73,7 @@ def read_cell(value: Any, field: str, column: str) -> MetadataValue | None:
         value = ", ".join(str(item) for item in value if item is not None)
     # A text that is a number is one; NaN is how tables write that there is nothing.
     if isinstance(value, str):
-        text = value.strip()
+        text = " ".join(value.split())
         return _read_number(text) if text else None
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None

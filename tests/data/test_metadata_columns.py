@@ -52,7 +52,7 @@ def test_metadata_and_parents_are_in_no_id_and_in_no_comparison() -> None:
         ("0", 0),
         ("1.5", 1.5),
         ("007", "007"),
-        ("Level 5", "Level 5"),
+        (" Level\n5 ", "Level 5"),
         ("", None),
         (None, None),
         (float("nan"), None),

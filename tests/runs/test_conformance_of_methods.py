@@ -425,3 +425,12 @@ def test_the_example_of_the_page_says_that_it_poses(tmp_path):
     case = Case(lema_of_the_page(), {}, tmp_path, size=6)
     finding = conformance.run_check(conformance.check_prompts, case)
     assert "Cast(poses=True)" in finding.problem
+
+
+@pytest.mark.slow
+@every_check
+def test_rounds_of_evolution_hold_to_the_check(check, tmp_path):
+    """Methods that make new problems: the defaults of lema make none."""
+    case = Case(entry_of("lema"), {"rounds": 2}, tmp_path, cast_of("lema"))
+    finding = conformance.run_check(check, case)
+    assert finding.passed, finding.problem

@@ -51,7 +51,11 @@ class Agreement(NamedTuple):
 
 def answer_entropy(row: Row) -> float | None:
     """The entropy (nats) of the answers to a problem, `-sum p log p` over classes of equal ones; None without any."""
-    votes = count_votes(row.answers)
+    return entropy_of_votes(count_votes(row.answers))
+
+
+def entropy_of_votes(votes: Counter[Hashable]) -> float | None:
+    """The entropy (nats) of counted votes; None where there are none."""
     total = votes.total()
     if not total:
         return None
@@ -70,8 +74,8 @@ def measure_scores(evaluation: Evaluation) -> list[ScoreValue]:
     not_right: list[bool] = []
     problems: list[str] = []
     for row in evaluation.rows:
-        entropy = answer_entropy(row)
         votes = count_votes(row.answers)
+        entropy = entropy_of_votes(votes)
         for answer in row.answers:
             # A call that failed says nothing of the model's limits.
             is_judged = answer.status not in ("error", "unjudged")

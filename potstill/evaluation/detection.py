@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from potstill.errors import InputError
@@ -43,13 +44,14 @@ class CoveragePoint(NamedTuple):
     risk: float
 
 
-class _Cluster(NamedTuple):
+@dataclass(slots=True)
+class _Cluster:
     """The placements of the events and of the others of one problem, summed."""
 
-    events: int
-    others: int
-    event_placements: float
-    other_placements: float
+    events: int = 0
+    others: int = 0
+    event_placements: float = 0.0
+    other_placements: float = 0.0
 
 
 def auroc(scores: Sequence[float], events: Sequence[bool]) -> float:
@@ -88,9 +90,9 @@ def auroc_interval(
         clusters: what hangs together, such as each answer's problem id; every item by itself where it is None.
     """
     # Clusters without an event, or without a non-event, count on one side only.
-    value = auroc(scores, events)
     cluster_sums = _sum_placements(scores, events, clusters)
     event_count, other_count = sum(events), len(events) - sum(events)
+    value = math.fsum(cluster.event_placements for cluster in cluster_sums) / event_count
     size_e = _count_clusters([cluster.events for cluster in cluster_sums])
     size_o = _count_clusters([cluster.others for cluster in cluster_sums])
 
@@ -262,12 +264,13 @@ def _split_scores(
 
 def _placements(values: Sequence[float], ordered: Sequence[float]) -> list[float]:
     """For each value the share of an ordered list that lies below it; equals count a half."""
-    shares: list[float] = []
-    for value in values:
+    # Scores often take few values: each is looked up once.
+    share_of_value: dict[float, float] = {}
+    for value in set(values):
         below = bisect.bisect_left(ordered, value)
         not_above = bisect.bisect_right(ordered, value)
-        shares.append((below + not_above) / (2 * len(ordered)))
-    return shares
+        share_of_value[value] = (below + not_above) / (2 * len(ordered))
+    return [share_of_value[value] for value in values]
 
 
 def _sum_placements(
@@ -279,17 +282,16 @@ def _sum_placements(
     event_scores, other_scores = _split_scores(scores, events)
     event_placements = iter(_placements(event_scores, sorted(other_scores)))
     # A non-event is well placed where events lie above it.
-    event_scores.sort()
-    other_placements = iter([1 - share for share in _placements(other_scores, event_scores)])
-    sums: dict[Hashable, _Cluster] = {}
+    other_placements = iter(_placements(other_scores, sorted(event_scores)))
+    sums: dict[Hashable, _Cluster] = {name: _Cluster() for name in names}
     for name, event in zip(names, events, strict=True):
-        cluster = sums.get(name, _Cluster(0, 0, 0.0, 0.0))
+        cluster = sums[name]
         if event:
-            placement = cluster.event_placements + next(event_placements)
-            sums[name] = cluster._replace(events=cluster.events + 1, event_placements=placement)
+            cluster.events += 1
+            cluster.event_placements += next(event_placements)
         else:
-            placement = cluster.other_placements + next(other_placements)
-            sums[name] = cluster._replace(others=cluster.others + 1, other_placements=placement)
+            cluster.others += 1
+            cluster.other_placements += 1 - next(other_placements)
     return list(sums.values())
 
 

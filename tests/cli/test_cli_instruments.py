@@ -40,10 +40,7 @@ def test_evaluate_shows_curve_scores_and_fingerprint(potstill, tmp_path, monkeyp
     assert shown.code == 0, shown.err
     assert "With k answers" in shown.out and "Scores as detectors" in shown.out
     assert "fingerprint run-" in shown.out and "verifiers number@" in shown.out
-    document = potstill(*words.split(), "--json").json
-    assert [point["k"] for point in document["curve"]] == [1, 2, 4]
-    assert document["scores"][0]["score"] == "answer entropy" and "surface" not in document
-    assert document["fingerprint"]["id"].startswith("run-")
+    assert "solve@(M,T)" not in shown.out
 
 
 def test_compare_shows_what_the_arms_cost(potstill, two_seeds):
@@ -85,16 +82,22 @@ def test_one_run_twice_is_not_two_seeds(potstill, two_seeds):
 
 
 def test_a_planner_and_who_carries_its_plans_out(potstill):
-    words = "evaluate --planner world:oracle --model world:oracle?slip_rate=0.5 --n 4 --programs 2"
-    problems = ["--problems", "world:story?split=test&size=3", "--quiet"]
-    shown = potstill(*words.split(), *problems)
-    assert shown.code == 0, shown.err
-    assert "solve@(M,T)" in shown.out and "tokens a problem" in shown.out
-    document = potstill(*words.split(), *problems, "--json").json
+    problems = ["--problems", "world:story?split=test&size=2", "--quiet"]
+    words = ["evaluate", "--planner", "world:oracle", "--model", "world:oracle?slip_rate=0.5"]
+    document = potstill(
+        *words, *problems, "--n", "4", "--programs", "2", "--json", "--curve", "--scores"
+    ).json
     shapes = {(shape["plans"], shape["programs"]): shape for shape in document["surface"]["shapes"]}
-    assert set(shapes) == {(1, 1), (1, 2), (2, 1), (2, 2)}
-    assert 0 < shapes[1, 1]["value"] <= shapes[2, 2]["value"] <= 1
+    assert [point["k"] for point in document["curve"]] == [1, 2, 4]
+    assert document["scores"][0]["score"] == "answer entropy"
+    assert set(shapes) == {(1, 1), (1, 2), (2, 1), (2, 2)} and "tokens" in shapes[1, 1]
+    assert 0 <= shapes[1, 1]["value"] <= shapes[2, 2]["value"] <= 1
+    assert document["fingerprint"]["id"].startswith("run-")
     assert document["per_answer"]["planner"]["calls"] == 0.5
     assert len(document["fingerprint"]["run"]["models"].split()) == 2
-    for words in (["--programs", "2"], ["--planner", "recorded:a.jsonl"]):
-        assert potstill("evaluate", "--model", "world:oracle", *problems, *words).code != 0
+
+
+@pytest.mark.parametrize("words", [["--programs", "2"], ["--planner", "recorded:a.jsonl"]])
+def test_plans_need_a_planner_that_can_be_asked(potstill, words):
+    asked = ["evaluate", "--model", "world:oracle", "--problems", "world:story?size=2"]
+    assert potstill(*asked, *words).code != 0

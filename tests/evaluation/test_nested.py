@@ -31,13 +31,13 @@ def test_every_cell_is_the_share_of_shapes_that_solve() -> None:
 def test_it_is_unbiased_when_plans_are_drawn() -> None:
     """A plan is good or bad; estimated from 3x2 draws, solve@(2,1) is on average what it is."""
     generator, values = random.Random(7), []
-    for _ in range(4000):
+    for _ in range(1500):
         plans = []
         for _ in range(3):
             chance = generator.choice((0.1, 0.7))
             plans.append((2, sum(generator.random() < chance for _ in range(2))))
         values.append(solve_at_plans(plans, 2, 1))
-    assert sum(values) / len(values) == pytest.approx(1 - 0.6**2, abs=0.02)
+    assert sum(values) / len(values) == pytest.approx(1 - 0.6**2, abs=0.03)
 
 
 def test_one_program_of_each_plan_is_pass_at_k_over_plans() -> None:

@@ -43,6 +43,7 @@ from potstill.evaluation.compare import compare as _compare
 from potstill.evaluation.rows import Evaluation
 from potstill.metadata import select_problems
 from potstill.models.model import Model, Sampling, Scored, Trainable
+from potstill.models.scoring import Passage, PassageLike
 from potstill.records import (
     Message,
     Problem,
@@ -61,6 +62,7 @@ from potstill.runs.open_folder import AnswerRules, Folder
 from potstill.runs.open_folder import open_folder as _open_run_folder
 from potstill.store.ledger import Ledger
 from potstill.traces import check_overlap, line, ok, problem, right, sound, unparsed, using, wrong
+from potstill.traces.scores import Scorer
 from potstill.traces.trace_list import TraceList, trace_list
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ __all__ = [
     "Message",
     "Model",
     "ModelError",
+    "Passage",
     "PotstillError",
     "Problem",
     "Run",
@@ -93,6 +96,7 @@ __all__ = [
     "among",
     "answer_classes",
     "answer_entropy",
+    "answer_probability",
     "ask",
     "best",
     "blank",
@@ -110,12 +114,14 @@ __all__ = [
     "evaluate",
     "few_shot",
     "from_dataset",
+    "gain",
     "gold_by_vote",
     "grade",
     "instruments",
     "judge",
     "keep",
     "learn",
+    "leave_one_out",
     "line",
     "load_model",
     "load_problems",
@@ -144,6 +150,7 @@ __all__ = [
     "segment",
     "sound",
     "to_dataset",
+    "token_logprobs",
     "train",
     "unparsed",
     "until",
@@ -442,6 +449,18 @@ def _operator(function: Callable[P, list[Trace]]) -> Callable[P, TraceList]:
     return operator
 
 
+def _scorer(function: Callable[P, Scorer]) -> Callable[P, Scorer]:
+    """A maker of scorers, the model that it is given behind the store of the folder that is open then."""
+
+    @functools.wraps(function)
+    def make_scorer(*args: P.args, **kwargs: P.kwargs) -> Scorer:
+        args_behind_store = [_behind_store(argument) for argument in args]
+        kwargs_behind_store = {name: _behind_store(value) for name, value in kwargs.items()}
+        return function(*args_behind_store, **kwargs_behind_store)  # type: ignore[arg-type]
+
+    return make_scorer
+
+
 sample = _operator(operators.sample)
 rewrite = _operator(operators.rewrite)
 edit = _operator(operators.edit)
@@ -475,10 +494,23 @@ read_answers = operators.read_answers
 same_answer = operators.same_answer
 grade = operators.grade
 prefer = operators.prefer
-ask = operators.ask
-nll = operators.nll
-perplexity = operators.perplexity
+ask = _scorer(operators.ask)
+nll = _scorer(operators.nll)
+perplexity = _scorer(operators.perplexity)
+gain = _scorer(operators.gain)
+answer_probability = _scorer(operators.answer_probability)
+leave_one_out = _operator(operators.leave_one_out)
 reading_thoughts = verifiers.reading_thoughts
+
+
+def token_logprobs(model: Scored, passages: Sequence[PassageLike]) -> list[tuple[float, ...]]:
+    """The natural-log probabilities of the tokens of each text, behind its prompt and the beginning of an answer.
+
+    Args:
+        model: one that gives likelihoods.
+        passages: `ps.Passage(prompt, text, prefix="")`, or (prompt, text) pairs.
+    """
+    return operators.token_logprobs(_behind_store(model), passages)
 
 
 def judge(problem: Problem | Trace, text: str) -> Verdict:

@@ -45,6 +45,20 @@ def test_the_two_lists_of_names_are_one():
         _ = potstill.nothing
 
 
+def test_a_folder_pays_for_no_likelihood_twice(stories, tmp_path):
+    passages = [(story.prompt, "So it is 5.") for story in stories]
+    for scored in (len(set(passages)), 0):
+        student = scripted_student()
+        with ps.open_folder(tmp_path / "run"):
+            chains = ps.sample(student, stories)
+            before = len(student.scored)
+            ps.token_logprobs(student, passages)
+            assert len(student.scored) - before == scored
+            ps.score("nll", ps.nll(student), chains)
+            ps.score("nll", ps.nll(student, clip=2.0), chains)
+            assert len(student.scored) - before == scored * 2
+
+
 def test_a_folder_pays_for_nothing_twice(stories, tmp_path):
     for calls in (6, 0):
         teacher = scripted_teacher()

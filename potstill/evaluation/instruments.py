@@ -104,6 +104,7 @@ from potstill.evaluation.total_cost import (
     sum_spending,
     training_flops,
 )
+from potstill.traces.word_overlap import mask_shared_runs
 
 __all__ = [
     "Agreement",
@@ -160,6 +161,7 @@ __all__ = [
     "k_curve",
     "list_spending",
     "majority_at",
+    "mask_shared_runs",
     "matched_budget",
     "mcnemar",
     "mean_interval",

@@ -19,7 +19,7 @@ _WORD = re.compile(
 
 def split_words(text: str) -> list[str]:
     """The words of a text, in lower case, without punctuation."""
-    return _WORD.findall(text.casefold())
+    return [match[0].casefold() for match in _WORD.finditer(text)]
 
 
 def word_ngrams(words: Words, n: int) -> set[tuple[str, ...]]:
@@ -82,3 +82,37 @@ def longest_common_run(first: Words, second: Words) -> int:
         else:
             too_long = n
     return shared
+
+
+def mask_shared_runs(text: str, reference: str, n: int, mask: str = "...") -> str:
+    """The text with a mask in the place of each run of words that stands in the reference too.
+
+    What a thought is worth without the words that it shares with a response is the response's likelihood behind the
+    masked thought.
+
+    Args:
+        text: what is masked.
+        reference: whose runs are looked for.
+        n: words in a row that count as shared; longer runs are masked as one.
+        mask: what stands in the place of a run.
+    """
+    places = [match.span() for match in _WORD.finditer(text)]
+    words = split_words(text)
+    reference_ngrams = word_ngrams(split_words(reference), n)
+    is_shared = [False] * len(words)
+    for start in range(len(words) - n + 1):
+        if tuple(words[start : start + n]) in reference_ngrams:
+            is_shared[start : start + n] = [True] * n
+
+    # Neighbours that are shared are one run, from the first word's beginning to the last one's end.
+    pieces: list[str] = []
+    position = 0
+    for index, (start, stop) in enumerate(places):
+        if not is_shared[index]:
+            continue
+        begins_run = index == 0 or not is_shared[index - 1]
+        if begins_run:
+            pieces += [text[position:start], mask]
+        position = stop
+    pieces.append(text[position:])
+    return "".join(pieces)

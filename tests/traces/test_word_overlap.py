@@ -8,6 +8,7 @@ import random
 from potstill.traces.word_overlap import (
     common_subsequence,
     longest_common_run,
+    mask_shared_runs,
     ngram_containment,
     rouge_l_recall,
     split_words,
@@ -58,3 +59,12 @@ def test_what_the_question_says_already_is_no_leak():
     assert ngram_containment(y, y, 4, known) == 1
     assert ngram_containment(y, z, 8) is None, "shorter than eight words"
     assert rouge_l_recall(y, z) == 1 and rouge_l_recall([], z) is None
+
+
+def test_shared_runs_are_masked_and_nothing_else():
+    y = "The sea answers the keeper every night."
+    z = "Plan: the SEA, answers; the keeper. Then every night he asks. The sea answers!"
+    masked = "Plan: .... Then every night he asks. ...!"
+    assert mask_shared_runs(z, y, 3) == masked
+    assert mask_shared_runs(z, y, 8) == z and mask_shared_runs("", y, 3) == ""
+    assert mask_shared_runs(y, y, 1) == "...."

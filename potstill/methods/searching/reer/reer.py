@@ -92,9 +92,10 @@ def reer(
         it), arm=guarded (copies of y refused), arm=random (any candidate takes the place: is it S, or writing anew?),
         arm=best-of-n (as many whole thoughts as the search has candidates), arm=initial (no search), arm=no-reflection
         (no words of doubt).
-    Departure: a response of one segment is scored whole, where the released code has nothing left to score. Segments
-        keep the white space behind them, so that no change of format moves S. The prompts' wording is ours and English.
-        The rows are not mixed with others (the paper adds 17k of OpenThoughts).
+    Departure: a response of one segment is scored whole, where the released code has nothing left to score. y stands
+        behind the thought as it is learnt, without the answer tags of the released code. Segments keep the white space
+        behind them, so that no change of format moves S. The prompts' wording is ours and English. The rows are not
+        mixed with others (the paper adds 17k of OpenThoughts).
 
     Args:
         scorer: whose likelihoods are measured, if not the student's.

@@ -15,6 +15,7 @@ C: the released synthesis code. A: abstract, reviews or summaries of the paper. 
 | last part of a thought that must not doubt | 0.1 | A; not in the released code |
 | share of the most frequent trigram | 0.3 | A; not in the released code |
 | words in a row that count as copied | 8 | I |
+| epochs, learning rate, rows a step of the training | 3, 2e-5, 96 | A; set by `--set training.…` |
 """
 
 from __future__ import annotations

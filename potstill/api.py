@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 from potstill import traces as operators
 from potstill import verifiers
@@ -43,7 +43,7 @@ from potstill.evaluation.compare import compare as _compare
 from potstill.evaluation.rows import Evaluation
 from potstill.metadata import select_problems
 from potstill.models.model import Model, Sampling, Scored, Trainable
-from potstill.models.scoring import Passage, PassageLike
+from potstill.models.scoring import Passage
 from potstill.records import (
     Message,
     Problem,
@@ -62,7 +62,6 @@ from potstill.runs.open_folder import AnswerRules, Folder
 from potstill.runs.open_folder import open_folder as _open_run_folder
 from potstill.store.ledger import Ledger
 from potstill.traces import check_overlap, line, ok, problem, right, sound, unparsed, using, wrong
-from potstill.traces.scores import Scorer
 from potstill.traces.trace_list import TraceList, trace_list
 
 if TYPE_CHECKING:
@@ -162,6 +161,7 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
+R = TypeVar("R")
 Problems: TypeAlias = str | Path | Sequence[Problem] | Sequence[Trace]
 
 SESSION_ARM = "session"  # the name under which a Python session's traces are kept in its folder
@@ -422,6 +422,12 @@ def _behind_store(model: Any, role: str = "") -> Any:
     return session.folder.wrap_model(model, role or model_name(model), SESSION_ARM)
 
 
+def _call_behind_store(function: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a function with every model among its arguments behind the open folder's store."""
+    named = {name: _behind_store(value) for name, value in kwargs.items()}
+    return function(*map(_behind_store, args), **named)
+
+
 def model_name(model: Model) -> str:
     """What people call a model: the spec that it was loaded by, or its id."""
     return _SPECS.get(model.id, model.id)
@@ -442,23 +448,20 @@ def _operator(function: Callable[P, list[Trace]]) -> Callable[P, TraceList]:
             refuse_other_than_model(args[0], name)
             if len(args) > 1:
                 refuse_others(args[1], Trace, name, fix="ps.load_problems(…)")
-        args_behind_store = [_behind_store(argument) for argument in args]
-        kwargs_behind_store = {name: _behind_store(value) for name, value in kwargs.items()}
-        return TraceList(function(*args_behind_store, **kwargs_behind_store))  # type: ignore[arg-type]
+        return TraceList(_call_behind_store(function, args, kwargs))
 
     return operator
 
 
-def _scorer(function: Callable[P, Scorer]) -> Callable[P, Scorer]:
-    """A maker of scorers, the model that it is given behind the store of the folder that is open then."""
+def _asking(function: Callable[P, R]) -> Callable[P, R]:
+    """What asks a model, or makes a scorer that does, with the model behind the store of the folder that is open."""
 
     @functools.wraps(function)
-    def make_scorer(*args: P.args, **kwargs: P.kwargs) -> Scorer:
-        args_behind_store = [_behind_store(argument) for argument in args]
-        kwargs_behind_store = {name: _behind_store(value) for name, value in kwargs.items()}
-        return function(*args_behind_store, **kwargs_behind_store)  # type: ignore[arg-type]
+    def ask_behind_store(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = _call_behind_store(function, args, kwargs)
+        return result
 
-    return make_scorer
+    return ask_behind_store
 
 
 sample = _operator(operators.sample)
@@ -494,23 +497,14 @@ read_answers = operators.read_answers
 same_answer = operators.same_answer
 grade = operators.grade
 prefer = operators.prefer
-ask = _scorer(operators.ask)
-nll = _scorer(operators.nll)
-perplexity = _scorer(operators.perplexity)
-gain = _scorer(operators.gain)
-answer_probability = _scorer(operators.answer_probability)
+ask = _asking(operators.ask)
+nll = _asking(operators.nll)
+perplexity = _asking(operators.perplexity)
+gain = _asking(operators.gain)
+answer_probability = _asking(operators.answer_probability)
+token_logprobs = _asking(operators.token_logprobs)
 leave_one_out = _operator(operators.leave_one_out)
 reading_thoughts = verifiers.reading_thoughts
-
-
-def token_logprobs(model: Scored, passages: Sequence[PassageLike]) -> list[tuple[float, ...]]:
-    """The natural-log probabilities of the tokens of each text, behind its prompt and the beginning of an answer.
-
-    Args:
-        model: one that gives likelihoods.
-        passages: `ps.Passage(prompt, text, prefix="")`, or (prompt, text) pairs.
-    """
-    return operators.token_logprobs(_behind_store(model), passages)
 
 
 def judge(problem: Problem | Trace, text: str) -> Verdict:

@@ -15,6 +15,7 @@ from potstill import verifiers
 from potstill.evaluation import metrics
 from potstill.evaluation.answer_scores import ANSWER_IS_WRONG, answer_entropy, measure_scores
 from potstill.evaluation.curves import k_curve
+from potstill.evaluation.strata import strata_to_json
 
 N = 8
 
@@ -134,3 +135,19 @@ def test_what_came_out_stays_what_it_is(evaluated: ps.Evaluation) -> None:
     assert metrics.majority_at(evaluated, N).value == pytest.approx(0.935)
     detection = measure_scores(evaluated)[0].detection
     assert detection.auroc.value == pytest.approx(0.915, abs=5e-4)
+
+
+@pytest.mark.slow
+def test_strata_are_the_levels_of_the_file(
+    evaluated: ps.Evaluation, plain: list[PlainProblem], math_file: Path
+) -> None:
+    levels = [json.loads(line)["level"] for line in math_file.read_text("utf-8").splitlines()]
+    right_by_level: Counter[str] = Counter()
+    for level, problem in zip(levels, plain, strict=True):
+        right_by_level[level] += sum(problem.right)
+    strata = strata_to_json([evaluated], "level")
+    assert [row["stratum"] for row in strata] == [f"Level {number}" for number in range(1, 6)]
+    for row in strata:
+        assert row["problems"] == levels.count(row["stratum"])
+        assert row["right"] == right_by_level[row["stratum"]]
+        assert row["avg"]["value"] == pytest.approx(row["right"] / (N * row["problems"]))

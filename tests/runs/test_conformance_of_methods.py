@@ -53,8 +53,8 @@ def explain_or_solve(request):
 
 
 def short_stories(size):
-    """Stories of two or three events."""
-    return [blank(problem) for problem in story.problems("story-easy", size=size)]
+    """Three quarters as many stories, of two or three events."""
+    return [blank(problem) for problem in story.problems("story-easy", size=3 * size // 4)]
 
 
 # Who plays a method of the package, where that is not the world's scripted models on its stories.

@@ -94,6 +94,34 @@ def test_repeating_every_answer_makes_a_clustered_interval_no_narrower() -> None
     assert detection.auroc_interval(scores * 4, events * 4).half < 0.6 * once.half
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("problems", [30, 100])
+def test_coverage_with_answers_that_hang_together(problems: int) -> None:
+    """A problem's difficulty moves its score and the chance of each of its four answers to be wrong."""
+    generator = random.Random(9)
+
+    def draw(count: int) -> tuple[list[float], list[bool], list[int]]:
+        scores, events, clusters = [], [], []
+        for problem in range(count):
+            difficulty = generator.gauss(0, 1)
+            for _ in range(4):
+                scores.append(difficulty + generator.gauss(0, 0.3))
+                events.append(generator.random() < 1 / (1 + math.exp(1 - 1.5 * difficulty)))
+                clusters.append(problem)
+        return scores, events, clusters
+
+    truth = detection.auroc(*draw(30_000)[:2])
+    hits = naive_hits = 0
+    for _ in range(500):
+        scores, events, clusters = draw(problems)
+        interval = detection.auroc_interval(scores, events, clusters)
+        hits += interval.low <= truth <= interval.high
+        naive = detection.auroc_interval(scores, events)
+        naive_hits += naive.low <= truth <= naive.high
+    assert 0.92 <= hits / 500 <= 0.985
+    assert naive_hits < hits  # an interval over single answers claims more than it knows
+
+
 def test_a_perfect_score_of_few_items_is_not_certain() -> None:
     perfect = detection.auroc_interval([1.0, 2, 3, 4, 5, 6], [False] * 3 + [True] * 3)
     assert perfect.value == perfect.high == 1.0

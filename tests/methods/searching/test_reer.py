@@ -74,6 +74,7 @@ def test_the_candidate_that_lowers_s_most_takes_the_place_and_no_other_does():
     assert row.scores["reer_initial"] == pytest.approx((3 * 2.0 + 2 * 0.1) / 5)
     assert row.scores["reer"] == pytest.approx((2 * 2.0 + 3 * 0.1) / 5)
     assert row.scores["reer_unclipped"] == pytest.approx((2 * 5.0 + 3 * 0.1) / 5)
+    assert row.scores["reer_stop"] == "last segment"
     assert len(writer.calls) == 1 + 2 * 3, "one thought, two candidates for each of three segments"
     reasons = [reason for text, reason in ran.dropped("is_chosen") if WORSE in text]
     assert len(reasons) == 2 and all("another segment" in reason for reason in reasons)
@@ -100,6 +101,9 @@ def test_the_search_ends_where_s_is_low_enough():
     assert ran.rows[0].scores["copied"] == 0, (
         "the run is of eight words, and Y has eight with its first segment"
     )
+    assert ran.rows[0].scores["reer_stop"] == "low S"
+    [row] = search(settings=replace(SHORT, max_segments=1)).rows
+    assert row.scores["reer_stop"] == "max_segments"
     low = replace(SHORT, stop_score=10.0)
     assert len(search(writer=(again := generator()), settings=low).rows) == len(again.calls) == 1
 

@@ -44,6 +44,7 @@ from potstill.methods.searching.reer.search import (
     likelihood_key,
     measure_thoughts,
     refuse_copies,
+    stop_reason,
     take_candidate,
     write_candidates,
 )
@@ -98,6 +99,8 @@ def reer(
         mixed with others (the paper adds 17k of OpenThoughts).
 
     Args:
+        generator: writes the initial thought and each candidate; the paper's is larger than the student.
+        student: is trained on the rows; its untrained likelihoods are S.
         scorer: whose likelihoods are measured, if not the student's.
         arm: which control or ablation; a row of `ARMS`.
         settings: the constants, and what is inferred.
@@ -205,7 +208,7 @@ def compose_row(settings: Settings, thought: Trace) -> dict[str, str]:
 def score_rows(
     rows: list[Trace], searches: Sequence[SegmentSearch], settings: Settings
 ) -> list[Trace]:
-    """The rows with what the search did to them: S before and behind, not clipped, and how much is copied."""
+    """The rows with what the search did: S before and behind, not clipped, why it ended, and how much is copied."""
     search_of = {search.thought.problem.id: search for search in searches}
 
     def initial_scores(traces: Sequence[Trace]) -> list[float | str | None]:
@@ -213,6 +216,9 @@ def score_rows(
 
     def final_scores(traces: Sequence[Trace]) -> list[float | str | None]:
         return [search_of[trace.problem.id].score for trace in traces]
+
+    def stop_reasons(traces: Sequence[Trace]) -> list[float | str | None]:
+        return [stop_reason(search_of[trace.problem.id], settings) for trace in traces]
 
     def unclipped_scores(traces: Sequence[Trace]) -> list[float | str | None]:
         return [search_of[trace.problem.id].thought.scores[UNCLIPPED] for trace in traces]
@@ -225,6 +231,7 @@ def score_rows(
     rows = score("reer_initial", initial_scores, rows)
     rows = score(S, final_scores, rows)
     rows = score(UNCLIPPED, unclipped_scores, rows)
+    rows = score("reer_stop", stop_reasons, rows)
     return score("copied", copied_shares, rows)
 
 

@@ -53,9 +53,22 @@ def begin_search(thought: Trace, settings: Settings) -> SegmentSearch:
 
 
 def goes_on(search: SegmentSearch, index: int, settings: Settings) -> bool:
-    """Whether this segment is tried: there is one, and S is not yet low enough. A choice by chance knows no S."""
-    is_low = settings.choice == "score" and search.score < settings.stop_score
-    return index < len(search.segments) and not is_low
+    """Whether this segment is tried: there is one, and S is not yet low enough."""
+    return index < len(search.segments) and not has_low_score(search, settings)
+
+
+def has_low_score(search: SegmentSearch, settings: Settings) -> bool:
+    """Whether S is low enough for the search to end; a choice by chance knows no S."""
+    return settings.choice == "score" and search.score < settings.stop_score
+
+
+def stop_reason(search: SegmentSearch, settings: Settings) -> str:
+    """Why the search of a problem ended: S is low, every segment was tried, or as many as are allowed."""
+    if has_low_score(search, settings):
+        return "low S"
+    if search.tried == len(search.segments):
+        return "last segment"
+    return "max_segments"
 
 
 def write_candidates(

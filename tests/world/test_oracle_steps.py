@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_roles import ask_role, assert_answer_depends_on
 
@@ -54,6 +54,7 @@ def test_its_answer_depends_on_all_that_it_is_shown():
     assert correct(TOM, RIGHT).startswith("Step 2\nExplanation: after 5 comes 5 * 3 makes 15.")
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(0, 2**32))
 def test_behind_the_examples_every_slip_is_named_and_its_splice_is_sound(seed, dice):
     question, made = story.draw_story(Random(seed), story.TASKS["story"])

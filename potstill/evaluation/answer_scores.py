@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
+from potstill.errors import InputError
 from potstill.evaluation.detection import (
     Detection,
     area_under_risk_coverage,
@@ -18,6 +19,7 @@ from potstill.evaluation.detection import (
 )
 from potstill.evaluation.metrics import ballot_of, count_votes
 from potstill.evaluation.rows import Evaluation, Row
+from potstill.records import Trace
 
 ANSWER_IS_WRONG = "an answer is not right"
 ELECTED_IS_WRONG = "the elected answer is not right"
@@ -95,6 +97,32 @@ def measure_scores(evaluation: Evaluation) -> list[ScoreValue]:
             ScoreValue("answer entropy", ELECTED_IS_WRONG, _detect_wrong_elections(evaluation)),
         ]
     return values
+
+
+def detect_wrong(name: str, traces: Sequence[Trace]) -> Detection:
+    """How well a score of traces detects that they are not right, clustered by problem.
+
+    Args:
+        name: of the score, under which `score` stored it; larger where a wrong answer is likelier.
+        traces: judged ones. Those that failed or could not be judged are no events and count as unscored, as those do
+            whose score is None.
+
+    Raises:
+        InputError: no trace has a score of this name, or one of them is a text.
+    """
+    if not any(name in trace.scores for trace in traces):
+        names = sorted(set().union(*(trace.scores for trace in traces)))
+        raise InputError(f"no trace has a score {name!r}", available=names, wanted=name)
+    scores: list[float | None] = []
+    not_right: list[bool] = []
+    for trace in traces:
+        value = trace.scores.get(name)
+        if isinstance(value, str):
+            raise InputError(f"the score {name!r} of {trace.id} is a text", expected="a number")
+        is_judged = not trace.error and trace.verdict.status != "unjudged"
+        scores.append(value if is_judged else None)
+        not_right.append(is_judged and trace.verdict.status != "right")
+    return detect(scores, not_right, [trace.problem.id for trace in traces])
 
 
 def measure_agreement(evaluation: Evaluation) -> Agreement | None:

@@ -3,6 +3,7 @@
 from potstill.evaluation.answer_scores import (
     Agreement,
     ScoreValue,
+    detect_wrong,
     measure_agreement,
     measure_scores,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "crossed_variance",
     "curve_fronts",
     "detect",
+    "detect_wrong",
     "difference_interval",
     "error_location",
     "fingerprint_figure",

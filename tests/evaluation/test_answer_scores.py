@@ -8,13 +8,16 @@ from dataclasses import replace
 import pytest
 from demo_results import evaluation
 
+from potstill.errors import InputError
 from potstill.evaluation.answer_scores import (
     answer_entropy,
+    detect_wrong,
     elect_answer,
     measure_agreement,
     measure_scores,
 )
 from potstill.evaluation.rows import Answer, Evaluation, Row
+from potstill.records import Problem, Trace, Verdict, blank
 
 
 def voted(*problems: str) -> Evaluation:
@@ -68,3 +71,25 @@ def test_agreement_is_a_confidence_in_the_elected_answer() -> None:
     assert found.risk == pytest.approx(2 / 3)
     assert found.calibration_error == pytest.approx((0 + 0.75 + 0.5) / 3)
     assert found.area == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+
+
+def judged(problem: str, status: str, score: float | None, error: str = "") -> Trace:
+    trace = replace(blank(Problem(problem, "?", "1")), text=f"{problem} {score}", error=error)
+    return trace.annotate(verdict=Verdict(status), scores={"doubt": score})  # type: ignore[arg-type]
+
+
+def test_any_score_of_traces_is_a_detector_of_wrong_ones() -> None:
+    traces = [
+        judged("a", "right", 0.1),
+        judged("a", "wrong", 0.8),
+        judged("b", "unparsed", 0.9),
+        judged("b", "wrong", None),
+        judged("c", "unjudged", 0.0),
+        judged("c", "right", 0.0, error="server: gone"),
+    ]
+    found = detect_wrong("doubt", traces)
+    assert (found.auroc.value, found.events, found.scored, found.unscored) == (1.0, 2, 3, 3)
+    with pytest.raises(InputError, match="no trace has a score 'dout'"):
+        detect_wrong("dout", traces)
+    with pytest.raises(InputError, match="is a text"):
+        detect_wrong("note", [traces[0].annotate(scores={"note": "yes"})])

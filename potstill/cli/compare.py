@@ -18,14 +18,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from potstill.cli import instruments, options, show
 from potstill.cli.evaluate import summarise, table_row
-from potstill.errors import ConfigError, InputError
+from potstill.cli.evaluations import (
+    add_by,
+    mark_evaluation,
+    metadata_names,
+    read_evaluations,
+    read_references,
+    split_arm,
+)
+from potstill.errors import ConfigError
 from potstill.evaluation.compare import compare
 from potstill.evaluation.instrument_tables import total_cost_json, total_cost_rows
 from potstill.evaluation.metrics import check_ks
@@ -56,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the arguments are runs of one recipe with several seeds: each arm against the untrained student, "
         "with an interval over problems and seeds",
     )
-    options.add_by(parser)
+    add_by(parser)
     options.add_json(parser)
 
 
@@ -95,7 +101,12 @@ def execute(args: argparse.Namespace) -> None:
         )
     runs = _read_runs(args)
     parameters = instruments.parse_parameters(args.parameters)
-    sides = [read_evaluations(text) for text in args.what]
+    references = read_references(args.by)
+    args.by = metadata_names(args.by, references)
+    sides: list[list[Evaluation]] = []
+    for text in args.what:
+        evaluations_of_side = read_evaluations(text)
+        sides.append([mark_evaluation(item, references) for item in evaluations_of_side])
     if len(sides) == 1:
         pairs = pair_with_base(sides[0], args.what[0])
     else:
@@ -198,7 +209,7 @@ def _read_runs(args: argparse.Namespace) -> dict[str, Results]:
     runs: dict[str, Results] = {}
     if args.total_cost:
         for text in args.what:
-            path, _ = _split_arm(text)
+            path, _ = split_arm(text)
             file = path / "results.json" if path.is_dir() else path
             if file.name == "results.json":
                 runs[str(path)] = load(file)
@@ -251,59 +262,6 @@ def group_by_base(
     for arm, base in pairs:
         groups.setdefault(base.name, (base, []))[1].append(arm)
     return list(groups.values())
-
-
-def read_evaluations(text: str) -> list[Evaluation]:
-    """The evaluations that an argument names, a run's named RUN:ARM."""
-    # One evaluation, as `potstill evaluate --out` writes it.
-    path, arm = _split_arm(text)
-    if not path.is_dir() and path.name != "results.json":
-        return [_read_evaluation(path)]
-
-    # A run's, of one arm or of all.
-    results = path / "results.json" if path.is_dir() else path
-    evaluations = load(results).evaluations
-    if arm and arm not in evaluations:
-        raise ConfigError(
-            f"{path} measured no arm {arm!r}",
-            available=evaluations,
-            wanted=arm,
-            fix=f"{path}:{next(iter(evaluations), 'ARM')}",
-        )
-    if not evaluations:
-        raise InputError(
-            f"{path} measured nothing",
-            expected="a run with evaluation problems",
-            fix="potstill run … --evaluate SPEC --out ANOTHER_FOLDER (what --evaluate measures is part of a run)",
-        )
-    folder = path if path.is_dir() else path.parent
-    renamed = []
-    for name in [arm] if arm else evaluations:
-        renamed.append(dataclasses.replace(evaluations[name], name=f"{folder}:{name}"))
-    return renamed
-
-
-def _split_arm(text: str) -> tuple[Path, str]:
-    """RUN:ARM as its parts; a path that is there is taken as it stands."""
-    whole = Path(text).expanduser()
-    run, colon, arm = text.rpartition(":")
-    if whole.exists() or not colon or not Path(run).expanduser().exists():
-        return whole, ""
-    return Path(run).expanduser(), arm
-
-
-def _read_evaluation(path: Path) -> Evaluation:
-    expected = "a file of `potstill evaluate --out`, a run folder, or RUN:ARM"
-    fix = "potstill evaluate --model SPEC --problems SPEC --out FILE.json"
-    try:
-        return Evaluation.from_json(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}", expected=expected, fix=fix) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"{path} is no evaluation ({cause})", expected=expected, fix=fix
-        ) from error
 
 
 def pair_with_base(

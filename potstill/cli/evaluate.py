@@ -23,6 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from potstill.cli import instruments, options, show
+from potstill.cli.evaluations import (
+    add_by,
+    check_references,
+    mark_evaluation,
+    metadata_names,
+    read_references,
+)
 from potstill.cli.progress import announcer, show_progress
 from potstill.cli.retry import failure_notes
 from potstill.data import files
@@ -110,7 +117,7 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_ks(parser)
     instruments.add_arguments(parser)
-    options.add_by(parser)
+    add_by(parser)
     parser.add_argument(
         "--temperature",
         type=float,
@@ -154,7 +161,9 @@ def _evaluate(args: argparse.Namespace) -> None:
         kind=args.kind,
         where=args.where,
     )
-    check_names(args.by, problems)
+    references = read_references(args.by)
+    check_names([name for name in args.by if name not in references], problems)
+    check_references(references, [problem.id for problem in problems])
     _check_out(args)
     models, trained = _load_models(args)
     asked = trained_prompt.choose_prompt(trained, args.prompt, problems)
@@ -178,6 +187,9 @@ def _evaluate(args: argparse.Namespace) -> None:
 
         manifest.write(args.out, evaluation.to_json())
         files.save_beside(args.out)
+    # What is stored knows no other evaluation.
+    evaluation = mark_evaluation(evaluation, references)
+    args.by = metadata_names(args.by, references)
 
     notes = [*quality_notes([evaluation]), *failures, *files.notes(), *budget.notes()]
     if asked.note:

@@ -179,18 +179,6 @@ def add_ks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_by(parser: argparse.ArgumentParser) -> None:
-    """--by."""
-    parser.add_argument(
-        "--by",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="also score the problems apart by this of their metadata: level, rating, date, topic, source, length "
-        "(may be given again; docs/data.md)",
-    )
-
-
 def add_problems(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """--problems, --map, --where, --kind."""
     parser.add_argument("--problems", required=required, metavar="SPEC", help=PROBLEMS)

@@ -8,10 +8,18 @@ examples:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from potstill.cli import options, show
+from potstill.cli.evaluations import (
+    add_by,
+    mark_evaluation,
+    metadata_names,
+    read_references,
+)
 from potstill.evaluation.results import load
+from potstill.evaluation.rows import Evaluation
 from potstill.report.page import write_report
 from potstill.runs.run_journal import load_results
 
@@ -27,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where to (default: RUN/report.html)",
     )
-    options.add_by(parser)
+    add_by(parser)
     options.add_json(parser)
 
 
@@ -36,7 +44,12 @@ def execute(args: argparse.Namespace) -> None:
     folder: Path = args.run.parent if args.run.is_file() else args.run
     results = load(args.run) if args.run.is_file() else load_results(folder)
     out: Path = args.out or folder / "report.html"
-    write_report(results, out, by=args.by)
+    references = read_references(args.by)
+    evaluations: dict[str, Evaluation] = {}
+    for name, evaluation in results.evaluations.items():
+        evaluations[name] = mark_evaluation(evaluation, references)
+    results = dataclasses.replace(results, evaluations=evaluations)
+    write_report(results, out, by=metadata_names(args.by, references))
     if args.json:
         show.print_json({"report": str(out)})
         return

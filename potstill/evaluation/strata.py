@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from potstill.errors import ConfigError
 from potstill.evaluation.compare import Comparison, compare
 from potstill.evaluation.metrics import average, pass_at
-from potstill.evaluation.rows import Evaluation
+from potstill.evaluation.rows import Evaluation, Row
 from potstill.evaluation.table import format_percent, format_points
 from potstill.metadata import LENGTH, Order, order_of
 from potstill.records import MetadataValue
@@ -198,6 +198,40 @@ def strata_to_json(
             row["comparison"] = scores.comparison.to_json()
         rows.append(row)
     return rows
+
+
+def name_of_solved(reference: Evaluation) -> str:
+    """Under which metadata `mark_solved` says how often a reference solved a problem."""
+    return f"solved by {reference.name}"
+
+
+def mark_solved(evaluation: Evaluation, reference: Evaluation) -> Evaluation:
+    """The evaluation with one more metadata of its problems: how often another evaluation solved them.
+
+    That is "0 of 4", "1 to 3 of 4" or "4 of 4", under `solved by NAME`. The reference should be none of those that are
+    compared, such as the teacher's, or a measurement of the base with other seeds: problems that are chosen because an
+    arm failed on them are ones on which it will do better the next time, whatever was done in between.
+
+    Args:
+        evaluation: whose problems are marked.
+        reference: who solved them; problems that it was not asked have the value "not asked".
+    """
+    rights = {row.problem: (row.right, row.n) for row in reference.rows}
+    name = name_of_solved(reference)
+    rows: list[Row] = []
+    for row in evaluation.rows:
+        label = "not asked"
+        if row.problem in rights:
+            label = _solved_label(*rights[row.problem])
+        rows.append(dataclasses.replace(row, metadata={**row.metadata, name: label}))
+    return dataclasses.replace(evaluation, rows=tuple(rows))
+
+
+def _solved_label(right: int, n: int) -> str:
+    """All, none, or some of n answers are right."""
+    if right in (0, n):
+        return f"{right} of {n}"
+    return f"1 of {n}" if n == 2 else f"1 to {n - 1} of {n}"
 
 
 def strata_names(evaluations: Iterable[Evaluation]) -> list[str]:

@@ -51,6 +51,30 @@ def test_a_run_takes_the_problems_that_meet_its_conditions(here: Path, potstill)
     assert outcome.json["notes"][0].startswith("Chosen from train.jsonl: level=2 holds for")
 
 
+def test_problems_are_parted_by_how_often_another_arm_solved_them(
+    finished: Path, tmp_path: Path, potstill
+) -> None:
+    solved = f"solved={finished}:untrained"
+    document = potstill("compare", finished, "--by", solved, "--json").json["strata"]
+    [(name, strata)] = document.items()
+    assert name == f"solved by {finished}:untrained"
+    assert strata[0]["stratum"] in ("0 of 2", "1 of 2", "2 of 2")
+    report = tmp_path / "report.html"
+    assert potstill("report", finished, "--by", solved, "--out", report).code == 0
+    assert "By solved by" in report.read_text()
+    outcome = potstill("compare", finished, "--by", f"solved={finished}")
+    assert outcome.code == 2 and "names 2 evaluations" in outcome.err
+
+
+def test_a_reference_on_other_problems_is_refused_before_anything_is_measured(
+    finished: Path, here: Path, potstill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "load_model", None)
+    words = ["evaluate", "--model", "world:student", "--problems", "train.jsonl"]
+    outcome = potstill(*words, "--by", f"solved={finished}:untrained")
+    assert outcome.code == 2 and "it was asked none of these problems" in outcome.err
+
+
 def test_strata_of_several_seeds_are_refused(finished: Path, potstill) -> None:
     outcome = potstill("compare", finished, finished, "--over-seeds", "--by", "level")
     assert outcome.code == 2 and "--by with --over-seeds" in outcome.err

@@ -10,6 +10,7 @@ from potstill.evaluation.metrics import average
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.evaluation.strata import (
     label_values,
+    mark_solved,
     score_strata,
     strata_names,
     strata_table,
@@ -68,6 +69,22 @@ def test_metadata_that_no_problem_has_are_refused():
         stratify([BASE], "rating")
     assert list(caught.value.available) == ["length", "level"]
     assert strata_names([BASE, ARM]) == ["level"]
+
+
+def test_problems_are_parted_by_how_often_another_evaluation_solved_them():
+    teacher = evaluation("teacher", {"a": 0, "b": 4, "c": 1}, {})
+    marked = [mark_solved(BASE, teacher), mark_solved(ARM, teacher)]
+    scores = score_strata(marked, "solved by teacher", base=marked[0])
+    assert [(s.stratum, [row.problem for row in s.evaluation.rows]) for s in scores[1::2]] == [
+        ("0 of 4", ["a"]),
+        ("1 to 3 of 4", ["c"]),
+        ("4 of 4", ["b"]),
+        ("not asked", ["d"]),
+    ]
+    assert BASE.rows[0].metadata == {
+        "length": 5,
+        "level": "Level 10",
+    }  # what was given is as it was
 
 
 def labels(*values: MetadataValue) -> dict[str, int]:

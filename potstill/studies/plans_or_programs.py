@@ -370,6 +370,31 @@ def solve_table(stories: RunsByArm) -> list[dict[str, str]]:
     return rows
 
 
+def plan_table(arms_by_place: Mapping[str, Sequence[Figures]]) -> list[dict[str, str]]:
+    """How the plans of a problem differ: in how many problems all, some or none of them lead to a right program."""
+    rows: list[dict[str, str]] = []
+    for place, runs in arms_by_place.items():
+        all_lead = some_lead = problem_count = plan_count = always_right = 0
+        for run in runs:
+            for plan_counts in run["plans"]:
+                leading = sum(right > 0 for _, right in plan_counts)
+                all_lead += leading == len(plan_counts)
+                some_lead += 0 < leading < len(plan_counts)
+                always_right += sum(right == count for count, right in plan_counts)
+                problem_count += 1
+                plan_count += len(plan_counts)
+        rows.append(
+            {
+                "problems": place,
+                "all plans lead to a right program": f"{100 * all_lead / problem_count:.0f} %",
+                "some do": f"{100 * some_lead / problem_count:.0f} %",
+                "none does": f"{100 * (problem_count - all_lead - some_lead) / problem_count:.0f} %",
+                "plans all of whose programs are right": f"{100 * always_right / plan_count:.0f} %",
+            }
+        )
+    return rows
+
+
 def pairing_table(pairings: RunsByArm) -> list[dict[str, str]]:
     """Who plans x who carries out, with both losses: against the oracle's plans, and of those against 1."""
     rows: list[dict[str, str]] = []
@@ -436,6 +461,9 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
         "One answer and all answers, on stories": solve_table(stories),
         "solve@(M,T) of explain on stories, %": surface_table(stories[EXPLAIN]),
         "solve@(M,T) of explain on program tasks, %": surface_table(tasks[EXPLAIN]),
+        "How the plans of a problem differ, under explain": plan_table(
+            {"stories": stories[EXPLAIN], "program tasks": tasks[EXPLAIN]}
+        ),
         "What a budget buys, on stories": budget_table(stories),
         "Who plans and who carries out, on stories": pairing_table(pairings),
         "Arms on program tasks": arms.arms_table(tasks),

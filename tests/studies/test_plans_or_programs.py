@@ -88,6 +88,13 @@ def test_the_finding_compares_with_solving_with_wrong_solutions_and_with_plans_t
     assert "no evidence for large models" in said
 
 
+def test_plans_differ_where_some_lead_to_a_right_program():
+    [row] = study.plan_table({"stories": [*runs_of(PLANS_DECIDE), *runs_of(ALL_RIGHT)]})
+    assert list(row.values()) == ["stories", "50 %", "50 %", "0 %", "75 %"]
+    [row] = study.plan_table({"tasks": runs_of(PROGRAMS_DECIDE)})
+    assert list(row.values()) == ["tasks", "100 %", "0 %", "0 %", "0 %"]
+
+
 def test_losses_are_counted_against_the_oracles_plans():
     rows = study.pairing_table(figures()["pairings"])
     row = next(row for row in rows if (row["planner"], row["coder"]) == ("explain", "coder"))

@@ -45,7 +45,11 @@ def _add_problems(actions: Any) -> None:
         "problems", help="print some problems", description="Print some problems."
     )
     problems.add_argument(
-        "task", nargs="?", default="story", metavar="TASK", help="story, story-easy or story-hard"
+        "task",
+        nargs="?",
+        default="story",
+        metavar="TASK",
+        help="story, story-easy or story-hard; as program tasks story-code, story-code-easy or story-code-hard (story)",
     )
     problems.add_argument(
         "--size", type=options.positive_int, default=5, metavar="N", help="how many (5)"
@@ -106,9 +110,9 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _problems(args: argparse.Namespace) -> None:
-    from potstill.world import story
+    from potstill.world.tasks import make_problems
 
-    problems = story.problems(args.task, size=args.size, seed=args.seed, split=args.split)
+    problems = make_problems(args.task, size=args.size, seed=args.seed, split=args.split)
     if args.json:
         show.print_json(problems)
         return

@@ -17,14 +17,13 @@ from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check_template, render_prompt, template_names
 from potstill.verifiers import check_gold, failed_gold
-from potstill.world import story, story_code
 from potstill.world.oracle import Oracle
 from potstill.world.oracle.program import SLIP_RATE
+from potstill.world.tasks import make_problems
 
 CHECKPOINTS = Path(__file__).parents[1] / "world" / "checkpoints"
 BUILD_RECORD = CHECKPOINTS.parent / "build.json"  # what the build measured of the checkpoints
 WORLD_MODELS = ("teacher", "student", "oracle")
-WORLD_TASKS = (*story.TASKS, *story_code.TASKS)
 # Options of `world:TASK?…`, with their defaults.
 WORLD_OPTIONS = (
     Setting("split", str, "train"),
@@ -317,15 +316,7 @@ def world_problems(rest: str, **limits: Any) -> list[Problem]:
         if options[name] < 0:
             mistakes.add(name, f"{options[name]} is below 0")
     mistakes.raise_if_any(f"world:{task}", fix=f"world:{task}?split=test&size=100")
-    if task not in WORLD_TASKS:
-        raise ConfigError(
-            f"no world task called {task!r}",
-            available=WORLD_TASKS,
-            wanted=task,
-            fix="use world:story",
-        )
     size = min(options["size"], limits.get("limit") or options["size"])
-    make_problems = story_code.problems if task in story_code.TASKS else story.problems
     return make_problems(task, size=size, seed=options["seed"], split=options["split"])
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle_roles import ask_role, assert_answer_depends_on
 
+from potstill.errors import ConfigError
 from potstill.methods.roles.explain.prompts import CARRY_OUT, EDITORIAL, EXPLAIN, SECTIONS
 from potstill.models.model import Request
 from potstill.records import Problem
@@ -22,6 +23,7 @@ from potstill.world.oracle import Oracle
 from potstill.world.oracle.program import choose_role
 from potstill.world.oracle.role import CannotAnswerError
 from potstill.world.plans import read_steps, slip_once, write_step
+from potstill.world.tasks import make_problems
 
 NED = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 CHAIN = "19 - 14 = 5. 5 * 2 = 10. The answer is \\boxed{10}."
@@ -195,3 +197,13 @@ def test_a_carried_out_story_is_judged_like_any_chain():
     problem = Problem("p", NED, "10", "story")
     assert judge.judge(problem, carried_out(NED, STEPS)).status == "right"
     assert judge.judge(problem, carried_out(NED, OTHER_STEPS)).status == "wrong"
+
+
+def test_every_task_of_the_world_has_its_problems():
+    assert [problem.source for problem in make_problems("story-code-easy", size=2)] == [
+        "story-code-easy"
+    ] * 2
+    assert make_problems("story", size=1) == story.problems(size=1)
+    with pytest.raises(ConfigError, match="no world task called 'story-cod'") as caught:
+        make_problems("story-cod", size=1)
+    assert "story-code" in caught.value.available

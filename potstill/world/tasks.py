@@ -1,0 +1,24 @@
+"""Every kind of problem of the world by its task: `world:TASK`."""
+
+from __future__ import annotations
+
+from potstill.errors import ConfigError
+from potstill.records import Problem
+from potstill.world import story, story_code
+
+TASKS = (*story.TASKS, *story_code.TASKS)
+
+
+def make_problems(task: str, *, size: int, seed: int = 0, split: str = "train") -> list[Problem]:
+    """`size` distinct problems of a task; the same (task, seed, split, index) always gives the same problem.
+
+    Raises:
+        ConfigError: for a task that does not exist.
+    """
+    if task not in TASKS:
+        raise ConfigError(
+            f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:story"
+        )
+    if task in story_code.TASKS:
+        return story_code.problems(task, size=size, seed=seed, split=split)
+    return story.problems(task, size=size, seed=seed, split=split)

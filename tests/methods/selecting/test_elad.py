@@ -92,8 +92,14 @@ def test_a_chain_that_is_right_to_its_answer_is_a_row_as_it_is():
             "19 - 14 = 5. 5 * 2 = 10. \\boxed{10}",
         ),
         (("No",), WRONG, "  " + RIGHT, RIGHT),
+        (
+            ("Yes", "No"),
+            WRONG,
+            "<think>Hm, 5 * 2.</think>\n5 * 2 = 10. \\boxed{10}",
+            "19 - 14 = 5. 5 * 2 = 10. \\boxed{10}",
+        ),
     ],
-    ids=["wrong answer", "no answer", "wrong from the beginning"],
+    ids=["wrong answer", "no answer", "wrong from the beginning", "thought before it"],
 )
 def test_the_rest_begins_where_the_chain_stops_being_right(verdicts, own, rest, text):
     [row] = annotate_one(teacher(*verdicts, rest=rest), own).rows

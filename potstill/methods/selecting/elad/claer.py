@@ -274,7 +274,8 @@ def join_rest(
     """
     [chain] = chains
     beginning = continued.text[: continued.prefix_length]
-    continuation = continued.new.strip()
+    # What a teacher thought before it went on is no step of the student's.
+    continuation = split_reasoning(continued.new)[1].strip()
     if beginning:
         continuation = blanks_before(chain, accepted_counts[chain.id]) + continuation
     return {

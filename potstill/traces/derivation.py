@@ -252,7 +252,7 @@ def _exchange_question(trace: Trace, derived: Problem) -> Prompt:
     old = trace.problem
     if not _shows(trace.prompt, old.question):
         raise ConfigError(
-            f"the learner's prompt of trace {trace.id} does not show its question once",
+            f"the learner's prompt of trace {trace.id} does not show its question",
             expected="a prompt with the question, word for word, for the new one to take its place",
             fix='derive(…, prompt="{question}"), or the template that the learner should see',
         )
@@ -270,8 +270,8 @@ def _exchange_question(trace: Trace, derived: Problem) -> Prompt:
 
 def _shows(prompt: Prompt, question: str) -> bool:
     if isinstance(prompt, str):
-        return prompt.count(question) == 1
-    return sum(turn.content.count(question) for turn in prompt) == 1
+        return question in prompt
+    return any(question in turn.content for turn in prompt)
 
 
 def _replace_all(text: str, replacements: Sequence[tuple[str, str]]) -> str:

@@ -101,6 +101,9 @@ def test_a_conversation_and_options_show_the_new_question():
     )
     assert posed.prompt[1].content == "Which is a metal?\n\nA. tin\nB. wool"
     assert posed.prompt[0] == prompt[0] and posed.problem.choices == ("tin", "wool")
+    twice = blank(APPLES, f"{APPLES.question} Again: {APPLES.question}")
+    [repeated] = derive(question, [written("New: Why?", of=twice)])
+    assert repeated.prompt == "Why? Again: Why?"
     [templated] = derive(question, [written("New: Why?")], prompt="Say it: {question}")
     assert templated.prompt == "Say it: Why?"
 

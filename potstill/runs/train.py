@@ -138,7 +138,8 @@ def merge_settings(
     for field in dataclasses.fields(TrainingSettings):
         if field.name in bound.settings and getattr(training, field.name) == field.default:
             stage_settings[field.name] = bound.settings[field.name]
-    return dataclasses.replace(training, **stage_settings, threads=training.threads or threads)
+    stage_settings["threads"] = training.threads or stage_settings.get("threads") or threads
+    return dataclasses.replace(training, **stage_settings)
 
 
 def student_chat_mode(model: Any) -> Any:

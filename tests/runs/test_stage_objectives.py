@@ -44,3 +44,14 @@ def test_what_is_new_is_told_only_where_it_is_used():
 def test_an_unknown_objective_is_a_mistake_of_the_recipe():
     with pytest.raises(ConfigError, match="unknown objective 'rdi'"):
         from_data({**PLAIN, "training": {"objective_config": {"objective": "rdi"}}})
+
+
+def test_threads_may_be_a_setting_of_a_stage():
+    from potstill.runs.train import merge_settings
+    from potstill.training.objective_config import bind
+    from potstill.training.settings import TrainingSettings
+
+    bound = bind("sft", {"threads": 3})
+    assert merge_settings(TrainingSettings(), bound, 0).threads == 3
+    assert merge_settings(TrainingSettings(threads=2), bound, 8).threads == 2
+    assert merge_settings(TrainingSettings(), bind("sft", {}), 8).threads == 8

@@ -96,6 +96,12 @@ def test_the_corrector_says_of_each_kind_of_error_what_it_is():
         attempt = WRONG.replace("5 * 2 = 11", step)
         solution = read_solution(ask("template_corrector", GROUNDED, text=attempt))
         assert solution.steps[1].cause == cause
+    longer = WRONG.replace("11", "10").replace(
+        "<Answer>", "<Step3>\n10 + 1 = 11.\n</Step3>\n<Answer>"
+    )
+    extra = ask("template_corrector", GROUNDED, text=longer)
+    assert read_solution(extra).first_fault == 3
+    assert ask("template_inspector", INSPECT_CORRECTION, text=extra) == "Yes."
     right = WRONG.replace("11", "10")
     assert read_solution(ask("template_corrector", GROUNDED, text=right)).first_fault == 0
 

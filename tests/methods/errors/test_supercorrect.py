@@ -286,6 +286,39 @@ def test_a_self_correction_that_is_right_or_of_another_step_is_no_rejected_side(
         correct(learn=pupil(own=of_other_steps))
 
 
+PLAIN = {
+    "template": "Step 1: 2 + 3 = 5\nStep 2: 5 * 2 = 10\nAnswer: \\boxed{10}",
+    "attempt": "Step 1: 2 + 3 = 5\nStep 2: 5 * 2 = 12\nAnswer: \\boxed{12}",
+    "correction": "Step 1: 2 + 3 = 5\nStep 2: 5 * 2 = 12\nCause: tens slipped\nCorrection: 5 * 2 = 10\n"
+    "Answer: \\boxed{10}",
+}
+XML = {"template": TEMPLATE["p1"], "attempt": ATTEMPT["p1"], "correction": CORRECTION["p1"]}
+
+
+@pytest.mark.parametrize("xml", [True, False])
+def test_a_student_can_be_made_to_speak_of_the_chosen_sides_step(xml):
+    texts = XML if xml else PLAIN
+
+    def write(request):
+        if request.prefix.endswith(("<Cause>", "Cause:")):
+            return {"text": "no idea</Cause>" if xml else " no idea\nmore"}
+        if request.prefix:
+            return {"text": "13</Correction>\\boxed{13}" if xml else " 13\nAnswer: \\boxed{13}"}
+        return texts["attempt"]
+
+    learn = student(write)
+    both = {"p1": texts["template"], "p2": ""}, {"p1": texts["correction"], "p2": ""}
+    settings = replace(FAST, other_step="force", self_corrections=1, xml=xml)
+    [row] = correct([ONE], learn=learn, teach=teacher(*both), settings=settings).rows
+    new = "<Cause>no idea</Cause>\n<Correction>13</Correction>\n"
+    assert row.rejected.new == (new if xml else "Cause: no idea\nCorrection: 13\n")
+    assert row.rejected.prompt == row.prompt and row.rejected.author.model == learn.id
+    # What it is given: the steps up to the wrong one, as it wrote them itself.
+    [cause, _] = [request for request in learn.calls if request.prefix]
+    assert cause.prompt.startswith("A student's solution") and "5 * 2 = 12" in cause.prefix
+    assert "tens slipped" not in cause.prefix + cause.prompt
+
+
 def test_an_equal_self_correction_is_no_rejected_side():
     same = CORRECTION["p2"].replace("\\boxed{4}", "\\boxed{5}")
     ran = correct(learn=pupil(own={"p1": OWN["p1"], "p2": [same]}))

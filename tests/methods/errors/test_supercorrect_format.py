@@ -25,6 +25,7 @@ FORMS = {
     "<Step1>add<Key>twice<Key><Step1><Step2>double<Step2><Answer>10<Answer>": "tolerant",
     "<Step1>add</Step1><Key>twice</Key><Step2>double</Step2><Answer>10</Answer>": "tolerant",
     "<Step3>add<Key>twice</Key></Step3><Step7>double</Step7><Answer>10</Answer>": "tolerant",
+    "<Step1>add<Key>twice</Key></Step1><Step2>double</Step2>So it is \\boxed{10}": "tolerant",
     "## Step 1: add\n**Key:** twice\n**Step 2**: double\nAnswer: 10": "tolerant",
 }
 
@@ -35,7 +36,7 @@ def test_the_forms_that_models_write_are_read_alike_and_counted_apart(text):
     with using(Session(replies=replies)):
         solution = read_solution(text)
     assert [(step.text, step.key) for step in solution.steps] == TWO_STEPS
-    assert solution.answer == "10" and solution.first_fault == 0
+    assert solution.answer in ("10", "\\boxed{10}") and solution.first_fault == 0
     counts = replies.counts()["thought template"]
     assert counts[FORMS[text]] == 1, counts
 

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from potstill.methods.errors.supercorrect.format import (
     Step,
     read_solution,
+    write_cause_start,
     write_correction,
+    write_correction_start,
     write_step_start,
 )
 from potstill.methods.errors.supercorrect.prompts import LEAKS
@@ -133,6 +135,37 @@ def wrong_step(
         return None
     step_start = write_step_start(fault.number, xml=settings.xml)
     return as_side(fault.steps_before + step_start, fault.attempted.text + "\n", fault.number)
+
+
+def begin_fault(
+    settings: Settings, posed: list[Trace], attempts: Sequence[Trace], chosen: Sequence[Trace]
+) -> list[Trace]:
+    """The beginning of a correction: the attempt's steps up to the one that the chosen correction faults."""
+    context = {"attempts": attempts, "chosen": chosen}
+    return edit(partial(text_to_cause, settings), posed, context=context, by=line)
+
+
+def text_to_cause(
+    settings: Settings, posed: Any, attempts: Sequence[Any], chosen: Sequence[Any]
+) -> dict[str, Any] | None:
+    """The attempt's steps before the faulted one, that one as attempted, and the beginning of its cause."""
+    fault = read_fault(chosen[0].text, attempts[0].text)
+    if fault is None:
+        return None
+    text = fault.steps_before + write_step_start(fault.number, xml=settings.xml)
+    text += f"{fault.attempted.text}\n{write_cause_start(xml=settings.xml)}"
+    return {"text": text, "prefix_length": len(text), "finish_reason": "cut"}
+
+
+def begin_correction(settings: Settings, begun: Any) -> dict[str, Any]:
+    """A cause with the beginning of its correction behind it."""
+    text = begun.text.rstrip() + write_correction_start(xml=settings.xml)
+    return {"text": text, "finish_reason": "cut"}
+
+
+def prompt_of_attempt(correction: Any, attempts: Sequence[Any]) -> Any:
+    """What the learner sees of the problem of a corrected solution: a prompt function."""
+    return attempts[0].prompt
 
 
 class Fault(NamedTuple):

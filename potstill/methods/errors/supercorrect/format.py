@@ -25,6 +25,7 @@ _WORD = re.compile(
     rf"^[ \t]*(?:\#{{1,6}}[ \t]*)?(?:\*\*)?()({_NAMES})[ \t]*(\d{{0,6}})[ \t]*(?:\*\*)?:(?:\*\*)?",
     re.IGNORECASE | re.MULTILINE,
 )
+_BOX = re.compile(r"\\boxed\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 _STRICT_TAG = re.compile(r"</?(?:Step\d+|Key|Evaluate|Cause|Correction|Generalized|Answer)>")
 _STRICT_WORD = re.compile(r"(?:Step \d+|Key|Evaluate|Cause|Correction|Generalized|Answer):")
 
@@ -75,7 +76,8 @@ class Solution(NamedTuple):
 def read_solution(text: str) -> Solution | None:
     """Read a solution in the template; None where it has no step or no answer.
 
-    Steps are numbered by their order, whatever their tags say. What stands in a thought (`<think>`) is not looked at.
+    Without a part for it, the last box of the reply is the answer. Steps are numbered by their order, whatever their
+    tags say. What stands in a thought (`<think>`) is not looked at.
     """
     reply = split_reasoning(text)[1]
     offset = len(text) - len(reply)
@@ -84,10 +86,14 @@ def read_solution(text: str) -> Solution | None:
     for mark in marks:
         reader.read_to(mark)
     solution = reader.finish()
+    is_strict = bool(solution.answer) and _is_strict(reply, marks)
+    boxes = _BOX.findall(reply)
+    if not solution.answer and boxes:
+        solution = solution._replace(answer=boxes[-1])
     if not solution.steps or not solution.answer:
         count_reading("thought template", text, "unparsed")
         return None
-    count_reading("thought template", text, "strict" if _is_strict(reply, marks) else "tolerant")
+    count_reading("thought template", text, "strict" if is_strict else "tolerant")
     return solution
 
 
@@ -105,6 +111,21 @@ def write_correction(cause: str, correction: str, *, xml: bool) -> str:
         if content:
             lines.append(f"<{name}>{content}</{name}>\n" if xml else f"{name}: {content}\n")
     return "".join(lines)
+
+
+def write_cause_start(*, xml: bool) -> str:
+    """What begins the cause of an error."""
+    return "<Cause>" if xml else "Cause:"
+
+
+def cause_end(*, xml: bool) -> str:
+    """What ends a cause: a stop string."""
+    return "</Cause>" if xml else "\n"
+
+
+def write_correction_start(*, xml: bool) -> str:
+    """What stands between a cause and its correction."""
+    return "</Cause>\n<Correction>" if xml else "\nCorrection:"
 
 
 def _find_marks(reply: str) -> list[Mark]:

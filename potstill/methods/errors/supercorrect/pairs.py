@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from potstill.methods.errors.supercorrect.corrections import (
+    begin_correction,
+    begin_fault,
     cause_alone,
     cut_to_fault,
     cut_to_step,
@@ -16,9 +18,10 @@ from potstill.methods.errors.supercorrect.corrections import (
     is_finished,
     is_not_right,
     is_self_contained,
+    prompt_of_attempt,
     swap_cause,
 )
-from potstill.methods.errors.supercorrect.format import read_solution
+from potstill.methods.errors.supercorrect.format import cause_end, read_solution
 from potstill.methods.errors.supercorrect.inspection import inspect_texts
 from potstill.methods.errors.supercorrect.prompts import INSPECT_CORRECTION, correction_prompt
 from potstill.methods.errors.supercorrect.settings import Settings
@@ -32,8 +35,10 @@ from potstill.traces import (
     keep,
     line,
     pair,
+    pose,
     rewrite,
     right,
+    sample,
     verify,
 )
 
@@ -77,18 +82,36 @@ def keep_usable(corrections: list[Trace], attempts: Sequence[Trace]) -> list[Tra
     return keep(is_self_contained, usable)
 
 
-def correct_own(student: Model, attempts: list[Trace], settings: Settings) -> list[Trace]:
-    """The student's judged corrections of its own solutions, without the reference."""
-    corrections = rewrite(
-        student,
-        attempts,
-        prompt=correction_prompt(settings, grounded=False),
-        n=settings.self_corrections,
-        guard=False,
-        max_new_tokens=settings.max_new_tokens,
+def correct_own(
+    student: Model, attempts: list[Trace], chosen: Sequence[Trace], settings: Settings
+) -> list[Trace]:
+    """The student's judged corrections of its own solutions, without the reference.
+
+    Args:
+        student: who corrects.
+        attempts: its wrong solutions.
+        chosen: the chosen corrections of them; of use where the student is made to speak of their step.
+        settings: how many are drawn, and whether the student chooses the step.
+    """
+    prompt = correction_prompt(settings, grounded=False)
+    sampling = {
+        "n": settings.self_corrections,
+        "max_new_tokens": settings.max_new_tokens,
         **dict(settings.student_sampling),
+    }
+    if settings.other_step == "skip":
+        corrections = rewrite(student, attempts, prompt=prompt, guard=False, **sampling)
+        return verify(keep(is_finished, corrections))
+    # It writes the cause, and then the correction and the rest, behind what begins them in the chosen side's step.
+    causes = sample(
+        student,
+        begin_fault(settings, pose(prompt, attempts), attempts, chosen),
+        **{**sampling, "stop": cause_end(xml=settings.xml)},
     )
-    return verify(keep(is_finished, corrections))
+    begun = edit(partial(begin_correction, settings), causes)
+    corrections = keep(is_finished, sample(student, begun, **{**sampling, "n": 1}))
+    context = {"attempts": attempts}
+    return verify(pose(prompt_of_attempt, corrections, context=context, by=line, keep_text=True))
 
 
 def make_pairs(

@@ -26,10 +26,9 @@ ANSWER_RULES = {
     False: "End with 'Answer:' and the final answer in \\boxed{{}}.",
 }
 CORRECTION_RULES = {
-    True: "Inside a wrong step write its text, then the cause of the error in <Cause>…</Cause> and the right step in "
+    True: "Inside a wrong step, behind its text, give the cause in <Cause>…</Cause> and the right step in "
     "<Correction>…</Correction>.",
-    False: "In a wrong step write its text, then 'Cause:' and the cause of the error, then 'Correction:' and the right "
-    "step.",
+    False: "In a wrong step, behind its text, give 'Cause:' and the cause, then 'Correction:' and the right step.",
 }
 
 WRITE_TEMPLATE = """\
@@ -49,12 +48,11 @@ Problem: {question}
 Reference solution:
 {solution}"""
 
-SOLVE = "Solve the problem step by step, so that a weaker classmate can follow."
+SOLVE = "Solve it in steps that a weaker classmate can follow."
 
 CORRECT_GROUNDED = """\
-A student's solution is wrong. Compare it with the reference solution. Restate its steps in order and decide of each \
-whether it is right. {rules} Write the steps behind a wrong one as they should be. Do not mention the reference \
-solution.
+A student's solution is wrong. Compare it with the reference solution. Restate its steps, evaluate each, and go on \
+from a wrong one as it should be. {rules} Do not mention the reference solution.
 
 Problem: {{question}}
 
@@ -65,8 +63,7 @@ The student's solution:
 {{text}}"""
 
 CORRECT_ALONE = """\
-A student's solution is wrong. Restate its steps in order and decide of each whether it is right. {rules} Write the \
-steps behind a wrong one as they should be.
+A student's solution is wrong. Restate its steps, evaluate each, and go on from a wrong one as it should be. {rules}
 
 Problem: {{question}}
 

@@ -52,6 +52,9 @@ class Settings:
         grounded: whether the corrector is shown the reference solution.
         parts: what the sides of "cross" hold.
         shuffle_causes: put another problem's cause into each chosen side.
+        other_step: what becomes of a self-correction that faults another step than the chosen side: "skip" leaves the
+            pair out; "force" begins cause and correction of the chosen side's step for the student, who writes them in
+            two calls: for one that seldom finds its own errors. The paper does not say (inferred).
         taught_corrections: also learn, with the templates, the teacher's corrections of the untrained student's errors:
             for a student that can't follow the correction prompt. Not in the paper.
         self_correct: whether the trained student corrects its own answer in a second call where it is measured.
@@ -77,6 +80,7 @@ class Settings:
     grounded: bool = True
     parts: Literal["both", "cause", "correction"] = "both"
     shuffle_causes: bool = False
+    other_step: Literal["skip", "force"] = "skip"
     taught_corrections: bool = False
     self_correct: bool = False
     errors_per_problem: int = 2
@@ -118,3 +122,11 @@ ARMS: dict[str, dict[str, object]] = {
 
 # Which objective each preference is learnt by.
 OBJECTIVES = {"cross": "step_dpo", "step": "step_dpo", "whole": "dpo", "chosen": "sft"}
+
+
+def preference_objective(settings: Settings) -> tuple[str, dict[str, Any]]:
+    """The objective of the second stage and its keywords."""
+    keywords = dict(settings.dpo_training)
+    if settings.preference != "chosen":
+        keywords["beta"] = settings.beta
+    return OBJECTIVES[settings.preference], keywords

@@ -35,7 +35,7 @@ from potstill.methods.errors.supercorrect.prompts import (
     student_request,
     teacher_prompt,
 )
-from potstill.methods.errors.supercorrect.settings import ARMS, OBJECTIVES, Arm, Settings
+from potstill.methods.errors.supercorrect.settings import ARMS, Arm, Settings, preference_objective
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -89,8 +89,9 @@ def supercorrect(
         the reference), arm=student-grounded (sight of the reference without a stronger model), settings.key
         (explanations of hard steps), settings.generalized (what such problems teach), settings.xml (tags or words).
     Departure: the paper's wrong solutions come from three students, ours from this one. Pairs whose sides fault
-        different steps are left out, as are self-corrections that come out right. Inspected are templates and the
-        corrections of a writer who saw the reference (inferred). Batches are the recipe's; the paper's are of 128.
+        different steps are left out (settings.other_step), as are self-corrections that come out right. Inspected are
+        templates and the corrections of a writer who saw the reference (inferred). Batches are the recipe's; the
+        paper's are of 128.
     Cite: Ling Yang, Zhaochen Yu, Tianjun Zhang, Minkai Xu, Joseph E. Gonzalez, Bin Cui, Shuicheng Yan: SuperCorrect:
         Advancing Small LLM Reasoning with Thought Template Distillation and Self-Correction (2025).
 
@@ -127,17 +128,16 @@ def supercorrect(
     attempts = among(chosen, attempts, by=line)
 
     # Step 6: the student's own corrections; it is shown no reference.
-    own = correct_own(student, attempts, settings) if settings.preference == "cross" else []
+    own: list[Trace] = []
+    if settings.preference == "cross":
+        own = correct_own(student, attempts, chosen, settings)
     report(correction_section(corrections, own, chosen))
 
     # Step 8, Cross-DPO: on each first wrong step the chosen correction against a failed one of the student.
     pairs = make_pairs(attempts, chosen, own, templates, settings)
     if settings.max_pairs:
         pairs = best(hash_order, pairs, k=settings.max_pairs)
-    keywords = dict(settings.dpo_training)
-    if settings.preference != "chosen":
-        keywords["beta"] = settings.beta
-    objective = OBJECTIVES[settings.preference]
+    objective, keywords = preference_objective(settings)
     student = yield Stage(student, pairs, objective, name="cross-dpo", **keywords)
     return make_solver(student, settings)
 

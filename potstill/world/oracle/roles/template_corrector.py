@@ -19,6 +19,10 @@ from potstill.world.oracle.stepped import (
 )
 from potstill.world.story import near_miss, write_equation
 
+# Of a step behind the end of the story.
+EXTRA_CAUSE = "the story is over"
+EXTRA_CORRECTION = "There is no such step."
+
 _ATTEMPT = re.compile(
     r"^The student's solution:\n(.*?)(?=\n\nYour last version:\n|\Z)", re.MULTILINE | re.DOTALL
 )
@@ -44,7 +48,7 @@ def correct_steps(role_input: RoleInput) -> str:
     if wrong_index < len(right.equations):
         correction = right.equations[wrong_index]
         cause = "it is missing"
-        content = ""
+        content = "\n"  # a part has a line of its own
         if wrong_index < len(blocks):
             wrong_equations = blocks[wrong_index].equations
             cause = explain_cause(wrong_equations[-1] if wrong_equations else None, correction)
@@ -55,6 +59,9 @@ def correct_steps(role_input: RoleInput) -> str:
         content += form.part("Cause", cause) + "\n"
         content += form.part("Correction", write_equation(correction))
         text += form.step(wrong_index + 1, content)
+    elif wrong_index < len(blocks):
+        content = f"{blocks[wrong_index].content}\n{form.part('Cause', EXTRA_CAUSE)}\n"
+        text += form.step(wrong_index + 1, content + form.part("Correction", EXTRA_CORRECTION))
     for number, equation in enumerate(right.equations[wrong_index + 1 :], wrong_index + 2):
         text += form.step(number, write_equation(equation))
     return text + form.part("Answer", f"\\boxed{{{right.answer}}}")
@@ -75,7 +82,7 @@ def first_wrong(written: list[Equation | None], right: list[Equation]) -> int:
     for index, (equation, right_equation) in enumerate(zip(written, right, strict=False)):
         if equation != right_equation:
             return index
-    return min(len(written), len(right))
+    return min(len(written), len(right))  # a missing step, an extra one, or none
 
 
 def explain_cause(written: Equation | None, right: Equation) -> str:

@@ -15,7 +15,12 @@ from potstill.models.local.chat_template import (
     find_answer_blank,
     render_prompt,
 )
-from potstill.models.local.text_codec import TextCodec, begin_answer
+from potstill.models.local.text_codec import (
+    TextCodec,
+    begin_answer,
+    opens_thought,
+    without_open_thought,
+)
 from potstill.models.model import Completion
 from potstill.models.scoring import Passage
 from potstill.records import Prompt, Tokens
@@ -60,13 +65,17 @@ class PromptEncoder:
         if key not in self._prompt_ids:
             if len(self._prompt_ids) >= CACHED_PROMPTS:
                 self._prompt_ids.clear()
-            rendered = self.render_prompt(prompt)
-            if self.is_plain:
-                ids = self.codec.encode_document(rendered)
-            else:
-                ids = list(self.tokenizer.encode(rendered, add_special_tokens=False))
-            self._prompt_ids[key] = ids + self.codec.encode(begin_answer(prefix, self.answer_blank))
+            bare_ids = self._encode_before(prompt, prefix)
+            prefix_ids = self.codec.encode(begin_answer(prefix, self.answer_blank))
+            self._prompt_ids[key] = bare_ids + prefix_ids
         return self._prompt_ids[key]
+
+    def _encode_before(self, prompt: Prompt, answer: str) -> list[int]:
+        """Ids of the rendered prompt, up to where this answer starts."""
+        rendered = self.render_prompt(prompt, answer)
+        if self.is_plain:
+            return self.codec.encode_document(rendered)
+        return list(self.tokenizer.encode(rendered, add_special_tokens=False))
 
     def encode_completion(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
         """Ids of prompt and completion, and at which of them the completion starts.
@@ -82,8 +91,12 @@ class PromptEncoder:
         the first token that holds a character of it. Without a text that its tokens give back there are no ids behind
         the prompt's.
         """
-        prompt_ids = self.encode_prompt(passage.prompt)
-        whole_text = begin_answer(passage.prefix + passage.text, self.answer_blank)
+        answer = passage.prefix + passage.text
+        if opens_thought(answer):
+            prompt_ids = self._encode_before(passage.prompt, answer)
+        else:
+            prompt_ids = self.encode_prompt(passage.prompt)  # encoded once for all of its texts
+        whole_text = begin_answer(answer, self.answer_blank)
         if not passage.prefix:
             ids, start = self.codec.encode(whole_text), 0
         else:
@@ -95,8 +108,8 @@ class PromptEncoder:
             return prompt_ids, len(prompt_ids)
         return prompt_ids + ids, len(prompt_ids) + start
 
-    def render_prompt(self, prompt: Prompt) -> str:
-        """The prompt as the model reads it, up to where the answer starts."""
+    def render_prompt(self, prompt: Prompt, answer: str = "") -> str:
+        """The prompt as the model reads it, up to where the answer starts; `<think>` comes once where both have it."""
         if self.is_plain:
             return join_turns(prompt)
         if not self.tokenizer.chat_template:
@@ -106,7 +119,7 @@ class PromptEncoder:
                 available=sorted(file.name for file in self.path.iterdir())[:12],
                 fix="copy the template there, or treat prompts as plain text: ?chat=plain (in Python chat=False)",
             )
-        return render_prompt(self.tokenizer, prompt, self.chat)
+        return without_open_thought(render_prompt(self.tokenizer, prompt, self.chat), answer)
 
     def decode_text(self, ids: Sequence[int]) -> str:
         """The text that generated ids add, tokens that end an answer or build turns left out."""

@@ -155,6 +155,19 @@ class TextCodec:
         return self._encode_plainly(text)  # whoever needs it exact asks `restores`
 
 
+def without_open_thought(prompt: str, answer: str) -> str:
+    """A rendered prompt without the `<think>` that it ends with, where the answer behind it brings its own."""
+    bare = prompt.rstrip()
+    if opens_thought(answer) and bare.endswith(OPEN):
+        return bare.removesuffix(OPEN)
+    return prompt
+
+
+def opens_thought(answer: str) -> bool:
+    """Whether an answer begins with a thought in tags."""
+    return answer.lstrip().startswith(OPEN)
+
+
 def begin_answer(text: str, answer_blank: str) -> str:
     """A text as it stands behind the prompt: behind the template's blank, where it brings no white space of its own."""
     if not text or text[0].isspace() or text.startswith(OPEN):

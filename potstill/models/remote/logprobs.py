@@ -30,7 +30,7 @@ def scoring_calls(builder: RequestBuilder, passage: Passage) -> list[ApiCall]:
     }
     # A plain completion that repeats the prompt says by characters which tokens are the text's.
     if options.score == "echo":
-        rendered = builder.render_prompt(prompt, is_rendered=options.mode != "text")
+        rendered = builder.render_prompt(prompt, answer, is_rendered=options.mode != "text")
         body |= {"prompt": rendered + answer, "echo": True, "logprobs": 1}
         return [ApiCall("/completions", body, is_chat=False)]
 
@@ -60,7 +60,8 @@ def text_logprobs(builder: RequestBuilder, passage: Passage, answers: list[bytes
     scored, *prompt_answers = map(parse_json_object, answers)
     options = builder.options
     if options.score == "echo":
-        rendered = builder.render_prompt(passage.prompt, is_rendered=options.mode != "text")
+        answer = passage.prefix + passage.text
+        rendered = builder.render_prompt(passage.prompt, answer, is_rendered=options.mode != "text")
         start = len(rendered) + len(passage.prefix)
         logprobs = _logprobs_of_echo(scored, start, start + len(passage.text))
     else:

@@ -50,7 +50,7 @@ class RequestBuilder:
         # A plain completion goes on behind prompt and prefix.
         if not is_chat:
             is_rendered = is_chat_model or self.options.mode == "template"
-            prompt = self.render_prompt(request.prompt, is_rendered=is_rendered)
+            prompt = self.render_prompt(request.prompt, request.prefix, is_rendered=is_rendered)
             body["prompt"] = prompt + request.prefix
             return ApiCall("/completions", body, is_chat=False)
 
@@ -99,10 +99,10 @@ class RequestBuilder:
             fix=f"say how with ?prefill=…, give ?weights=PATH of the same model, or take {ALTERNATIVE_MODEL}",
         )
 
-    def render_prompt(self, prompt: Prompt, *, is_rendered: bool) -> str:
-        """The prompt of a plain completion: rendered with the chat template, or as it is."""
+    def render_prompt(self, prompt: Prompt, answer: str = "", *, is_rendered: bool) -> str:
+        """The prompt of a plain completion: rendered with the chat template for an answer so begun, or as it is."""
         if is_rendered and self.encoder is not None:
-            return self.encoder.render_prompt(prompt)
+            return self.encoder.render_prompt(prompt, answer)
         return join_turns(prompt)
 
     def count_prompt_tokens(self, request: Request) -> int:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from potstill.errors import StageError
+from potstill.models.local.text_codec import opens_thought, without_open_thought
 from potstill.records import LEARNING_KINDS, Span, Trace, learns_end, learnt_stretches
 from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.training_dataset import RowsBuilder, TokenizedRow, TokenizedRows
@@ -176,12 +177,9 @@ def _split_pieces(trace: Trace, template: ChatTemplate) -> list[Piece] | str:
 def _prompt_text(trace: Trace, template: ChatTemplate) -> str | None:
     """The prompt, without its open `<think>` where the text brings its own; None where the block is closed already."""
     prompt = template.render_prompt(trace.prompt)
-    if not trace.text.lstrip().startswith(OPEN):
-        return prompt
-    bare = prompt.rstrip()
-    if bare.endswith(OPEN):
-        return bare.removesuffix(OPEN)
-    return None if bare.endswith(CLOSE) else prompt
+    if opens_thought(trace.text) and prompt.rstrip().endswith(CLOSE):
+        return None
+    return without_open_thought(prompt, trace.text)
 
 
 def _split_by_learning(trace: Trace) -> list[Piece]:

@@ -10,7 +10,7 @@ examples:
   potstill compare after.json before.json
   potstill compare runs/quickstart
   potstill compare runs/a:orion runs/b:orion
-  potstill compare runs/quickstart --curve --total-cost --parameters student=0.5M
+  potstill compare runs/quickstart --curve --total-cost --parameters teacher=70B
   potstill compare runs/seed-0 runs/seed-1 runs/seed-2 --over-seeds
 """
 
@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from potstill.cli import instruments, options, show
 from potstill.cli.evaluate import summarise, table_row
@@ -33,7 +33,7 @@ from potstill.cli.evaluations import (
 )
 from potstill.errors import ConfigError
 from potstill.evaluation.compare import compare
-from potstill.evaluation.instrument_tables import total_cost_json, total_cost_rows
+from potstill.evaluation.instrument_tables import flops_notes, total_cost_json, total_cost_rows
 from potstill.evaluation.metrics import check_ks
 from potstill.evaluation.paired import SeedComparison, compare_seeds
 from potstill.evaluation.results import Results, load
@@ -77,7 +77,8 @@ def _add_cost_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROLE=N",
-        help="how many parameters the model of a role has, such as student=1.7B, for FLOPs (may be given again)",
+        help="how many parameters the model of a role has, such as teacher=70B, for FLOPs; those of checkpoints on "
+        "this machine are counted (may be given again)",
     )
     parser.add_argument(
         "--selecting",
@@ -99,8 +100,7 @@ def execute(args: argparse.Namespace) -> None:
             expected="one run, or two evaluations or runs",
             fix="potstill compare A B",
         )
-    runs = _read_runs(args)
-    parameters = instruments.parse_parameters(args.parameters)
+    costs = _read_costs(args)
     references = read_references(args.by)
     args.by = metadata_names(args.by, references)
     sides: list[list[Evaluation]] = []
@@ -129,7 +129,7 @@ def execute(args: argparse.Namespace) -> None:
             {
                 "evaluations": documents,
                 "comparisons": [comparison.to_json() for comparison in comparisons],
-                **_cost_document(runs, parameters, args.selecting),
+                **_cost_document(costs, args.selecting),
                 "strata": {by: strata_of_pairs(pairs, by) for by in args.by},
             }
         )
@@ -137,10 +137,7 @@ def execute(args: argparse.Namespace) -> None:
     show.print_arms([table_row(evaluation, args.k) for evaluation in evaluations.values()])
     show.print_table(usage_table(evaluations.values()), may_shorten_names=True)
     instruments.print_instruments(args, list(evaluations.values()))
-    for path, results in runs.items():
-        rows = total_cost_rows(results, parameters, args.selecting)
-        show.print_table(rows, title=f"What the arms of {path} cost, measuring left out")
-        show.print_line(instruments.FRONT_NOTE)
+    _print_costs(costs, args.selecting)
     for comparison in comparisons:
         show.print_line(f"{comparison.sentence}.")
         show.print_line(f"  {comparison.counts_sentence}.")
@@ -203,35 +200,59 @@ def _compare_seeds(args: argparse.Namespace) -> None:
         show.print_line(f"  by seed: {seeds}.")
 
 
-def _read_runs(args: argparse.Namespace) -> dict[str, Results]:
-    """The results of the arguments that are runs, where costs were asked for."""
-    # A file of one evaluation has no costs of a training beside it.
-    runs: dict[str, Results] = {}
-    if args.total_cost:
-        for text in args.what:
-            path, _ = split_arm(text)
-            file = path / "results.json" if path.is_dir() else path
-            if file.name == "results.json":
-                runs[str(path)] = load(file)
-        if not runs:
+class _RunCosts(NamedTuple):
+    """A run whose costs are shown, and how many parameters the models of its roles have."""
+
+    path: str
+    results: Results
+    parameters: dict[str, float]
+
+
+def _read_costs(args: argparse.Namespace) -> list[_RunCosts]:
+    """The arguments that are runs, where costs were asked for."""
+    if not args.total_cost:
+        if args.parameters or args.selecting:
             raise ConfigError(
-                "--total-cost of an evaluation alone: it does not know what its student cost",
-                expected="a run folder",
-                fix="potstill compare RUN --total-cost",
+                "--parameters and --selecting are for --total-cost", fix="--total-cost"
             )
-    elif args.parameters or args.selecting:
-        raise ConfigError("--parameters and --selecting are for --total-cost", fix="--total-cost")
-    return runs
+        return []
+    given_parameters = instruments.parse_parameters(args.parameters)
+    costs: list[_RunCosts] = []
+    for text in args.what:
+        path, _ = split_arm(text)
+        file = path / "results.json" if path.is_dir() else path
+        # A file of one evaluation has no costs of a training beside it.
+        if file.name == "results.json":
+            results = load(file)
+            # Parameters of local checkpoints are counted; what was said on the command line wins.
+            counted = instruments.count_local_parameters(results)
+            costs.append(_RunCosts(str(path), results, {**counted, **given_parameters}))
+    if not costs:
+        raise ConfigError(
+            "--total-cost of an evaluation alone: it does not know what its student cost",
+            expected="a run folder",
+            fix="potstill compare RUN --total-cost",
+        )
+    return costs
 
 
-def _cost_document(
-    runs: Mapping[str, Results], parameters: Mapping[str, float], selecting: Sequence[str]
-) -> dict[str, Any]:
+def _print_costs(costs: Sequence[_RunCosts], selecting: Sequence[str]) -> None:
+    """A table for each run, and why a sum of FLOPs is missing."""
+    for run in costs:
+        rows = total_cost_rows(run.results, run.parameters, selecting)
+        show.print_table(rows, title=f"What the arms of {run.path} cost, measuring left out")
+        show.print_line(instruments.FRONT_NOTE)
+        for note in flops_notes(run.results, run.parameters):
+            show.print_line(note)
+
+
+def _cost_document(costs: Sequence[_RunCosts], selecting: Sequence[str]) -> dict[str, Any]:
     """The costs of the runs for the JSON document; nothing where none were asked for."""
-    costs: dict[str, Any] = {}
-    for path, results in runs.items():
-        costs[path] = total_cost_json(results, parameters, selecting)
-    return {"total_cost": costs} if costs else {}
+    documents: dict[str, Any] = {}
+    for run in costs:
+        arms = total_cost_json(run.results, run.parameters, selecting)
+        documents[run.path] = {"parameters": run.parameters, "arms": arms}
+    return {"total_cost": documents} if documents else {}
 
 
 def print_strata(pairs: Sequence[tuple[Evaluation, Evaluation]], names: Sequence[str]) -> None:

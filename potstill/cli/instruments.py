@@ -22,7 +22,9 @@ from potstill.evaluation.instrument_tables import (
     surface_rows,
 )
 from potstill.evaluation.nested import is_nested
+from potstill.evaluation.results import Results
 from potstill.evaluation.rows import Evaluation
+from potstill.evaluation.total_cost import run_roles
 
 FRONT_NOTE = (
     "* nothing in this table is at least as good for no more tokens ($: for no more money)."
@@ -86,6 +88,23 @@ def instruments_document(args: argparse.Namespace, evaluation: Evaluation) -> di
     if args.scores:
         document |= scores_json(evaluation)
     return document
+
+
+def count_local_parameters(results: Results) -> dict[str, float]:
+    """How many parameters the models of a run's roles have, where they are checkpoints on this machine."""
+    from potstill.runs.sources import checkpoint_of
+    from potstill.training.memory_estimate import read_shapes
+
+    counts: dict[str, float] = {}
+    roles_with_calls = run_roles(results)
+    for role, spec in results.recipe.get("roles", {}).items():
+        # A role of several models has no one size; a server's model has none that anybody knows here.
+        folder = checkpoint_of(spec) if isinstance(spec, str) else None
+        if folder is not None and role in roles_with_calls:
+            count = sum(math.prod(shape) for shape in read_shapes(folder).values())
+            if count:
+                counts[role] = float(count)
+    return counts
 
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, float]:

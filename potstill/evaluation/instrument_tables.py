@@ -257,6 +257,21 @@ def total_cost_rows(
     return rows
 
 
+def flops_notes(results: Results, parameters: Mapping[str, float]) -> list[str]:
+    """Which roles have no FLOPs because nobody knows the size of their models."""
+    unknown: set[str] = set()
+    for spending in spending_by_arm(results, parameters).values():
+        for entry in spending:
+            if entry.part in STUDENT_PARTS and entry.flops is None and entry.tokens:
+                unknown.add(entry.role)
+    notes: list[str] = []
+    for role in sorted(unknown):
+        notes.append(
+            f"Nobody has said how many parameters the {role} has, so sums with it have no FLOPs: --parameters {role}=N."
+        )
+    return notes
+
+
 def total_cost_json(
     results: Results, parameters: Mapping[str, float], selecting: Sequence[str] = ()
 ) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def spending_by_arm(
     """
     # Arms of several methods have different roles: a name must be one of any of them, a typing mistake is none.
     roles = {arm: arm_roles(results, arm) | {TRAINED} for arm in results.costs}
-    all_roles: set[str] = set().union(*roles.values())
+    all_roles = run_roles(results)
     for role in (*parameters, *selecting):
         if role not in all_roles:
             raise ConfigError(
@@ -131,6 +131,14 @@ def spending_by_arm(
         choosing = [role for role in selecting if role in own_roles]
         spending[arm] = list_spending(results, arm, parameters=sizes, selecting=choosing)
     return spending
+
+
+def run_roles(results: Results) -> set[str]:
+    """The roles that any arm of a run asked anything of, and the one that is trained."""
+    roles = {TRAINED}
+    for arm in results.costs:
+        roles |= arm_roles(results, arm)
+    return roles
 
 
 def arm_roles(results: Results, arm: str) -> set[str]:

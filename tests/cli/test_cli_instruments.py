@@ -8,7 +8,9 @@ import json
 import pytest
 from demo_results import evaluation, results
 
+from potstill.cli.instruments import count_local_parameters
 from potstill.evaluation import results as results_file
+from potstill.evaluation.instrument_tables import flops_notes
 from potstill.evaluation.rows import Fingerprint
 
 
@@ -44,13 +46,23 @@ def test_evaluate_shows_curve_scores_and_fingerprint(potstill, tmp_path, monkeyp
 
 
 def test_compare_shows_what_the_arms_cost(potstill, two_seeds):
-    words = ["compare", two_seeds[0], "--total-cost", "--parameters", "teacher=1B"]
+    words = ["compare", two_seeds[0], "--total-cost"]
     shown = potstill(*words, "--selecting", "student")
     assert shown.code == 0, shown.err
     assert "selection tokens" in shown.out and "FLOPs" in shown.out
-    document = potstill(*words, "--json").json
+    # The world's checkpoints are on this machine: their parameters are counted.
+    document = potstill(*words, "--parameters", "teacher=1B", "--json").json
     [costs] = document["total_cost"].values()
-    assert costs["sft"]["generation"]["flops"] == 2e9 * 75_000
+    assert costs["arms"]["sft"]["generation"]["flops"] == 2e9 * 75_000
+    assert costs["parameters"]["teacher"] == 1e9
+    assert 1e5 < costs["parameters"]["student"] < 1e7
+
+
+def test_flops_without_parameters_are_said_to_be_unknown():
+    run_results = dataclasses.replace(results(), recipe={})
+    assert count_local_parameters(run_results) == {}
+    [student, teacher] = flops_notes(run_results, {})
+    assert "--parameters student=N" in student and "--parameters teacher=N" in teacher
 
 
 def test_runs_of_several_seeds_are_one_comparison(potstill, two_seeds):

@@ -27,6 +27,7 @@ ANSWERED = 0.93  # share of chains that come to an answer at all
 NO_WEIGHTS = Path("scripted-weights")  # a scripted student is trainable in name only
 
 _STORY = re.compile(r"\w+ has \d+ \w+\.(?: Then \w+ [^.\n]+\.)+ How many \w+ does \w+ have now\?")
+_SECTION = re.compile(r"<(?!think\b)(\w+)>[^<>]*</\1>")
 _BOXED_NUMBER = re.compile(r"\\boxed\{-?\d")
 _OTHER_REPLIES = (
     "Yes.",
@@ -76,8 +77,12 @@ def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERE
 
 
 def teacher_reply(request: Request) -> str:
-    """What the scripted teacher writes."""
-    return solve_by_chance(request, TEACHER_SKILL)
+    """What the scripted teacher writes: the sections that a prompt names (`<idea>…</idea>`), a chain otherwise."""
+    sections = dict.fromkeys(_SECTION.findall(render(request.prompt)))
+    if not sections:
+        return solve_by_chance(request, TEACHER_SKILL)
+    draft = request.random_seed("draft")
+    return "\n".join(f"<{name}>Draft {draft} of the {name}.</{name}>" for name in sections)
 
 
 def student_reply(request: Request) -> str:

@@ -16,7 +16,6 @@ import pytest
 from potstill.methods import METHODS, catalogue
 from potstill.methods.errors.lema import settings as lema_settings
 from potstill.methods.errors.supercorrect import settings as supercorrect_settings
-from potstill.methods.roles.explain.prompts import SECTIONS
 from potstill.methods.searching.reer import settings as reer_settings
 from potstill.methods.selecting.elad import settings as elad_settings
 from potstill.models.model import Model, Request, Trainable
@@ -27,7 +26,7 @@ from potstill.runs.cast import STORIES, Case, Cast, scripted_roles
 from potstill.traces import edit, keep, learn, pair, pose, right, sample, verify, wrong
 from potstill.world import story
 from potstill.world.oracle.program import answer_request
-from potstill.world.scripted import NO_WEIGHTS, teacher_reply
+from potstill.world.scripted import NO_WEIGHTS
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     (name, values)
@@ -42,14 +41,6 @@ every_choice = pytest.mark.parametrize(
     ids=IDS,
 )
 ORACLE = ScriptedModel(answer_request, name="oracle")
-
-
-def explain_or_solve(request):
-    """An editorial where one is asked for, in words that change from sample to sample; a chain of equations else."""
-    if "Write an editorial" not in render(request.prompt):
-        return teacher_reply(request)
-    draft = request.random_seed("draft")
-    return "\n".join(f"<{name}>Draft {draft} of the {name}.</{name}>" for name in SECTIONS)
 
 
 def short_stories(size):
@@ -73,7 +64,6 @@ CASTS: dict[str, Cast] = {
             )
         },
     ),
-    "explain": Cast(models={"teacher": ScriptedModel(explain_or_solve, name="explainer")}),
     # Its teacher corrects too, which the world's scripted ones can't.
     "lema": Cast(
         models={"teacher": ORACLE, "corrector": ORACLE},

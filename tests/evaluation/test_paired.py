@@ -99,6 +99,7 @@ def test_an_arm_of_several_seeds_against_its_base() -> None:
     assert compared.by_seed == pytest.approx((1 / 3, 0.5))
     assert compared.counts == (12, 0, 0) and compared.problems == 12
     assert "12 problems x 2 seeds" in compared.sentence
+    assert paired.compare_seeds(arms, [base, base]) == compared
     assert compared.to_json()["p"] == 2 / 2**12
     single = paired.compare_seeds(arms[:1], [base])
     assert "1 seed: nothing is known of other seeds" in single.sentence

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from potstill.methods.errors.lema.lema import collect_failures, problem_and_text
+from potstill.errors import StageError
+from potstill.methods.errors.lema.lema import collect_failures, correct, problem_and_text
 from potstill.methods.errors.lema.settings import Settings
+from potstill.models.scripted import ScriptedModel
 from potstill.records import blank
 from potstill.runs.sources import load_model, load_problems
 
@@ -58,6 +60,15 @@ def check_pooling(file: Path) -> int:
     if file != FIXTURE:
         rates = {t.question: t.scores["solve_rate"] for t in failures}
         assert rates == {question: solved[question] / 4 for question in rates}
+
+    # The corrector is asked once for each, and sees question and attempt.
+    corrector = ScriptedModel(["I can't say."])
+    with pytest.raises(StageError, match=f"none of {len(failures)} corrections can be learnt"):
+        correct(corrector, failures, Settings(attempts=1))
+    for request, failure in zip(corrector.calls, failures, strict=True):
+        shown = str(request.prompt)
+        assert failure.question in shown and shown.endswith("Incorrect step:")
+        assert failure.text.split("\n")[0].strip() in shown
     return len(failures)
 
 

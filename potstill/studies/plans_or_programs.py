@@ -136,7 +136,8 @@ def story_recipe(settings: StudySettings, seed: int) -> dict[str, Any]:
 def program_recipe(settings: StudySettings, seed: int) -> dict[str, Any]:
     """Program tasks: explain by right programs, and by programs that fail."""
     sizes = settings.sizes
-    wrong_values = {"settings": {"oracle": "sampled-wrong"}}
+    # An arm's own settings stand in the place of the shared ones, so they say all of them.
+    wrong_values = {"settings": {**method_settings(settings), "oracle": "sampled-wrong"}}
     recipe_arms = {
         EXPLAIN: {"method": "explain"},
         WRONG: {"method": "explain", "values": wrong_values},
@@ -157,13 +158,16 @@ def shared_recipe(
     """What the recipes on stories and on program tasks share."""
     return {
         "arms": dict(recipe_arms),
-        "values": {
-            "settings": {"sections": list(SECTIONS), "programs": settings.sizes["programs"]}
-        },
+        "values": {"settings": method_settings(settings)},
         "training": {**TRAINING, "max_steps": settings.sizes["steps"]},
         "roles": dict(roles),
         "overlap_n": 0,
     }
+
+
+def method_settings(settings: StudySettings) -> dict[str, Any]:
+    """The settings of the method that all arms share."""
+    return {"sections": list(SECTIONS), "programs": settings.sizes["programs"]}
 
 
 def evaluation_settings(settings: StudySettings, problems: str) -> dict[str, Any]:

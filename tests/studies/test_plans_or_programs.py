@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from potstill.evaluation.nested import Shape
 from potstill.records import no_progress
+from potstill.runs.recipe import from_data
 from potstill.studies import plans_or_programs as study
 from potstill.studies.page import render_page
 from potstill.studies.study import StudySettings
@@ -106,6 +109,14 @@ def test_a_budget_buys_the_best_of_all_arms():
     rows = study.budget_table(figures()["stories"])
     assert rows[0]["best"] == "untrained 1x1" or rows[0]["best"] == "solve-based 1x1"
     assert rows[-1]["solved"] == "100.0 %"
+
+
+def test_the_arms_of_program_tasks_differ_in_the_solutions_alone(tmp_path):
+    settings = StudySettings(out=tmp_path, seeds=1, sizes=study.SIZES, roles=study.ROLES)
+    arms = from_data(study.program_recipe(settings, 0)).arms
+    explain, wrong = (arms[name].values["settings"] for name in (study.EXPLAIN, study.WRONG))
+    assert wrong == dataclasses.replace(explain, oracle="sampled-wrong")
+    assert explain.sections == ("step_by_step",) and explain.programs == 4
 
 
 def test_the_page_says_that_the_oracle_plays_roles_and_how_often_its_coder_slips():

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from potstill.runs.trained_prompt import TrainedPrompt
 
 DEFAULTS = EvaluationSettings()
+PLANNER_SEES = {
+    "problem": "the problem alone: it must have learned to plan (--planner-sees editorial asks for a plan)",
+    "editorial": "a request for an editorial",
+}
 PROMPT_HELP = (
     "what the model sees, with {question} in it "
     "(default: the one that a student was trained with, else the kind's own, which for math asks for a boxed answer)"
@@ -72,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="T",
         help="with --planner: answers of each plan; --n answers have n / T plans (1)",
+    )
+    parser.add_argument(
+        "--planner-sees",
+        choices=("problem", "editorial"),
+        help="the problem alone, as a student that learned to plan, or a request for an editorial, as any other model "
+        "(default: problem for a student of a training, else editorial)",
     )
     options.add_problems(parser, required=True)
     parser.add_argument(
@@ -179,7 +189,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     announce(f"asks {len(traces):,} problems x {args.n} answers: {answers:,} answers")
     with _cache_folder(args.out) as folder, Store.open(folder) as store:
         budget = options.open_budget(args, store, models)
-        solver = _make_solver(args, trained is not None)
+        sees = args.planner_sees or ("editorial" if trained is None else "problem")
+        if args.planner:
+            announce(f"the planner sees {PLANNER_SEES[sees]}")
+        solver = _make_solver(args, is_trained=sees == "problem")
         evaluation = _measure(args, store, budget, models=models, solver=solver, traces=traces)
         failures = failure_notes(store, is_stored=args.out is not None)
     if args.out:
@@ -246,8 +259,9 @@ def _print_evaluation(
 
 def _check_planner(args: argparse.Namespace) -> None:
     """Refuse programs without plans, and recorded answers, which carry out nobody's plans."""
-    if args.programs and not args.planner:
-        raise ConfigError("--programs without plans", fix="--planner SPEC")
+    if (args.programs or args.planner_sees) and not args.planner:
+        flag = "--programs" if args.programs else "--planner-sees"
+        raise ConfigError(f"{flag} without plans", fix="--planner SPEC")
     if args.planner and "recorded:" in (args.model[:9], args.planner[:9]):
         raise ConfigError(
             "recorded answers are to other prompts than a plan's",
@@ -324,7 +338,7 @@ def _measure(
             )
 
 
-def _make_solver(args: argparse.Namespace, is_trained: bool) -> Callable[..., list[Trace]]:
+def _make_solver(args: argparse.Namespace, *, is_trained: bool) -> Callable[..., list[Trace]]:
     """The function that asks the models: one, or a planner and who carries its plans out."""
     from potstill.methods.roles.explain.settings import Settings
     from potstill.methods.roles.explain.solving import solve_by_plans

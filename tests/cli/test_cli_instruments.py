@@ -109,7 +109,10 @@ def test_a_planner_and_who_carries_its_plans_out(potstill):
     assert len(document["fingerprint"]["run"]["models"].split()) == 2
 
 
-@pytest.mark.parametrize("words", [["--programs", "2"], ["--planner", "recorded:a.jsonl"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--programs", "2"], ["--planner-sees", "problem"], ["--planner", "recorded:a.jsonl"]],
+)
 def test_plans_need_a_planner_that_can_be_asked(potstill, words):
     asked = ["evaluate", "--model", "world:oracle", "--problems", "world:story?size=2"]
     assert potstill(*asked, *words).code != 0

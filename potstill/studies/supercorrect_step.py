@@ -32,14 +32,14 @@ from potstill.world.oracle.stepped import Form, read_equations
 
 QUESTION = "Does preference on a student's first wrong step teach more than preference between whole solutions?"
 SIZES: Mapping[str, int] = {
-    "train": 300,
+    "train": 240,
     "solutions": 2,
     "corrections": 2,
-    "pairs": 96,
-    "test": 120,
+    "pairs": 80,
+    "test": 100,
     "n": 2,
     "hsft_steps": 80,
-    "dpo_steps": 6,
+    "dpo_steps": 10,
     "chains": 100,
 }
 ROLES: Mapping[str, str] = {"teacher": "world:oracle", "student": "world:student"}

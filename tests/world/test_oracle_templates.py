@@ -102,6 +102,9 @@ def test_the_corrector_says_of_each_kind_of_error_what_it_is():
     extra = ask("template_corrector", GROUNDED, text=longer)
     assert read_solution(extra).first_fault == 3
     assert ask("template_inspector", INSPECT_CORRECTION, text=extra) == "Yes."
+    merged = "<Step1>\n19 - 14 = 5. Stp 2: 5 * 2 = 11.\n</Step1>\n<Answer>\\boxed{11}</Answer>"
+    solution = read_solution(ask("template_corrector", GROUNDED, text=merged))
+    assert solution.steps[0].cause == "5 * 2 does not make 11" and len(solution.steps) == 1
     right = WRONG.replace("11", "10")
     assert read_solution(ask("template_corrector", GROUNDED, text=right)).first_fault == 0
 
@@ -114,7 +117,7 @@ def test_the_inspector_sees_the_chain_and_the_reference():
     answered = right.replace("{10}", "{12}")
     assert ask("template_inspector", INSPECT, text=answered).endswith("answer is wrong: it is 10.")
     short = ask("template_inspector", INSPECT, text="<Step1>\n19 - 14 = 5.\n</Step1>")
-    assert short == "No. It has 1 steps, and the reference 2."
+    assert short == "No. A step is missing at the end: there comes 5 * 2 makes 10."
     changes = {"solution": OTHER, "text": WRONG_EARLIER}
     assert_answer_depends_on("template_inspector", INSPECT, SHOWN, changes)
 

@@ -24,6 +24,7 @@ _REVISION = re.compile(
     r"^Your last version:\n(.*)\n\nAn inspector finds faults in it\..*?\nFaults: (.*)\Z",
     re.MULTILINE | re.DOTALL,
 )
+_CORRECTION = re.compile(r"<Correction>|^Correction:", re.MULTILINE)
 _NAMED_STEP = re.compile(r"[Ss]tep (\d+) is wrong")
 
 
@@ -131,6 +132,42 @@ def read_blocks(text: str) -> list[Block]:
     return blocks
 
 
+class BlockCheck(NamedTuple):
+    """Whether a step goes on as it should.
+
+    Args:
+        is_right: whether all of its equations are those that come next.
+        wrong: its first equation that is not; None where it has none at all.
+        place: how many equations are accounted for behind it, or before its wrong one.
+    """
+
+    is_right: bool
+    wrong: Equation | None
+    place: int
+
+
+def check_block(block: Block, right: Sequence[Equation], place: int) -> BlockCheck:
+    """Compare a step with the equations that come next; behind all of them it may hold the answer."""
+    if not block.equations:
+        is_answer = place == len(right) and _BOX.search(block.content) is not None
+        return BlockCheck(is_answer, None, place)
+    for equation in block.equations:
+        if place >= len(right) or equation != right[place]:
+            return BlockCheck(False, equation, place)
+        place += 1
+    return BlockCheck(True, None, place)
+
+
+def split_correction(block: Block) -> tuple[Block, Block | None]:
+    """A step as it was attempted, and its correction where it has one."""
+    match = _CORRECTION.search(block.content)
+    if match is None:
+        return block, None
+    parts = (block.content[: match.start()], block.content[match.end() :])
+    attempted, corrected = (Block(part.strip(), read_equations(part)) for part in parts)
+    return attempted, corrected
+
+
 def final_answer(text: str) -> str:
     """The last boxed number; "" without one."""
     boxes = _BOX.findall(text)
@@ -149,12 +186,19 @@ def revise_draft(prompt: str, right_equations: Sequence[Equation], answer: str) 
     named = _NAMED_STEP.search(faults)
     if named is None:
         return _BOX.sub(f"\\\\boxed{{{answer}}}", draft) if "final answer" in faults else draft
-    index = int(named[1]) - 1
     blocks = read_blocks(draft)
-    if index >= min(len(blocks), len(right_equations)) or not blocks[index].equations:
+    index = int(named[1]) - 1
+    if index >= len(blocks) or not blocks[index].equations:
+        return draft
+    place = 0
+    for block in blocks[:index]:
+        check = check_block(split_correction(block)[0], right_equations, place)
+        place = check.place + (not check.is_right)  # a wrong step stands for one too
+    place = check_block(split_correction(blocks[index])[0], right_equations, place).place
+    if place >= len(right_equations):
         return draft
     # Of a corrected step the correction is mended: it comes last.
     before, wrong, after = draft.partition(blocks[index].content)
     equation = write_equation(blocks[index].equations[-1])
     head, _, tail = wrong.rpartition(equation)
-    return f"{before}{head}{write_equation(right_equations[index])}{tail}{after}"
+    return f"{before}{head}{write_equation(right_equations[place])}{tail}{after}"

@@ -7,12 +7,16 @@ shown its last version with an inspector's faults it mends the step that they na
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from potstill.verifiers.story import Equation, required_equations
 from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput, read_story
 from potstill.world.oracle.stepped import (
+    BlockCheck,
+    Form,
     Reference,
     asked_form,
+    check_block,
     read_blocks,
     read_reference,
     revise_draft,
@@ -38,33 +42,40 @@ def correct_steps(role_input: RoleInput) -> str:
     if revised is not None:
         return revised
     form = asked_form(role_input.prompt)
-    blocks = read_blocks(attempt[1])
-    wrong_index = first_wrong(
-        [block.equations[-1] if block.equations else None for block in blocks], right.equations
-    )
     text = ""
-    for number, block in enumerate(blocks[:wrong_index], 1):
+    number = place = 0  # the step, and the equations that are accounted for
+    for number, block in enumerate(read_blocks(attempt[1]), 1):
+        check = check_block(block, right.equations, place)
+        place = check.place
+        if not check.is_right:
+            fault = write_fault(form, check, right.equations, role_input)
+            text += form.step(number, f"{block.content}\n{fault}")
+            break
         text += form.step(number, block.content)
-    if wrong_index < len(right.equations):
-        correction = right.equations[wrong_index]
-        cause = "it is missing"
-        content = "\n"  # a part has a line of its own
-        if wrong_index < len(blocks):
-            wrong_equations = blocks[wrong_index].equations
-            cause = explain_cause(wrong_equations[-1] if wrong_equations else None, correction)
-            content = blocks[wrong_index].content + "\n"
-        if role_input.rng.random() < role_input.slip_rate:
-            wrong_result = near_miss(correction.result, role_input.rng)
-            correction = correction._replace(result=wrong_result)
-        content += form.part("Cause", cause) + "\n"
-        content += form.part("Correction", write_equation(correction))
-        text += form.step(wrong_index + 1, content)
-    elif wrong_index < len(blocks):
-        content = f"{blocks[wrong_index].content}\n{form.part('Cause', EXTRA_CAUSE)}\n"
-        text += form.step(wrong_index + 1, content + form.part("Correction", EXTRA_CORRECTION))
-    for number, equation in enumerate(right.equations[wrong_index + 1 :], wrong_index + 2):
+    else:
+        number += 1
+        if place < len(right.equations):
+            check = BlockCheck(is_right=False, wrong=None, place=place)
+            fault = write_fault(form, check, right.equations, role_input)
+            text += form.step(number, f"\n{fault}")  # a part has a line of its own
+    for equation in right.equations[place + 1 :]:
+        number += 1
         text += form.step(number, write_equation(equation))
     return text + form.part("Answer", f"\\boxed{{{right.answer}}}")
+
+
+def write_fault(
+    form: Form, check: BlockCheck, right: Sequence[Equation], role_input: RoleInput
+) -> str:
+    """Cause and correction of a wrong step."""
+    if check.place >= len(right):
+        return f"{form.part('Cause', EXTRA_CAUSE)}\n{form.part('Correction', EXTRA_CORRECTION)}"
+    correction = right[check.place]
+    cause = explain_cause(check.wrong, correction)
+    if role_input.rng.random() < role_input.slip_rate:
+        wrong_result = near_miss(correction.result, role_input.rng)
+        correction = correction._replace(result=wrong_result)
+    return f"{form.part('Cause', cause)}\n{form.part('Correction', write_equation(correction))}"
 
 
 def right_solution(prompt: str) -> Reference:
@@ -75,14 +86,6 @@ def right_solution(prompt: str) -> Reference:
     _, story = read_story(prompt)
     equations = required_equations(story)
     return Reference(equations, str(equations[-1].result))
-
-
-def first_wrong(written: list[Equation | None], right: list[Equation]) -> int:
-    """The index of the first step that is not as it should be; behind the last one where all are right."""
-    for index, (equation, right_equation) in enumerate(zip(written, right, strict=False)):
-        if equation != right_equation:
-            return index
-    return min(len(written), len(right))  # a missing step, an extra one, or none
 
 
 def explain_cause(written: Equation | None, right: Equation) -> str:
@@ -100,4 +103,5 @@ ROLE = Role(
     "template_corrector",
     re.compile(r"^A student's solution is wrong\.", re.MULTILINE),
     correct_steps,
+    version=2,
 )

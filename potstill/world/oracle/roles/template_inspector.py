@@ -7,20 +7,21 @@ is what the prompt does not show.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from potstill.verifiers.story import Equation
 from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput
 from potstill.world.oracle.stepped import (
-    Block,
     Reference,
+    check_block,
     final_answer,
     need_reference,
     read_blocks,
+    split_correction,
 )
 from potstill.world.story import write_equation
 
 _INSPECTED = re.compile(r"^(?:Solution|Correction) to inspect:\n(.*)\Z", re.MULTILINE | re.DOTALL)
-_CAUSE = re.compile(r"<Cause>|^Cause:", re.MULTILINE)
 
 
 def inspect_steps(role_input: RoleInput) -> str:
@@ -35,32 +36,37 @@ def inspect_steps(role_input: RoleInput) -> str:
 
 def find_fault(text: str, reference: Reference) -> str:
     """The first difference of a text from the reference; "" without one."""
-    blocks = read_blocks(text)
-    for number, (block, right) in enumerate(zip(blocks, reference.equations, strict=False), 1):
-        fault = find_fault_of_step(block, right)
-        if fault:
-            return f"Step {number} is wrong: {fault}."
-    # A step behind the end may be there to be taken back.
-    extra_blocks = blocks[len(reference.equations) :]
-    is_taken_back = len(extra_blocks) == 1 and _CAUSE.search(extra_blocks[0].content) is not None
-    if len(blocks) != len(reference.equations) and not is_taken_back:
-        return f"It has {len(blocks)} steps, and the reference {len(reference.equations)}."
+    right = reference.equations
+    place = 0  # equations of the reference that are accounted for
+    for number, block in enumerate(read_blocks(text), 1):
+        attempted, corrected = split_correction(block)
+        check = check_block(attempted, right, place)
+        place = check.place
+        if corrected is not None:
+            if check.is_right:
+                return f"Step {number} is wrong: it was right as it stood."
+            if corrected.equations != right[place : place + 1]:
+                return f"Step {number} is wrong: {describe_next(right, place)}."
+            place += len(corrected.equations)
+        elif not check.is_right:
+            return f"Step {number} is wrong: {describe_next(right, place)}."
+    if place < len(right):
+        return f"A step is missing at the end: {describe_next(right, place)}."
     if final_answer(text) != reference.answer:
         return f"The final answer is wrong: it is {reference.answer}."
     return ""
 
 
-def find_fault_of_step(block: Block, right: Equation) -> str:
-    """What is wrong with a step; a corrected one is as its correction says, and must have been wrong before."""
-    if not block.equations or block.equations[-1] != right:
-        return "there comes " + write_equation(right).removesuffix(".").replace(" = ", " makes ")
-    if _CAUSE.search(block.content) and block.equations[0] == right:
-        return "it was right as it stood"
-    return ""
+def describe_next(right: Sequence[Equation], place: int) -> str:
+    """What comes next in the reference, in words."""
+    if place >= len(right):
+        return "the reference has ended"
+    return "there comes " + write_equation(right[place]).removesuffix(".").replace(" = ", " makes ")
 
 
 ROLE = Role(
     "template_inspector",
     re.compile(r"^Inspect (?:a solution|the correction of a student's solution):", re.MULTILINE),
     inspect_steps,
+    version=2,
 )

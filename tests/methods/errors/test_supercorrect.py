@@ -435,6 +435,7 @@ def test_the_report_says_how_well_wrong_steps_are_found():
         "student: names a wrong step, its cause and correction": (4, 4),
         "student: and comes to the right answer": (1, 4),
         "student: names the step of the chosen side": (3, 4),
+        "pairs: the chosen side is the longer one": (1, 2),
     }
     assert sections[1].title == "Replies that were read"
 

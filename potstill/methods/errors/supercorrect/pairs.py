@@ -156,7 +156,10 @@ def make_pairs(
 
 
 def correction_section(
-    corrections: Sequence[Trace], own: Sequence[Trace], chosen: Sequence[Trace]
+    corrections: Sequence[Trace],
+    own: Sequence[Trace],
+    chosen: Sequence[Trace],
+    pairs: Sequence[Trace],
 ) -> ReportSection:
     """What the report shows of the corrections: how often they locate a wrong step, and mend the solution.
 
@@ -164,17 +167,20 @@ def correction_section(
         corrections: all of the chosen side, after the inspection.
         own: the student's own, without the reference.
         chosen: what is used of the corrections.
+        pairs: the rows of the second stage.
     """
     shares = [
         *correction_shares("chosen side", corrections),
         *correction_shares("student", own),
         same_step_share(own, chosen),
+        longer_share(pairs),
     ]
     return ReportSection(
         title="Corrections of wrong solutions",
         hint=(
             "How often a correction names a wrong step and mends the solution. The chosen side's step is confirmed by "
-            "the reference; how often the student names the same one says how well it knows its own errors."
+            "the reference; how often the student names the same one says how well it knows its own errors. Where most "
+            "chosen sides are the longer ones, the preference may be learnt as one for length."
         ),
         shares=tuple(share for share in shares if share.whole),
     )
@@ -197,6 +203,13 @@ def same_step_share(own: Sequence[Trace], chosen: Sequence[Trace]) -> Share:
     step_of_line = {trace.line: first_fault(trace) for trace in chosen}
     same = [trace for trace in own if first_fault(trace) == step_of_line[trace.line]]
     return Share("student: names the step of the chosen side", len(same), len(own))
+
+
+def longer_share(pairs: Sequence[Trace]) -> Share:
+    """How often the chosen side is the longer one, in characters."""
+    lengths = [(len(row.new), len(row.rejected.new)) for row in pairs if row.rejected is not None]
+    longer = sum(chosen > rejected for chosen, rejected in lengths)
+    return Share("pairs: the chosen side is the longer one", longer, len(lengths))
 
 
 def first_fault(trace: Trace) -> int:

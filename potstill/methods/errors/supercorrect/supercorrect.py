@@ -131,12 +131,12 @@ def supercorrect(
     own: list[Trace] = []
     if settings.preference == "cross":
         own = correct_own(student, attempts, chosen, settings)
-    report(correction_section(corrections, own, chosen))
 
     # Step 8, Cross-DPO: on each first wrong step the chosen correction against a failed one of the student.
     pairs = make_pairs(attempts, chosen, own, templates, settings)
     if settings.max_pairs:
         pairs = best(hash_order, pairs, k=settings.max_pairs)
+    report(correction_section(corrections, own, chosen, pairs))
     objective, keywords = preference_objective(settings)
     student = yield Stage(student, pairs, objective, name="cross-dpo", **keywords)
     return make_solver(student, settings)

@@ -32,7 +32,7 @@ from potstill.traces.word_overlap import split_words
 from potstill.verifiers.story import parse_story, required_equations, steps
 
 QUESTION = "Does a lower perplexity of the response mean a better thought, and how much of the response is in it?"
-SIZES: Mapping[str, int] = {"train": 120, "test": 150, "n": 2, "steps": 30, "thoughts": 8}
+SIZES: Mapping[str, int] = {"train": 100, "test": 120, "n": 2, "steps": 30, "thoughts": 6}
 ROLES: Mapping[str, str] = {
     "generator": "world:oracle?slip_rate=0.5",
     "student": "world:student",
@@ -53,9 +53,10 @@ ARMS: Mapping[str, str] = {
 SEARCHED = ("reer", "hidden", "random", "best-of-n")  # whose thoughts are compared with one another
 TRAINING: Mapping[str, Any] = {"optimizer": "muon", "learning_rate": 1e-3, "batch_size": 16}
 
-# Stories have short steps, one a line, and the student writes its chains without tags. The response states the answer.
+# The student writes its chains in one line without tags; thoughts look as these do. The response states the answer.
 REER_SETTINGS: Mapping[str, Any] = {
     "reference": "answer",
+    "segment": "sentence",
     "min_tokens": 1,
     "min_segment_chars": 1,
     "score_prompt": "",
@@ -88,8 +89,8 @@ table) and the tokens learnt.
 
 **The generator is `world:oracle`, a program** that errs at a set rate. As a writer of thoughts it slips in one step
 of a chain, and where it sees the response and its last step misses that number it makes the step arrive there half of
-the time. As an editor of a marked line it half of the time works the line out from those before it, and half of the
-time, where it sees the response, makes the last line arrive at its number or says of an earlier one which number is
+the time. As an editor of a marked sentence it half of the time works the step out from those before it, and half of the
+time, where it sees the response, makes the last one arrive at its number or says of an earlier one which number is
 wanted. So there is something to fall for; how often S falls for it is the student's doing, how often it is offered is
 the program's.
 

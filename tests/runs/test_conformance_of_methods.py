@@ -60,7 +60,7 @@ CASTS: dict[str, Cast] = {
         models={"generator": ORACLE},
         values={
             "settings": reer_settings.Settings(
-                reference="answer", min_tokens=1, min_segment_chars=1
+                reference="answer", segment="sentence", min_tokens=1, min_segment_chars=1
             )
         },
     ),

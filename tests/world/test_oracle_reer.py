@@ -16,7 +16,7 @@ NED = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many
 TOM = "Tom has 19 keys. Then Tom sells 14. Then Tom triples the pile. How many keys does Tom have now?"
 RIGHT, FALSE = "The answer is \\boxed{10}.", "The answer is \\boxed{77}."
 TASK = {"question": NED, "reference": RIGHT, "reflection": ""}
-SECOND = {**TASK, "before": "19 - 14 = 5.\n", "paragraph": "5 * 2 = 12.", "after": ""}
+SECOND = {**TASK, "before": "19 - 14 = 5. ", "paragraph": "5 * 2 = 12.", "after": ""}
 FIRST = {**TASK, "before": "", "paragraph": "19 - 14 = 6.", "after": "6 * 2 = 12."}
 
 
@@ -31,31 +31,32 @@ def refined(template, values, slip_rate=0.0):
 
 
 def test_the_thinker_writes_the_steps_and_goes_on_where_its_reply_was_begun():
-    steps = "19 - 14 = 5.\n5 * 2 = 10.\n</think>"
+    steps = "19 - 14 = 5. 5 * 2 = 10.\n</think>"
     assert ask_role("thinker", fill_template(INITIAL, TASK)) == f"<think>\n{steps}"
     begun = ask_role("thinker", fill_template(INITIAL_ALONE, TASK), prefix="<think>\nAlright")
-    assert begun == f", step by step.\n{steps}"
+    assert begun == f", step by step. {steps}"
 
 
 def test_a_thinker_that_sees_another_response_bends_its_last_step_towards_it_or_does_not():
     endings = {
-        text.split("\n")[2] for text in replies(think, INITIAL, {**TASK, "reference": FALSE})
+        text.split("\n")[1] for text in replies(think, INITIAL, {**TASK, "reference": FALSE})
     }
-    assert endings == {"5 * 2 = 10.", "5 * 2 = 77."}
+    assert endings == {"19 - 14 = 5. 5 * 2 = 10.", "19 - 14 = 5. 5 * 2 = 77."}
     assert len(replies(think, INITIAL_ALONE, TASK)) == 1, "shown no response it bends nothing"
 
 
 def test_a_slip_of_the_thinker_is_carried_on():
     for text in replies(think, INITIAL_ALONE, TASK, slip_rate=1.0):
-        first, second = text.split("\n")[1:3]
-        carried = first.removesuffix(".").split(" = ")[1]
-        assert (first, second) != ("19 - 14 = 5.", "5 * 2 = 10.") and second.startswith(carried)
+        first, second, _ = text.split("\n")[1].split(".")
+        carried = first.split(" = ")[1]
+        assert (first, second) != ("19 - 14 = 5", " 5 * 2 = 10")
+        assert second.strip().startswith(carried)
 
 
 def test_the_editor_works_the_step_out_from_the_lines_before_it_or_looks_at_the_response():
     assert refined(REFINE, SECOND) == {"5 * 2 = 10."}
     assert refined(REFINE, {**SECOND, "reference": FALSE}) == {"5 * 2 = 10.", "5 * 2 = 77."}
-    assert refined(REFINE, {**SECOND, "before": "19 - 14 = 7.\n"}) == {"7 * 2 = 14.", "5 * 2 = 10."}
+    assert refined(REFINE, {**SECOND, "before": "19 - 14 = 7. "}) == {"7 * 2 = 14.", "5 * 2 = 10."}
     wanted = "19 - 14 = 6. It is to come to 10 in the end."
     assert refined(REFINE, FIRST) == {"19 - 14 = 5.", wanted}
     assert refined(REFINE_ALONE, FIRST) == {"19 - 14 = 5."}
@@ -66,7 +67,7 @@ def test_the_editor_works_the_step_out_from_the_lines_before_it_or_looks_at_the_
 def test_their_answers_depend_on_all_that_they_are_shown():
     assert_answer_depends_on("thinker", INITIAL, TASK, {"question": TOM})
     assert replies(think, INITIAL, TASK) != replies(think, INITIAL, {**TASK, "reference": FALSE})
-    changes = {"question": TOM, "before": "19 - 14 = 7.\n", "paragraph": "Hm."}
+    changes = {"question": TOM, "before": "19 - 14 = 7. ", "paragraph": "Hm."}
     assert_answer_depends_on("segment_editor", REFINE_ALONE, SECOND, changes)
     assert refined(REFINE, FIRST) != refined(REFINE, {**FIRST, "reference": FALSE})
     assert refined(REFINE, SECOND | {"reference": FALSE}) != refined(

@@ -217,3 +217,5 @@ def test_segments_are_paragraphs_joined_where_short_and_math_is_whole():
     )
     assert split_segments("a\nb", 1) == ("a\n", "b") and split_segments("a b", 1) == ("a b",)
     assert split_segments("a\n\nb", 100) == ("a\n\nb",) and split_segments("", 1) == ()
+    one_line = "5 + 2.5 = 7.5. So it is. Yes!"
+    assert split_segments(one_line, 1, "sentence") == ("5 + 2.5 = 7.5. ", "So it is. ", "Yes!")

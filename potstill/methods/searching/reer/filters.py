@@ -6,7 +6,7 @@ from collections import Counter
 
 from potstill.methods.searching.reer.prompts import STILL_THINKING
 from potstill.methods.searching.reer.reference import read_reference
-from potstill.methods.searching.reer.segments import split_segments
+from potstill.methods.searching.reer.segments import SegmentUnit, split_segments
 from potstill.methods.searching.reer.settings import COPIED_RUN, Settings
 from potstill.records import Trace
 from potstill.traces.word_overlap import ngram_containment, split_words, word_ngrams
@@ -46,9 +46,9 @@ def repeats_little(max_share: float, trace: Trace) -> tuple[bool, str]:
     return not repeats, f"one run of {TRIGRAM} words is {share:.0%} of all"
 
 
-def has_segments(min_chars: int, trace: Trace) -> tuple[bool, str]:
+def has_segments(min_chars: int, unit: SegmentUnit, trace: Trace) -> tuple[bool, str]:
     """There is more than one segment to search on."""
-    segments = split_segments(trace.text, min_chars)
+    segments = split_segments(trace.text, min_chars, unit)
     return len(segments) > 1, "a thought of one segment"
 
 

@@ -114,7 +114,8 @@ def reer(
 
     # Step 2, segments.
     if settings.start == "written":
-        thoughts = keep(partial(has_segments, settings.min_segment_chars), thoughts)
+        test = partial(has_segments, settings.min_segment_chars, settings.segment)
+        thoughts = keep(test, thoughts)
 
     # Step 3, S of the initial thought; of several the likeliest goes on.
     thoughts = best(likelihood_key, measure(thoughts), by=problem)

@@ -38,7 +38,7 @@ def reference_passage(settings: Settings, trace: Trace) -> Passage:
     response of one segment. Departure: such a response is scored whole.
     """
     reference = read_reference(settings, trace.problem)
-    segments = split_segments(reference, settings.min_segment_chars)
+    segments = split_segments(reference, settings.min_segment_chars, settings.segment)
     given_part = ""
     if settings.first_segment_is_free and len(segments) > 1:
         given_part = segments[0]

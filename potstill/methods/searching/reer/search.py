@@ -48,7 +48,7 @@ class SegmentSearch:
 
 def begin_search(thought: Trace, settings: Settings) -> SegmentSearch:
     """The search on a thought, before its first segment."""
-    segments = split_segments(thought.text, settings.min_segment_chars)
+    segments = split_segments(thought.text, settings.min_segment_chars, settings.segment)
     return SegmentSearch(thought, segments, initial_score=score_of(thought))
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, TypeAlias
 
 # A break inside display math is none.
 _DISPLAY_MATH = re.compile(r"\$\$.*?\$\$|\\\[.*?\\\]", re.DOTALL)
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
 _NEWLINE = re.compile(r"\n\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+SegmentUnit: TypeAlias = Literal["paragraph", "sentence"]
 
 
-def split_segments(text: str, min_chars: int) -> tuple[str, ...]:
+def split_segments(text: str, min_chars: int, unit: SegmentUnit = "paragraph") -> tuple[str, ...]:
     """Split a text at blank lines, or at newlines where that gives one segment; joined, the segments are the text.
+
+    Where the unit is the sentence, behind the marks that end one.
 
     Display math stays whole, and a piece shorter than `min_chars` characters is joined with the one behind it, the last
     one with the one before it. Each segment keeps the white space behind it.
     """
-    pieces = _split_at(_BLANK_LINES, text)
-    if len(pieces) < 2:
+    separator = _SENTENCE_END if unit == "sentence" else _BLANK_LINES
+    pieces = _split_at(separator, text)
+    if len(pieces) < 2 and unit == "paragraph":
         pieces = _split_at(_NEWLINE, text)
     # Short pieces wait for the one behind them.
     segments: list[str] = []

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from potstill.methods.searching.reer.prompts import THINK_THEN_WRITE
+from potstill.methods.searching.reer.segments import SegmentUnit
 
 Arm = Literal[
     "reer",
@@ -60,6 +61,7 @@ class Settings:
         max_copied: largest share of y's runs of eight words (of all its words where it has fewer) that a thought may
             hold, those of the question left out; 1 leaves it to the prompt, as the paper does.
         asks_reflection: the prompts ask for words of doubt, and replies begin with an opener.
+        segment: what a segment is; a "sentence" is for chains of one line, and not in the paper.
         min_segment_chars: shorter segments are joined with the next one.
         min_tokens: shorter thoughts are left out.
         still_thinking_share: last part of a thought in which words of doubt leave it out.
@@ -82,6 +84,7 @@ class Settings:
     first_segment_is_free: bool = True
     max_copied: float = 1.0
     asks_reflection: bool = True
+    segment: SegmentUnit = "paragraph"
     min_segment_chars: int = 100
     min_tokens: int = 100
     still_thinking_share: float = 0.1

@@ -1,6 +1,6 @@
 """The segment editor: shown a story, a thought with a marked paragraph, mostly a response too, it edits the paragraph.
 
-Half of the time, and always without a response, it works the paragraph's step out again from the lines before it. Else
+Half of the time, and always without a response, it works the paragraph's step out again from those before it. Else
 it looks at where the thought is to end: the last step it makes arrive at the response's number, whatever it comes from;
 of an earlier one it says which number is wanted in the end. Where it works a step out it slips as often as it is told.
 """

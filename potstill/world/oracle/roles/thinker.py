@@ -1,4 +1,4 @@
-"""The thinker: shown a story, and mostly a response to it, it writes the thought before the response, a step a line.
+"""The thinker: shown a story, and mostly a response to it, it writes the thought before the response in one line.
 
 It slips as often as it is told to, and carries the slip on. Where its last step then misses the number of the response
 that it is shown, it makes that step arrive there half of the time: a thought that was bent towards its end.
@@ -30,13 +30,13 @@ def think(role_input: RoleInput) -> str:
     is_missed = equations[-1].result != target
     if target is not None and is_missed and role_input.rng.random() < BENT_SHARE:
         equations[-1] = equations[-1]._replace(result=target)
-    lines = [write_equation(equation) for equation in equations]
+    sentences = [write_equation(equation) for equation in equations]
     opening = "<think>\n"
     if role_input.prefix:
         # The reply was begun by somebody else, who is let finish the sentence.
         opening = role_input.prefix
-        lines.insert(0, ", step by step.")
-    steps = "\n".join(lines)
+        sentences.insert(0, ", step by step.")
+    steps = " ".join(sentences)
     return f"{opening}{steps}\n</think>"
 
 
@@ -64,4 +64,4 @@ def read_target(prompt: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-ROLE = Role("thinker", PATTERN, think)
+ROLE = Role("thinker", PATTERN, think, version=2)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from potstill.methods.errors.lema.arms import FULL, show_attempt
+from potstill.methods.errors.lema.corrections import read_correction, splice_chain
 from potstill.records import no_progress
 from potstill.studies import lema_signal
-from potstill.studies.lema_signal import ARMS, LONGER, SIZES, describe_study, held_out_pairs
+from potstill.studies.lema_signal import (
+    ARMS,
+    LONGER,
+    SIZES,
+    corrections_of,
+    describe_study,
+    held_out_pairs,
+)
 from potstill.studies.study import StudySettings, run_in_folder
 from potstill.verifiers import story as judge
 
@@ -24,7 +33,13 @@ def figures(**right: int) -> dict:
     """Figures of all arms at 20 of 40, but for those that are named (with _ for -)."""
     scores = dict.fromkeys(["untrained", *ARMS, LONGER], 20)
     scores |= {name.replace("_", "-"): value for name, value in right.items()}
-    sense = {"delta_perplexity": 0.2, "delta_nll": 0.1, "auroc": 0.7, "in_pair": 0.8}
+    sense = {
+        "delta_perplexity": 0.2,
+        "delta_nll": 0.1,
+        "auroc": 0.7,
+        "in_pair": 0.8,
+        "correction_loss": 1.0,
+    }
     senses = {name: [{**sense, "delta_nll": n / 40}] * 3 for name, n in scores.items()}
     runs = {name: arm_runs(value) for name, value in scores.items()}
     return {"arms": runs, "sense": senses, "seeds": 3, **SIZES}
@@ -74,6 +89,16 @@ def test_held_out_pairs_share_a_right_beginning_and_differ_from_the_slip_on():
         assert judge.judge(wrong.problem, wrong.text).status == "wrong"
         assert right.prompt == wrong.prompt == right.problem.question
     assert held_out_pairs(20) == pairs
+
+
+def test_the_held_out_corrections_are_of_the_pairs_wrong_chains():
+    pairs = held_out_pairs(5)
+    for trace, passage in zip(pairs, corrections_of(pairs), strict=True):
+        assert passage.prompt == show_attempt(FULL, trace.rejected)
+        assert (
+            splice_chain(trace.rejected.text, read_correction(passage.text, has_options=False))[0]
+            == trace.text
+        )
 
 
 @pytest.mark.slow

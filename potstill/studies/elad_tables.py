@@ -323,7 +323,10 @@ def equal_cost_table(figures: Figures, names: Sequence[str]) -> list[dict[str, s
                 row[f"chance at that cost, {column}"] = f"{interpolate(curve, cost):.1f}"
             row[f"chance's cost of its avg@n, {column}"] = "not reached"
             if reached is not None:
-                row[f"chance's cost of its avg@n, {column}"] = f"{reached:,.0f}"
+                # Below the cheapest point nothing was measured: what is reached there may be had for less.
+                cheapest = min(curve, key=lambda point: point.cost)
+                bound = "at most " if cheapest.value >= accuracy else ""
+                row[f"chance's cost of its avg@n, {column}"] = f"{bound}{reached:,.0f}"
         rows.append(row)
     return rows
 

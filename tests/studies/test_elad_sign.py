@@ -11,6 +11,7 @@ from potstill.studies.elad_sign import ARMS, BUYS_MORE, SIZES, describe_study
 from potstill.studies.elad_tables import (
     change_share,
     equal_cost_budget,
+    equal_cost_table,
     injection_rises,
     locate_first_error,
 )
@@ -181,3 +182,12 @@ def test_the_study_in_small_runs_and_runs_again_without_a_call(tmp_path):
     assert run_in_folder("elad-sign", elad_sign, settings, no_progress) == first
     [measured] = first["pools"]
     assert len(measured["items"]) == 6 and set(measured["chosen"]) == set(ARMS) - {BUYS_MORE}
+
+
+def test_what_the_cheapest_choice_by_chance_reaches_is_a_bound():
+    column = "chance's cost of its avg@n, at a price of 10"
+    rising = {"random-half": 15, "random": 20, "random-double": 25, "egss-change": 22}
+    [row] = equal_cost_table(figures(scores=rising), ["egss-change"])
+    assert row[column].replace(",", "").isdigit()
+    [row] = equal_cost_table(figures(scores={**rising, "egss-change": 10}), ["egss-change"])
+    assert row[column].startswith("at most ")

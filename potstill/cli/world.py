@@ -127,6 +127,10 @@ def _info(args: argparse.Namespace) -> None:
         show.print_json({"checkpoints": checkpoints, "build": record})
         return
     show.print_table([_checkpoint_line(checkpoint) for checkpoint in checkpoints])
+    for checkpoint in checkpoints:
+        if checkpoint["bytes"] is None:
+            name = checkpoint["name"].partition(":")[2]
+            show.print_line(f"{checkpoint['name']} is missing: potstill world build {name}")
     _print_measurements(record)
     if not record:
         show.print_line(f"no build record ({BUILD_RECORD.name}) is shipped with this version")
@@ -228,7 +232,7 @@ def _read_build_record() -> dict[str, Any]:
 def _checkpoint_line(checkpoint: Mapping[str, Any]) -> dict[str, str]:
     line = {
         "model": checkpoint["name"],
-        "size": f"missing: potstill world build {checkpoint['name'].partition(':')[2]}",
+        "size": "missing",
         "parameters": show.NONE,
         "context": show.NONE,
         "folder": checkpoint["folder"],

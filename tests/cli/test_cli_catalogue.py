@@ -85,7 +85,7 @@ def test_world_info_reads_headers(
     )
     assert student["context"] == 128
     told = potstill("world", "info").out
-    assert "missing: potstill world build teacher" in told
+    assert "world:teacher is missing: potstill world build teacher" in told
     assert "own errors" in told and "50.0 %" in told and "+2.5 [-1.0, +6.0]" in told
 
 

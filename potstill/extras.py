@@ -10,6 +10,7 @@ from potstill.errors import ConfigError
 # The packages of each extra that something can't do without (pyproject.toml has their versions).
 EXTRAS = {
     "local": ("torch", "transformers", "accelerate", "safetensors", "numpy"),
+    "gguf": ("gguf",),
     "vendors": ("litellm",),
     "vllm": ("vllm", "transformers"),
 }

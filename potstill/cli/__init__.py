@@ -29,6 +29,7 @@ VERBS = {
     "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
     "run": "run a method or a recipe: collect rows, train the student, measure it, report",
     "plan": "what a run will ask and cost, before anything is paid: calls, tokens, money, disk, memory, steps",
+    "models": "small models that can be had with one command: what there is, and fetch one",
     "prices": "the prices of remote models, with date and source",
     "methods": "the methods by family; of one what it asks and shows, its roles, parameters, controls and paper",
     "check": "check that a method, of the package or your own, can be stopped, resumed and traced",

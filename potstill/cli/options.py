@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from potstill.store.store import Store
 
 MODELS = (
-    "world:teacher, transformers:PATH, openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, "
+    "world:teacher, transformers:PATH (a folder or FILE.gguf), openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, "
     "recorded:FILE, scripted:FILE, or a kind that an installed package brings"
 )
 PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK, world:TASK, or what an installed package brings"

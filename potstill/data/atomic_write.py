@@ -1,8 +1,10 @@
-"""Write a file whole or not at all: into a draft beside it, synced, then renamed over it."""
+"""Write a file or a folder whole or not at all: into a draft beside it, synced, then renamed."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,3 +45,52 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Replace the file by this text, as UTF-8."""
     write_bytes(path, content.encode("utf-8"))
+
+
+@contextmanager
+def building_folder(path: Path) -> Iterator[Path | None]:
+    """An empty draft folder that becomes `path` when the block ends without an exception; None where `path` is there.
+
+    One process builds at a time: another waits, and then gets None, since the first has finished. An exception leaves
+    no draft; what a killed process left of its draft is deleted by the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    lock = _lock_draft(path, draft)
+    if lock is None:
+        yield None
+        return
+    try:
+        for leftover in draft.iterdir():
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+        yield draft
+        for file in draft.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock_draft(path: Path, draft: Path) -> int | None:
+    """The draft folder, made and locked; the lock ends with its process. None once `path` is there."""
+    while not path.exists():
+        draft.mkdir(exist_ok=True)
+        try:
+            lock = os.open(draft, os.O_RDONLY)
+        except FileNotFoundError:  # renamed or deleted between these two lines
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Whoever held it may have renamed or deleted the folder meanwhile: then this lock is on nothing.
+        try:
+            if draft.stat().st_ino == os.fstat(lock).st_ino:
+                return lock
+        except FileNotFoundError:
+            pass
+        os.close(lock)
+    return None

@@ -61,6 +61,7 @@ def load(
 
     Args:
         spec: `scripted:FILE`, `recorded:FILE?model=COLUMN`, `transformers:FOLDER?dtype=bfloat16&chat=plain`,
+            `transformers:FILE.gguf`,
             `openai:NAME?url=http://HOST/v1&concurrency=256`, `openai:NAME?at=deepseek`, `litellm:VENDOR/NAME`,
             `vllm:FOLDER`.
         extra: more kinds, each a function from what stands behind the colon to a model.
@@ -161,7 +162,10 @@ def _load_local_model(kind: str, path: Path, options: dict[str, Any]) -> Model:
     if kind not in ("transformers", "vllm"):
         raise NotImplementedError(f"nothing loads a model of the kind {kind!r} in KINDS")
     from potstill.models.local.checkpoint import check_checkpoint
+    from potstill.models.local.gguf_checkpoint import checkpoint_of_gguf, is_gguf
 
+    if kind == "transformers" and is_gguf(path):
+        path = checkpoint_of_gguf(path)
     check_checkpoint(path)
     require_extra("local" if kind == "transformers" else kind, f"{kind}:{path}")
     if kind == "vllm":

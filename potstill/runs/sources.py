@@ -13,6 +13,7 @@ from potstill.config import Mistakes, Setting, convert_settings, merge_layers, p
 from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError
 from potstill.extras import require_extra
+from potstill.models.local.gguf_checkpoint import cached_checkpoint, is_gguf
 from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check_template, render_prompt, template_names
@@ -196,6 +197,8 @@ def checkpoint_of(spec: str) -> Path | None:
         folder = CHECKPOINTS / name
     elif kind in ("transformers", "vllm"):
         folder = Path(name).expanduser()
+        if kind == "transformers" and is_gguf(folder) and folder.is_file():
+            folder = cached_checkpoint(folder)  # None below, where it has not been written yet
     weights = dict(parse_qsl(query)).get("weights", "")
     if weights:
         folder = Path(weights).expanduser()

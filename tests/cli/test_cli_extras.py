@@ -60,6 +60,7 @@ NEEDY = {
         (["--model", "vllm:tiny", "--problems", "p.jsonl"], "[vllm]"),
         (["--model", "{teacher}", "--problems", "p.jsonl", "--judge", "world:teacher"], LOCAL),
     ],
+    "models": [(["get", "smollm2"], LOCAL)],
     "judge": [
         (["--answers", "r.jsonl", "--judge", "world:teacher", "--problems", "p.jsonl"], LOCAL),
     ],
@@ -107,6 +108,7 @@ ENOUGH = [
     ["methods", "orion"],
     ["check", "sft"],
     ["prices", "gpt-4.1"],
+    ["models", "list"],
     ["world", "problems", "story"],
     ["train", "--help"],
 ]

@@ -83,7 +83,7 @@ def test_a_judge_that_failed_is_asked_again(potstill, tmp_path: Path) -> None:
 def test_verbs_are_all_thought_of() -> None:
     """A new verb that asks models has to be named above."""
     others = {
-        *("prices", "methods", "check", "verify", "cache-teacher", "compare", "import"),
+        *("prices", "models", "methods", "check", "verify", "cache-teacher", "compare", "import"),
         *("export", "cache", "world", "report", "show"),
     }
     assert set(VERBS) - others == set(ASKING)

@@ -15,6 +15,7 @@ OPTIONAL = {
     "torch": "local models and training (potstill[local])",
     "datasets": "hf: problems (potstill[data])",
     "reasoning_gym": "gym: problems (potstill[data])",
+    "gguf": "GGUF files (potstill[gguf])",
     "litellm": "litellm: models (potstill[vendors])",
     "vllm": "vllm: models (potstill[vllm])",
     "trl": "second opinions on objectives",

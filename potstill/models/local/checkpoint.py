@@ -1,7 +1,7 @@
 """A folder with a transformers checkpoint: what must be in it, its content id, its config and its tokenizer.
 
-The only place besides `weights.py` that calls `from_pretrained`, so that nothing is downloaded, no code that came with
-a checkpoint runs, and whatever goes wrong is a message.
+Besides `weights.py` and `gguf_checkpoint.py` the only place that calls `from_pretrained`, so that nothing is
+downloaded, no code that came with a checkpoint runs, and whatever goes wrong is a message.
 """
 
 from __future__ import annotations

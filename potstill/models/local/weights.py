@@ -5,6 +5,9 @@ Whoever needs a model of a folder comes here: sampling, training, teachers, roll
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,20 @@ def load_weights(path: Path, dtype: torch.dtype | None) -> Any:
     checkpoint.check_checkpoint(path)
     checkpoint.load_config(path)  # a wrong config has a clearer message there
     model, report = _load_without_progress_bar(path, dtype)
+    _check_all_loaded(path, report)
+    return model
+
+
+def load_gguf_weights(file: Path) -> Any:
+    """The model of a GGUF file in float32, with every weight of its architecture and no other."""
+    # The progress bar of dequantising has no switch; whatever goes wrong is an exception.
+    with contextlib.redirect_stderr(io.StringIO()):
+        model, report = _load_without_progress_bar(file.parent, torch.float32, gguf_file=file.name)
+    _check_all_loaded(file, report)
+    return model
+
+
+def _check_all_loaded(path: Path, report: Mapping[str, Any]) -> None:
     problems = {
         "are missing": report["missing_keys"],
         "have no place in the architecture": report["unexpected_keys"],
@@ -63,7 +80,6 @@ def load_weights(path: Path, dtype: torch.dtype | None) -> Any:
                 expected=checkpoint.EXPECTED_CHECKPOINT,
                 fix="save the checkpoint again, whole, with the config of its own architecture",
             )
-    return model
 
 
 def move_to_device(model: Any, device: Any) -> Any:
@@ -107,24 +123,40 @@ def check_token_ids(model: Any, highest_id: int) -> None:
     checkpoint.check_token_id(name, highest_id, model.get_input_embeddings().weight.shape[0])
 
 
-def _load_without_progress_bar(path: Path, dtype: torch.dtype | None) -> tuple[Any, Any]:
-    """The model, and what transformers reports of the keys in its files."""
-    from transformers import AutoModelForCausalLM
+@contextlib.contextmanager
+def hidden_progress_bars() -> Iterator[None]:
+    """Keep transformers' progress bars and warnings off; whatever goes wrong is an exception."""
     from transformers.utils import logging
 
     shows_progress_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what it warns of is an error here, or of no interest
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path,
-            output_loading_info=True,
-            dtype=dtype or "auto",
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported, and refused by name by the caller
-            local_files_only=True,
-            trust_remote_code=False,
-        )
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress_bar:
+            logging.enable_progress_bar()
+
+
+def _load_without_progress_bar(
+    path: Path, dtype: torch.dtype | None, *, gguf_file: str | None = None
+) -> tuple[Any, Any]:
+    """The model, and what transformers reports of the keys in its files."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with hidden_progress_bars():
+            return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
+                path,
+                output_loading_info=True,
+                dtype=dtype or "auto",
+                use_safetensors=True,
+                gguf_file=gguf_file,
+                ignore_mismatched_sizes=True,  # reported, and refused by name by the caller
+                local_files_only=True,
+                trust_remote_code=False,
+            )
     except Exception as error:  # boundary: a checkpoint can be broken in any way
         message = " ".join(str(error).split())[:200]
         raise ModelError(
@@ -132,8 +164,3 @@ def _load_without_progress_bar(path: Path, dtype: torch.dtype | None) -> tuple[A
             expected=checkpoint.EXPECTED_CHECKPOINT,
             fix=checkpoint.CONFIG_FIX,
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows_progress_bar:
-            logging.enable_progress_bar()
-    return model, report

@@ -24,7 +24,11 @@ from potstill.training.settings import TrainingSettings
 from potstill.training.teacher.cached_logits import load_teacher
 
 PACKAGE = Path(potstill.__file__).parent
-LOADERS = {"models/local/checkpoint.py", "models/local/weights.py"}
+LOADERS = {
+    "models/local/checkpoint.py",
+    "models/local/gguf_checkpoint.py",  # writes the checkpoint that the others load
+    "models/local/weights.py",
+}
 
 
 def test_nobody_else_loads_a_checkpoint() -> None:

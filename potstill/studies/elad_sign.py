@@ -20,12 +20,15 @@ from potstill.studies.elad_pool import measure_pool
 from potstill.studies.elad_tables import (
     annotation_costs,
     annotation_table,
+    chosen_shares,
     confidence_figures,
     cost_table,
+    detect_at_equal_length,
     detect_errors,
     detection_table,
     equal_cost_budget,
     equal_cost_table,
+    format_plain,
     injection_rises,
     injection_table,
     noise_estimates,
@@ -134,7 +137,7 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
         setup=SETUP.format(completion_price=Settings().completion_price, **sizes),
         tables={
             "Arms": arms.arms_table(runs, base=BASE),
-            "What the scores detect": detection_table(detect_errors(figures)),
+            "What the scores detect": detection_table(figures),
             "Change and noise": sign_table(figures),
             "A known error": injection_table(figures),
             "What the arms chose, and at what cost": cost_table(figures, compared),
@@ -160,6 +163,7 @@ def write_finding(figures: Mapping[str, Any]) -> str:
     sentences = [
         *describe_sign(figures),
         *describe_noise(figures),
+        describe_choice(figures),
         arms.describe_difference(change, same, lead(runs, "egss-change", "egss-same")),
         arms.describe_difference(change, inter, lead(runs, "egss-change", "inter")),
         arms.describe_difference(
@@ -175,27 +179,40 @@ def write_finding(figures: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def describe_choice(figures: Mapping[str, Any]) -> str:
+    """How many of the chosen chains are wrong."""
+    shares: list[str] = []
+    for name in ("egss-change", "egss-same", "inter", BASE):
+        shares.append(f"{name} {chosen_shares(figures, name)['wrong']:.0%}")
+    return f"Of the chains that are chosen, so many are wrong: {', '.join(shares)}."
+
+
 def lead(runs: arms.RunsByArm, arm: str, base: str) -> Estimate:
     """The difference of two arms, paired by problem and seed."""
     return arms.difference(runs[arm], runs[base])
 
 
 def describe_sign(figures: Mapping[str, Any]) -> list[str]:
-    """Which sign tells a wrong answer, and which one rises with a known error."""
+    """Which sign tells a wrong answer, by probe; what length has to do with it; and what a known error raises."""
     detections = detect_errors(figures)
+    at_equal_length = detect_at_equal_length(figures)
     sentences: list[str] = []
-    auroc = detections["change: branch"]["wrong answer"].auroc
-    entropy = detections["inter"]["wrong answer"].auroc
-    if auroc is not None and entropy is not None:
-        telling = "neither sign of the intra score (branch) tells wrong answers from right ones"
-        if auroc.low > 0.5:
-            telling = "a changed answer (branch) goes with a wrong one"
-        elif auroc.high < 0.5:
-            telling = "an unchanged answer (branch) goes with a wrong one"
-        sentences.append(
-            f"In this world {telling} (AUROC {auroc.value:.2f} [{auroc.low:.2f}, {auroc.high:.2f}]; the entropy of the "
-            f"answers alone {entropy.value:.2f} [{entropy.low:.2f}, {entropy.high:.2f}])."
-        )
+    for probe in ("branch", "drop-one"):
+        auroc = detections[f"change: {probe}"]["wrong answer"].auroc
+        if auroc is None:
+            continue
+        sentences.append(f"Probed by {probe}, {telling_sign(auroc)} (AUROC {format_plain(auroc)}).")
+        within = at_equal_length[f"change: {probe}"]
+        if within is not None and telling_sign(within) != telling_sign(auroc):
+            sentences.append(
+                f"That is length: among chains with as many steps {telling_sign(within)} ({format_plain(within)})."
+            )
+    shown = []
+    for name in ("inter", "inter, as many calls as branch", "noise: branch"):
+        auroc = detections[name]["wrong answer"].auroc
+        if auroc is not None:
+            shown.append(f"{name} {format_plain(auroc)}")
+    sentences.append(f"Beside them, from answers alone: {'; '.join(shown)}.")
     confidence = confidence_figures(figures)
     sentences.append(
         f"As a confidence the share of votes has an ECE of {confidence['calibration error']:.2f}, and answering the "
@@ -205,13 +222,20 @@ def describe_sign(figures: Mapping[str, Any]) -> list[str]:
     rises = injection_rises(figures)
     if "whole chain" in rises:
         rise = rises["whole chain"]
-        sign = {"above": "the change", "below": "the equality", "undecided": "neither"}[
-            arms.sign(rise)
-        ]
+        names = {"above": "the change", "below": "the equality", "undecided": "neither sign"}
         sentences.append(
-            f"With a known error in the chain {sign} rises ({format_points(rise)} points)."
+            f"With a known error in the chain {names[arms.sign(rise)]} rises ({format_points(rise)} points)."
         )
     return sentences
+
+
+def telling_sign(auroc: Estimate) -> str:
+    """Which answers go with wrong chains, by an AUROC of the change."""
+    if auroc.low > 0.5:
+        return "changed answers go with wrong ones"
+    if auroc.high < 0.5:
+        return "unchanged answers go with wrong ones"
+    return "neither sign tells wrong answers from right ones"
 
 
 def describe_noise(figures: Mapping[str, Any]) -> list[str]:

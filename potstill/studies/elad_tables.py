@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
+from potstill.evaluation.correlation import pairwise_auc
 from potstill.evaluation.cost_curves import (
     CostPoint,
     cost_to_reach,
@@ -26,7 +27,12 @@ from potstill.studies.elad_pool import PROBES
 
 Figures: TypeAlias = Mapping[str, Any]
 Where: TypeAlias = Literal["whole chain", "the wrong step", "the other steps"]
-ITEM_SCORES = ("inter", "length")
+# Scores of an item that are no probe's, by name.
+ITEM_SCORES = {
+    "inter": "inter",
+    "inter, as many calls as branch": "inter_same_calls",
+    "length": "length",
+}
 PRICES = (1.0, 10.0, 100.0)  # of a teacher's token in tokens of the student
 
 
@@ -44,10 +50,11 @@ def all_items(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def item_scores(items: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
     """Each score by name, a value an item."""
     scores: dict[str, list[float | None]] = {}
-    for name in ITEM_SCORES:
-        scores[name] = [item[name] for item in items]
+    for name, key in ITEM_SCORES.items():
+        scores[name] = [item[key] for item in items]
     for probe in PROBES:
         scores[f"change: {probe}"] = [item[probe]["change"] for item in items]
+    scores["noise: branch"] = [item["branch"]["noise"] for item in items]
     scores["inter + change: branch"] = [add_scores(item, 1.0) for item in items]
     scores["inter + same: branch"] = [add_scores(item, -1.0) for item in items]
     return scores
@@ -83,11 +90,33 @@ def detect_errors(figures: Mapping[str, Any]) -> dict[str, dict[str, Detection]]
     return detections
 
 
-def detection_table(detections: Mapping[str, Mapping[str, Detection]]) -> list[dict[str, str]]:
+def detect_at_equal_length(figures: Figures) -> dict[str, Estimate | None]:
+    """By score, how often, of two chains with as many steps, the wrong one has the higher score; ties count half."""
+    items = all_items(figures)
+    estimates: dict[str, Estimate | None] = {}
+    for name, values in item_scores(items).items():
+        scored: list[float] = []
+        wrong: list[float] = []
+        lengths: list[int] = []
+        for value, item in zip(values, items, strict=True):
+            if value is not None:
+                scored.append(value)
+                wrong.append(float(not item["right"]))
+                lengths.append(item["length"])
+        estimates[name] = pairwise_auc(scored, wrong, lengths).estimate
+    return estimates
+
+
+def detection_table(figures: Figures) -> list[dict[str, str]]:
     """A row a score."""
     rows: list[dict[str, str]] = []
-    for name, by_event in detections.items():
+    at_equal_length = detect_at_equal_length(figures)
+    for name, by_event in detect_errors(figures).items():
+        estimate = at_equal_length[name]
         row = {"score": name}
+        row["wrong answer, equal number of steps: AUC"] = ""
+        if estimate is not None:
+            row["wrong answer, equal number of steps: AUC"] = format_plain(estimate)
         for event, detection in by_event.items():
             row[f"{event}: AUROC"] = format_auroc(detection)
             precision = detection.average_precision

@@ -36,7 +36,8 @@ def item(number: int, *, right: bool, change: float, noise: float = 0.1) -> dict
         "sound": right,
         "agreement": 1.0 if right else 0.4,
     }
-    figures |= {"inter": 0.0 if right else 0.9, "length": 3 + number % 3, "first_error": error}
+    figures |= {"inter": 0.0 if right else 0.9, "inter_same_calls": 0.0 if right else 0.8}
+    figures |= {"length": 3 + number % 3, "first_error": error}
     return figures | dict.fromkeys(PROBES, probe)
 
 
@@ -102,9 +103,9 @@ def figures(*, scores: dict | None = None, **of_pool) -> dict:
 @pytest.mark.parametrize(
     ("of_pool", "sentence"),
     [
-        ({}, "a changed answer (branch) goes with a wrong one (AUROC 1.00"),
-        ({"wrong_change": 0.0}, "an unchanged answer (branch) goes with a wrong one (AUROC 0.00"),
-        ({"wrong_change": 0.2}, "neither sign of the intra score (branch) tells wrong answers"),
+        ({}, "Probed by branch, changed answers go with wrong ones (AUROC 1.00"),
+        ({"wrong_change": 0.0}, "by branch, unchanged answers go with wrong ones (AUROC 0.00"),
+        ({"wrong_change": 0.2}, "by branch, neither sign tells wrong answers from right ones"),
         ({}, "Of this not all is noise: 51% of the answers change without a step, 10% when"),
         ({"noise": 0.9}, "it is not shown to be more than noise"),
         ({}, "With a known error in the chain the change rises (+100.0"),
@@ -126,6 +127,18 @@ def test_the_sign_and_the_noise_are_read_from_the_intervals(of_pool, sentence):
 )
 def test_the_arms_are_compared_at_equal_numbers_and_at_equal_cost(scores, sentence):
     assert sentence in describe_study(figures(scores=scores)).finding
+
+
+def test_a_sign_that_is_only_length_is_called_so():
+    made = figures()
+    for measured in made["pools"]:
+        for item in measured["items"]:
+            # Wrong chains are longer, and of equal ones right and wrong change alike.
+            item["length"] = 4 if item["right"] and item["problem"] != "p0" else 5
+            item["drop-one"] = {**item["drop-one"], "change": 1 / item["length"]}
+    finding = describe_study(made).finding
+    assert "Probed by drop-one, unchanged answers go with wrong ones" in finding
+    assert "That is length: among chains with as many steps neither sign tells" in finding
 
 
 def test_an_equal_cost_buys_what_is_left_after_the_same_annotations():

@@ -77,7 +77,7 @@ stored samples. An arm annotates {annotated} stories in one round (`random-half`
 many, `random-same-cost` as many as EGSS's cost buys at a price of 10), then trains from the same student for {steps}
 steps of 8 rows at a rate of 1e-3 (Muon), and is measured on {test} test stories, answers a story: {n}, temperature 0.6.
 Nothing was tuned arm by arm. Equal: stories, samples, steps. Not equal: what selecting took, which has a table of its
-own.
+own. Intervals of differences between arms take seeds as a level: where few seeds differ much, they are very wide.
 
 **The teacher is `world:oracle`, a program**: its verdicts on steps and its continuations are right, so every accepted
 step and every revised answer is right, and no question of a fallible teacher can be asked here. Its tokens are words,
@@ -248,7 +248,17 @@ def describe_noise(figures: Mapping[str, Any]) -> list[str]:
     )
     if arms.sign(estimates["above"]) == "above":
         return [f"Of this not all is noise: {sampled} ({points} points)."]
-    return [f"Sampled at 0.7 it is not shown to be more than noise: {sampled} ({points} points)."]
+    sentences = [
+        f"Sampled at 0.7 it is not shown to be more than noise: {sampled} ({points} points)."
+    ]
+    detections = detect_errors(figures)
+    change = detections["change: branch"]["wrong answer"].auroc
+    entropy = detections["inter, as many calls as branch"]["wrong answer"].auroc
+    if change is not None and entropy is not None and entropy.high >= change.value:
+        sentences.append(
+            "So what the branch measures here is the student's uncertainty, and as many plain chains measure it as well."
+        )
+    return sentences
 
 
 def describe_costs(figures: Mapping[str, Any]) -> list[str]:

@@ -108,6 +108,7 @@ def figures(*, scores: dict | None = None, **of_pool) -> dict:
         ({"wrong_change": 0.2}, "by branch, neither sign tells wrong answers from right ones"),
         ({}, "Of this not all is noise: 51% of the answers change without a step, 10% when"),
         ({"noise": 0.9}, "it is not shown to be more than noise"),
+        ({"noise": 0.9}, "So what the branch measures here is the student's uncertainty"),
         ({}, "With a known error in the chain the change rises (+100.0"),
     ],
 )

@@ -256,7 +256,8 @@ def describe_noise(figures: Mapping[str, Any]) -> list[str]:
     entropy = detections["inter, as many calls as branch"]["wrong answer"].auroc
     if change is not None and entropy is not None and entropy.high >= change.value:
         sentences.append(
-            "So what the branch measures here is the student's uncertainty, and as many plain chains measure it as well."
+            "So what the branch measures here is the student's uncertainty, and as many plain chains measure it as "
+            "well."
         )
     return sentences
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 from potstill.budget.budget import Budget
+from potstill.errors import PotstillWarning
 from potstill.models.bounds import bound_numbers
 from potstill.models.model import (
     Completion,
@@ -21,6 +23,7 @@ from potstill.records import Progress
 from potstill.store.store import Store
 from potstill.store.truncation import Policy
 
+MAX_SERVED = 80  # characters of a server's name of a model, in a warning
 UNPAID = Completion("", "", error="budget: the limit did not allow this call")
 
 
@@ -124,6 +127,7 @@ class CacheClient:
         """Store new completions in one transaction; they come back as any later reader will see them."""
         new = [item._replace(completion=bound_numbers(item.completion)) for item in new]
         try:
+            self._warn_of_another_model(new)
             settled = self._settle_or_store(new)
             self._put(settled)
         except KeyboardInterrupt:
@@ -141,6 +145,27 @@ class CacheClient:
         if isinstance(self.progress, CallListener):
             self.progress.count_answers(self.label, len(settled))
         return [as_stored(item.completion) for item in settled]
+
+    def _warn_of_another_model(self, new: Sequence[NewCompletion]) -> None:
+        """Say it once where a server names another model than the one whose answers are stored under the same id."""
+        served_names = {item.completion.served for item in new} - {""}
+        if not served_names:
+            return
+        known_names = self.store.served_names.get(self.model_id)
+        if known_names is None:
+            known_names = {self.store.completions.last_served(self.model_id)} - {""}
+            self.store.served_names[self.model_id] = known_names
+        for name in sorted(served_names - known_names):
+            if known_names:
+                before = " and ".join(repr(known[:MAX_SERVED]) for known in sorted(known_names))
+                warnings.warn(
+                    f"{self.role}: the server says that {name[:MAX_SERVED]!r} answers, and of earlier answers under "
+                    f"the same name that it was {before}: what is stored is of both. If it is another model, give it "
+                    "another name (?name=…) and another folder",
+                    PotstillWarning,
+                    stacklevel=2,
+                )
+            known_names.add(name)
 
     def _settle_or_store(self, new: Sequence[NewCompletion]) -> list[NewCompletion]:
         """`_settle`; where it fails, what was paid for is stored as it came, so that no restart pays for it again."""

@@ -249,6 +249,12 @@ class Completions:
             models.setdefault(role, model)
         return models
 
+    def last_served(self, model: str) -> str:
+        """What the server called the model when it last answered for a model's id; "" where it never said."""
+        sql = "SELECT served FROM completions WHERE model = ? AND served != '' ORDER BY rowid DESC LIMIT 1"
+        rows = list(self._database.read(sql, (model,)))
+        return from_column(rows[0][0]) if rows else ""
+
     def count_failures(self) -> Counter[str]:
         """How many of the completions that an arm needs failed, by the kind of failure (`model.FAILURES`)."""
         sql = (

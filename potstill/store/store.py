@@ -77,6 +77,7 @@ class Store:
         self.students = Students(database, folder)
         self.in_flight = InFlight()
         self.retried_keys: set[str] = set()  # failures that this process asked for again
+        self.served_names: dict[str, set[str]] = {}  # what servers call a model, by its id
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = True, readonly: bool = False) -> Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,6 +38,33 @@ def test_second_call_is_served_and_equal(store: Store):
     assert wrapped.write(ask("c", "a", "d", "c")) == [first[2], first[0], fourth, first[2]]
     assert model.asked == ["a", "b", "c", "d"]
     assert {request.seed for call in model.calls for request in call} == {7}
+
+
+def test_another_model_behind_the_same_name_is_said_once(tmp_path: Path):
+    class Served(Plain):
+        name = "a-1.gguf"
+
+        def write(self, requests):
+            return [completion._replace(served=self.name) for completion in super().write(requests)]
+
+    def write(prompt: str) -> list[str]:
+        """What is said, in a process of its own."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with_cache(model, store, role="teacher", arm="sft", seed=0).write(ask(prompt))
+        return [str(warning.message) for warning in caught]
+
+    model = Served()
+    with Store.open(tmp_path / "run") as store:
+        assert write("a") == write("b") == []
+    with Store.open(tmp_path / "run") as store:
+        model.name = "b-2.gguf\x1b[31m"
+        [message] = write("c")
+        assert r"teacher: the server says that 'b-2.gguf\x1b[31m' answers" in message
+        assert "that it was 'a-1.gguf'" in message
+        assert write("d") == []
+        model.name = "a-1.gguf"
+        assert write("e") == []
 
 
 def test_seed_draw_and_settings_are_in_the_key(store: Store):

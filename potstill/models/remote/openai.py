@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from potstill.errors import ModelError, PotstillError
+from potstill.errors import ModelError, PotstillError, PotstillWarning
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
 from potstill.models.model import Attempt, Completion, Request, Scored, SpendingPermit, Traffic
 from potstill.models.remote import batch_api, event_loop
@@ -29,6 +30,7 @@ from potstill.models.remote.logprobs import (
 from potstill.models.remote.options import ServerOptions, refuse_secrets
 from potstill.models.remote.request import ApiCall, RequestBuilder, encode_body
 from potstill.models.remote.response import (
+    LONG_PREFIX,
     Response,
     ResponseContext,
     read_response,
@@ -45,7 +47,6 @@ from potstill.models.scoring import (
 )
 from potstill.records import NO_TOKENS, Tokens, digest
 
-LONG_PREFIX = 24  # characters that no answer begins with by chance
 LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 CHARACTERS_PER_TOKEN = 3  # an estimate on the safe side, for the limit of tokens a minute
 
@@ -98,9 +99,8 @@ class OpenAIModel:
         self._client = client_class(self.options)
         self._flow_controls: dict[int, FlowControl] = {}  # by loop: a forked child has its own
         self._lock = threading.Lock()
-        # What is learnt from answers: how many samples go in one call, whether prefixes come back.
+        # Learnt from answers: how many samples go in one call.
         self._group_size = self.options.n if self.options.preset.grouped else 1
-        self._repeats_prefix = False
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.model!r}, {self.options.base!r})"
@@ -118,7 +118,10 @@ class OpenAIModel:
         """Digest over host (a loopback one is "local"), model, mode and extra fields; not over key, port or limits."""
         options = self.options
         identity = ["name", options.name] if options.name else [options.host, self.model]
-        return digest("openai", [*identity, options.mode, dict(options.extra), options.think])
+        parts = [*identity, options.mode, dict(options.extra), options.think]
+        if options.repeats != "auto":
+            parts.append(["repeats", options.repeats])
+        return digest("openai", parts)
 
     @property
     def priced(self) -> str:
@@ -213,7 +216,7 @@ class OpenAIModel:
                 raise Failure("timeout", "the batch ended without an answer to this call")
             if isinstance(answer, Failure):
                 raise answer
-            response = read_response(answer, self._response_context(request, answer, call))
+            response = read_response(answer, self._response_context(request, call))
         except Failure as failure:
             completion = Completion("", "", error=str(failure), rate=batch_api.PRICE_SHARE)
             if not failure.billed:
@@ -261,7 +264,7 @@ class OpenAIModel:
         # Samples of one prompt share a call, under the seed of the first.
         call = self._builder.build(request, len(requests), request.random_seed(self.id))
         data = await self._post(call)
-        response = read_response(data, self._response_context(request, data, call))
+        response = read_response(data, self._response_context(request, call))
         if len(response.choices) < len(requests):
             # A server that ignores n, or gives fewer: the rest is asked for one by one.
             self._group_size = 1
@@ -293,18 +296,19 @@ class OpenAIModel:
         body[new_name] = body.pop(old_name)
         self._builder.limit_name = new_name
 
-    def _response_context(self, request: Request, data: bytes, call: ApiCall) -> ResponseContext:
+    def _response_context(self, request: Request, call: ApiCall) -> ResponseContext:
         """How to read the answer to a request."""
         think = self.options.think or self.options.preset.think
-        context = ResponseContext(request.prefix, request.sampling.stop, think)
-        if not request.prefix:
-            return context
-        # Some servers say the prefix again. A long one that comes back is told from a short one that does by chance.
-        is_long = len(request.prefix) >= LONG_PREFIX
-        if is_long and call.is_chat and not self._repeats_prefix:
-            choices = read_response(data, context).choices
-            self._repeats_prefix = all(c.text.startswith(request.prefix) for c in choices)
-        return context._replace(repeats_prefix=self._repeats_prefix)
+        # A plain completion goes on behind the prompt: only chats say a prefix again.
+        repeats_prefix = self.options.repeats_prefix if call.is_chat else False
+        if repeats_prefix is None and 0 < len(request.prefix) < LONG_PREFIX:
+            warnings.warn(
+                f"{self.model}: nobody knows whether this server's answers say a given prefix again, and one of "
+                f"{len(request.prefix)} characters can't be told from an answer: write ?repeats=yes or ?repeats=no",
+                PotstillWarning,
+                stacklevel=2,
+            )
+        return ResponseContext(request.prefix, request.sampling.stop, think, repeats_prefix)
 
     async def _explain(self, failure: Failure) -> PotstillError:
         """The error for a failure that stops the run, with the server's models where the name is wrong."""

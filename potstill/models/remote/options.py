@@ -24,6 +24,7 @@ from potstill.models.remote.presets import (
     DEFAULT_PRESET,
     PREFILL_MODES,
     PRESETS,
+    REPEATS_MODES,
     THINK_MODES,
     Preset,
 )
@@ -78,6 +79,7 @@ class ServerOptions:
             the budget.
         context: positions of the model; longer prompts are not sent, and limits are cut to what is left (`weights`).
         prefill: how a given prefix is continued; "auto" is the server's way.
+        repeats: whether answers say a given prefix again: "yes", "no" or "auto" (see `presets.REPEATS_MODES`).
         think: how reasoning that is returned apart is put before the answer; "" is the server's way.
         score: "prompt_logprobs" (vLLM), "echo" (plain completions) or "weights" (here, on the local checkpoint): makes
             the model one that scores.
@@ -100,6 +102,7 @@ class ServerOptions:
     max_paid_tries: int = 0
     context: int = 0
     prefill: str = "auto"
+    repeats: str = "auto"
     think: str = ""
     score: str = ""
     name: str = ""
@@ -112,6 +115,7 @@ class ServerOptions:
         _check_choice("at", self.at, ("", *PRESETS))
         _check_choice("mode", self.mode, REQUEST_MODES)
         _check_choice("prefill", self.prefill, PREFILL_MODES)
+        _check_choice("repeats", self.repeats, REPEATS_MODES)
         _check_choice("score", self.score, SCORE_MODES)
         _check_choice("think", self.think, ("", *THINK_MODES))
         self.check_address()
@@ -170,6 +174,13 @@ class ServerOptions:
     def preset(self) -> Preset:
         """The habits of the server."""
         return PRESETS[self.at] if self.at else DEFAULT_PRESET
+
+    @property
+    def repeats_prefix(self) -> bool | None:
+        """Whether answers say a given prefix again; None where neither the user nor the preset knows."""
+        if self.repeats == "auto":
+            return self.preset.repeats_prefix
+        return self.repeats == "yes"
 
     @property
     def base(self) -> str:

@@ -15,6 +15,9 @@ from typing import Literal, TypeAlias
 Prefill: TypeAlias = Literal["continue", "prefix", "last", "template", "none"]
 PREFILL_MODES = ("auto", "continue", "prefix", "last", "template", "none")
 THINK_MODES = ("raw", "lines")
+# Whether an answer begins with the prefix that it goes on with. "auto": as the preset knows, and where it does not, a
+# prefix that is too long to come back by chance is taken off the answers that begin with it.
+REPEATS_MODES = ("auto", "yes", "no")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Preset:
         beta: where `prefix` is answered, if elsewhere.
         names: what it calls settings beyond the protocol; a setting that it does not know is not here.
         grouped: whether it takes n > 1.
+        repeats_prefix: whether its answers say a given prefix again; None where nobody has tried.
         concurrency: calls in flight at most, where the user says nothing.
     """
 
@@ -50,6 +54,7 @@ class Preset:
     beta: str = ""
     names: tuple[tuple[str, str], ...] = ()
     grouped: bool = True
+    repeats_prefix: bool | None = None
     concurrency: int = 64
 
 
@@ -110,6 +115,7 @@ PRESETS: Mapping[str, Preset] = {
         seed_bits=63,
         explicit=True,
         names=_SAME_NAMES,
+        repeats_prefix=False,  # its `echo`, which is not sent, would
     ),
     "sglang": Preset(
         url="http://127.0.0.1:30000/v1",
@@ -124,6 +130,7 @@ PRESETS: Mapping[str, Preset] = {
         prefill="last",
         names=(("top_k", "top_k"), ("repetition_penalty", "repeat_penalty")),
         explicit=True,
+        repeats_prefix=True,
     ),
     "ollama": Preset(url="http://127.0.0.1:11434/v1", prefill="last", grouped=False),
     "transformers": Preset(

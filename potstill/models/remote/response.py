@@ -42,6 +42,7 @@ from potstill.records import (
 
 _NUMBER = re.compile(r"\d{1,20}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?")
 END_OF_ANSWER = frozenset({"end_turn", "eos", "eos_token"})  # said of no stop string
+LONG_PREFIX = 24  # characters that no answer begins with by chance
 MAX_LOGPROB = 1e-3  # a rounding error above 0 is a log-probability, more is none
 
 
@@ -76,13 +77,13 @@ class ResponseContext(NamedTuple):
         prefix: the text that the answer goes on with.
         stop: strings that end it.
         think: how a thought that came apart is joined: "raw" or "lines".
-        repeats_prefix: whether the server says the prefix again.
+        repeats_prefix: whether the server says the prefix again; None where nobody knows.
     """
 
     prefix: str = ""
     stop: tuple[str, ...] = ()
     think: str = "raw"
-    repeats_prefix: bool = False
+    repeats_prefix: bool | None = False
 
 
 def read_response(data: bytes, context: ResponseContext) -> Response:
@@ -361,10 +362,11 @@ def _end_choice(
 
 
 def _without_prefix(text: str, context: ResponseContext) -> str:
-    """Only what is new, of a server that says the prefix again."""
-    if context.repeats_prefix and context.prefix:
-        return text.removeprefix(context.prefix)
-    return text
+    """Only what is new, of a server that says the prefix again; decided by this answer and the options alone."""
+    is_repeated = context.repeats_prefix
+    if is_repeated is None:
+        is_repeated = len(context.prefix) >= LONG_PREFIX
+    return text.removeprefix(context.prefix) if is_repeated else text
 
 
 def _read_choice_logprobs(logprobs: Any) -> tuple[float, ...]:

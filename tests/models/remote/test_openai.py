@@ -18,11 +18,11 @@ import child
 import pytest
 from openai_server import Reply, Server, process, serving
 
-from potstill.errors import ConfigError, ModelError
+from potstill.errors import ConfigError, ModelError, PotstillWarning
 from potstill.models import identity, load
 from potstill.models.model import Attempt, Request, Sampling, Scored, Streamed, Trainable
 from potstill.models.remote.openai import OpenAIModel
-from potstill.records import Message, split_reasoning
+from potstill.records import Message, digest, split_reasoning
 
 Q = "Ned has 19 shells and sells 14. How many are left?"
 
@@ -163,6 +163,43 @@ def test_a_prefix_is_continued(prefill: str, server_says: str) -> None:
         assert server.calls[-1].get("continue_final_message") == (
             True if prefill == "continue" else None
         )
+
+
+@pytest.mark.parametrize(
+    ("options", "repeated"),
+    [
+        ({}, "prefix"),  # nobody knows: a short prefix stays
+        ({"at": "llamacpp"}, ""),
+        ({"repeats": "yes"}, ""),
+        ({"at": "llamacpp", "repeats": "no"}, "prefix"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*say a given prefix again")
+def test_what_was_asked_before_does_not_change_an_answer(
+    options: dict[str, str], repeated: str
+) -> None:
+    """A short prefix that comes back is known by preset or option, not by a long one that came back before."""
+    sampling = Sampling(temperature=0)
+    with serving(prefill="repeat", reasoning="think") as server:
+        model = OpenAIModel("m", url=server.url, **{"prefill": "last", **options})
+        [whole] = model.write([Request(Q, sampling=sampling)])
+        short, long = whole.text[:9], whole.text[:40]
+        [before] = model.write([Request(Q, short, sampling)])
+        model.write([Request(Q, long, sampling)])
+        [after] = model.write([Request(Q, short, sampling)])
+    start = short if repeated else ""
+    assert start + whole.text[len(short) :] == before.text == after.text
+
+
+def test_a_short_prefix_at_an_unknown_server_is_said() -> None:
+    with serving() as server, pytest.warns(PotstillWarning, match=r"\?repeats=yes or \?repeats=no"):
+        OpenAIModel("m", url=server.url, prefill="last").write([Request(Q, "Well,")])
+
+
+def test_the_ids_of_models_are_those_without_the_new_option() -> None:
+    url = "http://h/v1"
+    assert OpenAIModel("m", url=url).id == digest("openai", ["h", "m", "chat", {}, ""])
+    assert OpenAIModel("m", url=url, repeats="yes").id != OpenAIModel("m", url=url).id
 
 
 def test_a_thought_that_the_prefix_began_is_not_opened_again() -> None:

@@ -72,7 +72,7 @@ def pooled_share_interval(outcomes: Sequence[Sequence[bool]]) -> Estimate:
     return wilson_interval(p, n_eff, m - 1)
 
 
-def wilson_interval(p: float, n_eff: float, freedom: int) -> Estimate:
+def wilson_interval(p: float, n_eff: float, freedom: float) -> Estimate:
     """Wilson's interval (1927) with t^2 / n_eff in the place of z^2 / n.
 
     Args:
@@ -80,7 +80,7 @@ def wilson_interval(p: float, n_eff: float, freedom: int) -> Estimate:
         n_eff: how many independent samples it is worth.
         freedom: degrees of freedom of Student's t.
     """
-    t2 = student_t_quantile(freedom) ** 2 / n_eff
+    t2 = t_quantile_between(freedom) ** 2 / n_eff
     centre = (p + t2 / 2) / (1 + t2)
     half = math.sqrt(t2 * p * (1 - p) + t2**2 / 4) / (1 + t2)
     return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
@@ -139,6 +139,17 @@ def clustered_standard_error(values: Sequence[float]) -> float:
     mean = math.fsum(values) / m
     squares = math.fsum((value - mean) ** 2 for value in values)
     return math.sqrt(squares / (m * (m - 1)))
+
+
+def t_quantile_between(freedom: float) -> float:
+    """`student_t_quantile` of degrees of freedom that are no whole number: on a straight line between its neighbours.
+
+    The quantile is convex in the degrees of freedom, so that the line lies above it: the interval is a little wide.
+    """
+    whole = max(1, math.floor(freedom))
+    beyond = max(0.0, freedom - whole)
+    low, high = student_t_quantile(whole + 1), student_t_quantile(whole)
+    return high + beyond * (low - high)
 
 
 def student_t_quantile(freedom: int) -> float:

@@ -19,7 +19,7 @@ from potstill.evaluation.intervals import (
     Estimate,
     difference_interval,
     share_interval,
-    student_t_quantile,
+    t_quantile_between,
     wilson_interval,
 )
 from potstill.evaluation.rows import Evaluation
@@ -194,7 +194,11 @@ def crossed_variance(values: Sequence[Sequence[float]]) -> CrossedVariance:
     parts = [(of_problems, problems - 1), (of_seeds, seeds - 1), (remainder, freedom_of_remainder)]
     spread = math.fsum(part**2 / freedom for part, freedom in parts if freedom)
     freedom = both**2 / spread if spread > 0 else float(max(1, problems - 1))
-    return CrossedVariance(of_problems, of_seeds, both, min(freedom, float(seeds * problems - 1)))
+    # A sum of two parts has at least as many degrees of freedom as the one that has fewer; subtracting the remainder
+    # would take it below that, where t explodes.
+    least = min(seeds - 1, problems - 1) or max(seeds - 1, problems - 1)
+    freedom = min(max(freedom, float(least)), float(seeds * problems - 1))
+    return CrossedVariance(of_problems, of_seeds, both, freedom)
 
 
 def crossed_interval(values: Sequence[Sequence[float]]) -> Estimate:
@@ -213,7 +217,7 @@ def crossed_interval(values: Sequence[Sequence[float]]) -> Estimate:
     if variance.both == 0:
         return difference_interval(pooled)
     value = math.fsum(pooled) / len(pooled)
-    half = student_t_quantile(math.floor(variance.freedom)) * math.sqrt(variance.both)
+    half = t_quantile_between(variance.freedom) * math.sqrt(variance.both)
     return Estimate(value, max(-1.0, value - half), min(1.0, value + half))
 
 
@@ -231,7 +235,7 @@ def crossed_share(values: Sequence[Sequence[float]], samples: int) -> Estimate:
     share = math.fsum(pooled) / len(pooled)
     # As many independent samples as would give this error.
     n_eff = min(share * (1 - share) / variance.both, samples)
-    return wilson_interval(share, n_eff, math.floor(variance.freedom))
+    return wilson_interval(share, n_eff, variance.freedom)
 
 
 def compare_seeds(

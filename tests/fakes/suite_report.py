@@ -18,6 +18,7 @@ OPTIONAL = {
     "gguf": "GGUF files (potstill[gguf])",
     "litellm": "litellm: models (potstill[vendors])",
     "vllm": "vllm: models (potstill[vllm])",
+    "xllamacpp": "a real llama.cpp server",
     "trl": "second opinions on objectives",
     "liger_kernel": "second opinions on fused losses",
     "pandas": "tables of traces",

@@ -134,6 +134,7 @@ class RequestBuilder:
             fields["stop"] = list(sampling.stop)
         if sampling.logprobs:
             fields["logprobs"] = True if is_chat else 1
+        fields |= dict(self.options.preset.neutral)
         return fields | self._fields_beyond_protocol(sampling) | dict(self.options.extra)
 
     def _fields_beyond_protocol(self, sampling: Sampling) -> dict[str, Any]:

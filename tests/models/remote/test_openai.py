@@ -66,6 +66,15 @@ def test_extra_fields_and_settings_beyond_the_protocol_are_sent() -> None:
         )  # a 63-bit seed is that small once in 4e9 times, and this one is fixed
 
 
+@pytest.mark.parametrize("at", ["llamacpp", "vllm", "sglang"])
+def test_a_server_cuts_no_rare_tokens_by_itself(at: str) -> None:
+    """llama.cpp's own min_p is 0.05: at temperature 1 that is another distribution than was asked for."""
+    with serving() as server:
+        assert asked(server, Request(Q), at=at)["min_p"] == 0
+        assert asked(server, Request(Q), at=at, extra={"min_p": 0.1})["min_p"] == 0.1
+        assert "min_p" not in asked(server, Request(Q))
+
+
 def test_text_mode_asks_for_plain_completions() -> None:
     with serving() as server:
         body = asked(server, Request(Q, prefix=" We see"), mode="text")

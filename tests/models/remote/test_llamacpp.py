@@ -1,0 +1,104 @@
+"""A real llama.cpp server on a tiny GGUF file: `openai:…?at=llamacpp` beside `transformers:FILE.gguf` here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import child
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra potstill[local]")
+pytest.importorskip("gguf", reason="needs the extra potstill[gguf], which writes the file")
+pytest.importorskip("xllamacpp", reason="needs xllamacpp, llama.cpp's server as a package")
+from gguf_made import write_gguf
+
+from potstill.models import cache_folder, load
+from potstill.models.model import Completion, Model, Request, Sampling
+
+pytestmark = [
+    pytest.mark.slow,  # a server in a process of its own
+    pytest.mark.filterwarnings("ignore:.*is written once as a checkpoint"),
+]
+SERVER = """
+import sys
+import xllamacpp
+
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.hostnames = ["127.0.0.1"]
+params.port = 0
+params.n_ctx = 256
+params.n_parallel = 2
+params.warmup = False
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+GREEDY = Sampling(temperature=0, max_new_tokens=12, logprobs=True)
+PREFIXES = ("", "So", " 19 - 14 = 5.  So the total is, I think,")
+NEAR = 0.02  # of a log-probability: llama.cpp rounds on the way, by 0.004 as far as was seen
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def url(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("log") / "log"
+    with log.open("wb") as errors:
+        pipes = {"stdin": child.subprocess.PIPE, "stdout": child.subprocess.PIPE, "stderr": errors}
+        with child.started([sys.executable, "-c", SERVER, file], text=True, **pipes) as server:
+            lines = iter(server.stdout.readline, "")
+            address = next((line.strip() for line in lines if line.startswith("http")), "")
+            assert address, log.read_text(errors="replace")
+            yield f"{address}/v1"
+
+
+@pytest.fixture
+def local(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path))
+    return load(f"transformers:{file}?threads=1")
+
+
+def test_answers_are_those_of_the_same_file_here(url: str, file: Path, local: Model) -> None:
+    requests = []
+    for question in ("Ned has 19 shells.  Then Ned sells 14.", "Add 3\n\n  to 12."):
+        requests += [Request(question, prefix, GREEDY) for prefix in PREFIXES]
+    there = load(f"openai:tiny?at=llamacpp&url={url}").write(requests)
+    for request, one, other in zip(requests, there, local.write(requests), strict=True):
+        assert not one.error and one.text == other.text, request
+        assert one.tokens.prompt == other.tokens.prompt
+        assert one.logprobs[: len(other.logprobs)] == pytest.approx(other.logprobs, abs=NEAR)
+        assert one.served.endswith(file.name)
+
+
+def test_seeds_draws_stops_and_plain_text(url: str) -> None:
+    model = load(f"openai:tiny?at=llamacpp&url={url}")
+    draws = [
+        Request("Add 3.", sampling=Sampling(max_new_tokens=12), sample_index=i) for i in range(4)
+    ]
+    first = texts(model.write(draws))
+    assert len(set(first)) == 4 and texts(model.write(draws)) == first
+
+    [whole] = model.write([Request("Add 3.", sampling=GREEDY)])
+    stop = whole.text[3:6]
+    stopped = Sampling(temperature=0, max_new_tokens=12, stop=(stop,))
+    [cut] = model.write([Request("Add 3.", sampling=stopped)])
+    assert (cut.text, cut.finish_reason) == (whole.text[: whole.text.index(stop)], "stop_string")
+
+    plain = load(f"openai:tiny?at=llamacpp&mode=text&url={url}")
+    [rest] = plain.write([Request("Ned has 19 shells.", " Then", GREEDY)])
+    assert rest.text and not rest.error
+
+
+def texts(completions: list[Completion]) -> list[str]:
+    assert not [completion.error for completion in completions if completion.error]
+    return [completion.text for completion in completions]

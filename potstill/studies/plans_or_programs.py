@@ -62,6 +62,8 @@ TEMPERATURE = 0.8
 TRAINING: Mapping[str, Any] = {"optimizer": "muon", "learning_rate": 1.2e-2, "batch_size": 8}
 
 EXPLAIN, SOLVE, WRONG = "explain", "solve-based", "explain-wrong"
+# Chains in the student's own style need a smaller rate than a text that it never wrote: that of the other studies.
+SOLVE_SLOWLY, SLOW_RATE = "solve-based-1e-3", 1e-3
 EDITORIAL = "zero-shot-editorial"
 PLANNERS = ("untrained", "explain", "oracle")
 CODERS = ("coder", "weak_coder", "student")
@@ -72,8 +74,9 @@ test story. Program tasks: the same stories with a first count that is read from
 {program_test}, run in the sandbox. {seeds} seeds, each with training problems of its own. Every trained arm takes
 {steps} steps of 8 rows at a rate of 1.2e-2 (Muon), and answers at temperature {temperature}; rows and tokens learnt are
 not equal and stand in the tables. The rate and the steps were chosen on {explain}, with which the student must learn
-a text it never wrote: about half of its plans should be right, so that there is something to compare. Nothing was tuned
-for the other arms. The Reasoner learns the section *step by step* alone.
+a text it never wrote: about half of its plans should be right, so that there is something to compare. That rate spoils
+chains in the student's own style, so {solve} is there a second time at 1e-3, the rate of the other studies. Nothing
+else was tuned. The Reasoner learns the section *step by step* alone.
 
 **`world:oracle`, a program, plays the Explainer and the Coder.** Its editorials are right where the solution is, in the
 words of one template. As a Coder it carries out the plan that it is shown, right or wrong, and slips in {slip} of its
@@ -95,6 +98,13 @@ def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
         progress,
         nested_figures,
     )
+    slow = arms.run_seeds(
+        dataclasses.replace(settings, out=settings.out / "solving"),
+        partial(solving_recipe, settings),
+        progress,
+        nested_figures,
+    )
+    stories = place_behind(stories, SOLVE, SOLVE_SLOWLY, slow[SOLVE_SLOWLY])
     tasks = arms.run_seeds(
         dataclasses.replace(settings, out=settings.out / "programs"),
         partial(program_recipe, settings),
@@ -131,6 +141,28 @@ def story_recipe(settings: StudySettings, seed: int) -> dict[str, Any]:
         "problems": f"world:story?split=train&seed={seed}&size={sizes['train']}",
         "evaluate": evaluation_settings(settings, f"world:story?split=test&size={sizes['test']}"),
     }
+
+
+def solving_recipe(settings: StudySettings, seed: int) -> dict[str, Any]:
+    """Stories: solve-based at a rate of its own."""
+    data = story_recipe(settings, seed)
+    slow = {"method": "explain", "values": {"arm": SOLVE}, "training": {"learning_rate": SLOW_RATE}}
+    return {**data, "arms": {SOLVE_SLOWLY: slow}}
+
+
+def place_behind(
+    runs_by_arm: Mapping[str, list[dict[str, Any]]],
+    before: str,
+    name: str,
+    runs: list[dict[str, Any]],
+) -> dict[str, list[dict[str, Any]]]:
+    """The arms with one more behind another."""
+    placed: dict[str, list[dict[str, Any]]] = {}
+    for arm, arm_runs in runs_by_arm.items():
+        placed[arm] = arm_runs
+        if arm == before:
+            placed[name] = runs
+    return placed
 
 
 def program_recipe(settings: StudySettings, seed: int) -> dict[str, Any]:
@@ -429,7 +461,10 @@ def trade_off_chart(stories: RunsByArm) -> LineChart:
         "explain, more plans": (runs, [shape for shape in shapes if shape.programs == 1]),
         "explain, more programs": (runs, [shape for shape in shapes if shape.plans == 1]),
         "explain, as many of both": (runs, [s for s in shapes if s.plans == s.programs]),
-        f"{SOLVE}, more chains": (stories[SOLVE], shapes_of(stories[SOLVE])),
+        f"{SOLVE_SLOWLY}, more chains": (
+            stories[SOLVE_SLOWLY],
+            shapes_of(stories[SOLVE_SLOWLY]),
+        ),
         "untrained, more chains": (stories[arms.UNTRAINED], shapes_of(stories[arms.UNTRAINED])),
     }
     series: dict[str, list[tuple[float, float]]] = {}
@@ -494,8 +529,11 @@ def describe_finding(figures: Mapping[str, Any]) -> str:
     sentences.append(
         f"They are not equally dear: {most} plans take {more_cost:,.0f} tokens a story, one plan {fewer_cost:,.0f}."
     )
-    lead = arms.difference(stories[EXPLAIN], stories[SOLVE])
-    sentences.append(describe_difference("explain with the oracle as its coder", SOLVE, lead))
+    # Which rate is the better one is chosen on the test stories, in favour of the control.
+    solver = max((SOLVE, SOLVE_SLOWLY), key=lambda arm: arms.score(stories[arm]))
+    lead = arms.difference(stories[EXPLAIN], stories[solver])
+    sentences.append(describe_difference("explain with the oracle as its coder", solver, lead))
+    sentences.append(describe_budget(stories, more_cost))
     bound = pairings["oracle x coder"]
     losses = arms.difference(bound, pairings["explain x coder"])
     sentences.append(
@@ -511,6 +549,16 @@ def describe_finding(figures: Mapping[str, Any]) -> str:
         "A small built-in world is no evidence for large models."
     )
     return " ".join(sentences)
+
+
+def describe_budget(stories: RunsByArm, budget: float) -> str:
+    """What the cost of explain's most plans buys best, over all arms and shapes."""
+    points: list[CostPoint] = []
+    for name, runs in stories.items():
+        points += cost_points(name, runs)
+    [row] = iso_cost(points, [budget])
+    assert row.best is not None  # the budget is the cost of one of the points
+    return f"For those {budget:,.0f} tokens a story {row.best.name} solves most ({row.best.value:.1f} %)."
 
 
 def describe_shapes(where: str, most: int, lead: Estimate) -> str:

@@ -76,7 +76,8 @@ test story. Program tasks: the same stories with a first count that is read from
 not equal and stand in the tables. The rate and the steps were chosen on {explain}, with which the student must learn
 a text it never wrote: about half of its plans should be right, so that there is something to compare. That rate spoils
 chains in the student's own style, so {solve} is there a second time at 1e-3, the rate of the other studies. Nothing
-else was tuned. The Reasoner learns the section *step by step* alone.
+else was tuned. The chains of {solve} are in the style that the student was taught, the editorials in one that it never
+saw: the world favours solving. The Reasoner learns the section *step by step* alone.
 
 **`world:oracle`, a program, plays the Explainer and the Coder.** Its editorials are right where the solution is, in the
 words of one template. As a Coder it carries out the plan that it is shown, right or wrong, and slips in {slip} of its
@@ -355,7 +356,10 @@ def cost_points(name: str, runs: Sequence[Figures]) -> list[CostPoint]:
     points: list[CostPoint] = []
     for shape in shapes_of(runs):
         percent = 100 * solved(runs, shape).value
-        points.append(CostPoint(f"{name} {shape}", shape_cost(runs, shape), percent))
+        label = f"{name} {shape}"
+        if arms.mean_figure(runs, "plan_cost") == 0:
+            label = f"{name}, {shape.programs} drawn"
+        points.append(CostPoint(label, shape_cost(runs, shape), percent))
     return points
 
 
@@ -532,7 +536,7 @@ def describe_finding(figures: Mapping[str, Any]) -> str:
     # Which rate is the better one is chosen on the test stories, in favour of the control.
     solver = max((SOLVE, SOLVE_SLOWLY), key=lambda arm: arms.score(stories[arm]))
     lead = arms.difference(stories[EXPLAIN], stories[solver])
-    sentences.append(describe_difference("explain with the oracle as its coder", solver, lead))
+    sentences.append(describe_difference("Explain, with the oracle as its coder,", solver, lead))
     sentences.append(describe_budget(stories, more_cost))
     bound = pairings["oracle x coder"]
     losses = arms.difference(bound, pairings["explain x coder"])

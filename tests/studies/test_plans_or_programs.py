@@ -87,7 +87,7 @@ def test_the_finding_says_which_shape_solves_more():
 
 def test_the_finding_compares_with_solving_with_wrong_solutions_and_with_plans_that_are_right():
     said = finding(plans=ALL_RIGHT)
-    assert "explain with the oracle as its coder is above solve-based-1e-3 (+43.8" in said
+    assert "Explain, with the oracle as its coder, is above solve-based-1e-3 (+43.8" in said
     assert "On program tasks, explain is above explain from solutions that fail (+100.0" in said
     assert "this coder is right in 100.0 %; the Reasoner's plans cost +0.0" in said
     assert "no evidence for large models" in said
@@ -109,7 +109,7 @@ def test_losses_are_counted_against_the_oracles_plans():
 
 def test_a_budget_buys_the_best_of_all_arms():
     rows = study.budget_table(figures()["stories"])
-    assert rows[0]["best"] == "solve-based-1e-3 1x1"
+    assert rows[0]["best"] == "solve-based-1e-3, 1 drawn"
     assert rows[-1]["solved"] == "100.0 %"
 
 

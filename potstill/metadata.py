@@ -22,6 +22,7 @@ Order: TypeAlias = tuple[int, float | str]
 _CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|==|=|<|>)\s*([^\s<>=!].*?)\s*")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d(?:-\d\d(?:[T ].*)?)?")
+_DATE_BOUND = re.compile(r"\d{4}(?:-\d\d){0,2}")  # a year, a month or a day
 _NUMBERED = re.compile(r"\D*?(\d+(?:\.\d+)?)")  # "Level 5", "grade-3"
 
 
@@ -186,7 +187,7 @@ class Condition:
                 expected="a number or a date, as the problems have it",
                 fix=f"{self.name}={value}",
             )
-        return _COMPARISONS[self.operator](order, bound)
+        return _COMPARISONS[self.operator](_cut_to_bound(order, bound), bound)
 
 
 def parse_condition(text: str) -> Condition:
@@ -265,8 +266,18 @@ def _bound_of(text: str, order: Order | None) -> Order | None:
     return None
 
 
+def _cut_to_bound(order: Order, bound: Order) -> Order:
+    """A date no finer than what it is compared with, so that 2024 is the whole year and a day has all its hours."""
+    kind, value = order
+    if isinstance(value, str) and isinstance(bound[1], str):
+        return kind, value[: len(bound[1])]
+    return order
+
+
 def _is_equal(value: MetadataValue, text: str) -> bool:
     if isinstance(value, str):
+        if _DATE.fullmatch(value) and _DATE_BOUND.fullmatch(text):
+            return value.startswith(text)
         return value.casefold() == text.casefold()
     return _NUMBER.fullmatch(text) is not None and float(text) == value
 

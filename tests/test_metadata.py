@@ -43,7 +43,10 @@ PLAIN = problem("plain")
         ("level==level 1", ["easy"]),
         ("topic=algebra, number theory", ["easy"]),
         ("topic!=Algebra", ["hard"]),
-        ("date>2024", ["hard"]),
+        ("date>2024", []),  # behind the year, as behind a day
+        ("date<=2024", ["easy", "hard"]),
+        ("date>=2024-02", ["hard"]),
+        ("date=2024", ["hard"]),
         ("date<=2023-12-31", ["easy"]),
         ("length=5", ["easy", "hard", "plain"]),
     ],

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ def _export(args: argparse.Namespace) -> None:
     else:
         traces = _read_traces(args)
         card = dataset_card.card_of_traces(**_card_facts(args, traces, file))
+    _check_licences(_read_licences(args.licence), card.sources)
     rows = layouts.export_rows(traces, args.format)
     _print_unfinished(traces)
 
@@ -172,8 +173,34 @@ def _card_facts(args: argparse.Namespace, traces: Sequence[Trace], file: Path) -
         "layout": args.format,
         "file": file.name,
         "command": _command(args),
-        "licences": options.parse_pairs(args.licence, "--licence"),
+        "licences": _read_licences(args.licence),
     }
+
+
+def _read_licences(texts: Sequence[str]) -> dict[str, str]:
+    """The licence by source. A source may have equals signs itself, as world:story?size=8 has; a licence has none."""
+    licences: dict[str, str] = {}
+    for text in texts:
+        source, equals, licence = text.rpartition("=")
+        if not (equals and source and licence) or source in licences:
+            raise ConfigError(
+                f"--licence {text}",
+                expected="SOURCE=NAME, once for each source",
+                fix="--licence train.jsonl=mit",
+            )
+        licences[source] = licence
+    return licences
+
+
+def _check_licences(licences: Iterable[str], sources: Collection[str]) -> None:
+    """Refuse the licence of a source that the card does not have: it would stand nowhere."""
+    for source in licences:
+        if dataset_card.public_spec(source) not in sources:
+            raise ConfigError(
+                f"--licence {source}=…: the rows do not come from {source!r}",
+                available=sources,
+                wanted=source,
+            )
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search",
         metavar="WORDS",
-        help="only the methods in whose name, title or `learns from` all of these words stand",
+        help="only the methods in whose name, family, title or `learns from` all of these words stand",
     )
     options.add_json(parser)
 
@@ -161,7 +162,8 @@ def _show_method(name: str, families: Iterable[str], *, as_json: bool) -> None:
             f"There is no method or family {name!r}.",
             available=[*names, *families],
             wanted=name,
-            fix=f"potstill methods lists them, potstill methods --search {name} looks into titles",
+            fix="potstill methods lists them, "
+            f"potstill methods --search {shlex.quote(name)} looks into titles",
         )
     entry = catalogue.method_entry(name)
     rehearsal = rehearse_method(entry)

@@ -11,7 +11,8 @@ examples:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,17 +74,21 @@ def find_trace(text: str, run: Path | None, arm: str) -> Found:
     """
     runs = [run] if run is not None else list(nearby_runs(Path()))
     matches: dict[str, Found] = {}
+    rows: list[Found] = []
     for folder in runs:
         with Store.open(folder, readonly=True) as store:
             row = _find_row(store, text)
             if row is not None:
-                return Found(folder, *row)
+                rows.append(Found(folder, *row))
+                continue
             sql = (
                 "SELECT m.arm, m.id FROM made m WHERE substr(m.id, 1, ?) = ? AND ? IN ('', m.arm) "
                 "ORDER BY m.seq LIMIT 20"
             )
             for of_arm, trace_id in store.database.read(sql, (len(text), text, arm)):
                 matches.setdefault(trace_id, Found(folder, of_arm, trace_id))
+    if rows:
+        return _only_row(text, rows, arm)
     if text in matches:
         return matches[text]
     if len(matches) == 1:
@@ -117,6 +122,22 @@ def _find_row(store: Store, text: str) -> tuple[str, str] | None:
     if not 1 <= int(number) <= len(row_ids):
         return None
     return arm, row_ids[int(number) - 1]
+
+
+def _only_row(text: str, rows: Sequence[Found], arm: str) -> Found:
+    """The row that `ARM:N` names, in the one run that has it."""
+    row = rows[0]
+    if arm not in ("", row.arm):
+        raise InputError(
+            f"{text} is a row of the arm {row.arm!r}, and --arm says {arm!r}", fix="leave --arm out"
+        )
+    if len({one.trace_id for one in rows}) > 1:
+        raise InputError(
+            f"{len(rows)} runs have a row {text}",
+            available=[str(one.run) for one in rows],
+            fix=f"potstill show {text} {shlex.quote(str(row.run))}",
+        )
+    return row
 
 
 def nearby_runs(folder: Path) -> Iterator[Path]:

@@ -108,12 +108,11 @@ def with_roles(listings: Iterable[MethodListing], roles: Collection[str]) -> lis
 
 
 def search_methods(listings: Iterable[MethodListing], words: str) -> list[MethodListing]:
-    """The methods in whose name, title or `Learns from:` every word stands, in any case."""
+    """The methods in whose name, family, title or `Learns from:` every word stands, in any case."""
     matches: list[MethodListing] = []
     for listing in listings:
-        searched = (
-            f"{listing.name} {listing.text.title} {listing.text.section(LEARNS_FROM)}".lower()
-        )
+        learns_from = listing.text.section(LEARNS_FROM)
+        searched = f"{listing.name} {listing.family} {listing.text.title} {learns_from}".lower()
         if all(word in searched for word in words.lower().split()):
             matches.append(listing)
     return matches

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from potstill.cli import show_
+from potstill.errors import InputError
+
 pytestmark = pytest.mark.usefixtures("finished")
 
 
@@ -47,6 +50,14 @@ def test_a_row_is_named_by_its_arm_and_line(finished: Path, row: dict, potstill)
     assert potstill("show", "sft:1", finished, "--json").json["trace"]["id"] == row["id"]
     outcome = potstill("show", "sft:99", finished)
     assert outcome.code == 2 and "no row sft:99" in outcome.err and "from 1" in outcome.err
+    outcome = potstill("show", "sft:1", finished, "--arm", "rft")
+    assert outcome.code == 2 and "--arm says 'rft'" in outcome.err
+
+
+def test_a_row_that_several_runs_have_is_not_chosen_in_silence() -> None:
+    rows = [show_.Found(Path("a"), "sft", "trace-1"), show_.Found(Path("b"), "sft", "trace-2")]
+    with pytest.raises(InputError, match="2 runs have a row sft:1"):
+        show_._only_row("sft:1", rows, "")
 
 
 def test_without_a_folder_the_runs_below_are_searched(

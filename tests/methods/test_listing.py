@@ -46,6 +46,11 @@ def test_a_hundred_methods_are_listed_from_their_files(hundred):
     assert [method.name for method in found] == ["m13"]
 
 
+def test_a_search_looks_at_the_family_too():
+    found = listing.search_methods(listing.list_methods().values(), "own errors")
+    assert [method.name for method in found] == ["orion", "supercorrect"]
+
+
 def test_needs_are_roles_that_must_be_filled(hundred):
     methods = listing.list_methods(hundred).values()
     assert len(listing.with_roles(methods, ["student", "teacher", "coder"])) == 100

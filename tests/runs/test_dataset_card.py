@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from potstill.cli import main
+from potstill.cli import export, main
 from potstill.errors import ConfigError
 from potstill.records import Author, Problem, Trace, Verdict
 from potstill.runs import dataset_card
@@ -150,6 +150,16 @@ def test_the_recipe_in_the_card_makes_the_same_rows(
     again = exported(tmp_path / "again", tmp_path / "b")
     prints = [re.findall(r"export-[0-9a-f]{20}", said) for said in (text, again)]
     assert prints[0] == prints[1] and prints[0]
+
+
+def test_a_licence_of_a_source_that_no_row_has_is_refused() -> None:
+    licences = export._read_licences(["world:story?size=8=mit", "data/train.jsonl=cc0-1.0"])
+    assert licences == {"world:story?size=8": "mit", "data/train.jsonl": "cc0-1.0"}
+    export._check_licences(licences, {"world:story?size=8", "train.jsonl"})
+    with pytest.raises(ConfigError, match="do not come from 'data/train.jsonl'"):
+        export._check_licences(licences, {"world:story?size=8"})
+    with pytest.raises(ConfigError, match="--licence mit"):
+        export._read_licences(["mit"])
 
 
 def test_licences_are_given_known_or_unknown(tmp_path: Path) -> None:

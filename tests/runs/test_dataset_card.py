@@ -156,7 +156,7 @@ def test_a_licence_of_a_source_that_no_row_has_is_refused() -> None:
     licences = export._read_licences(["world:story?size=8=mit", "data/train.jsonl=cc0-1.0"])
     assert licences == {"world:story?size=8": "mit", "data/train.jsonl": "cc0-1.0"}
     export._check_licences(licences, {"world:story?size=8", "train.jsonl"})
-    with pytest.raises(ConfigError, match="do not come from 'data/train.jsonl'"):
+    with pytest.raises(ConfigError, match=r"do not come from 'data/train\.jsonl'"):
         export._check_licences(licences, {"world:story?size=8"})
     with pytest.raises(ConfigError, match="--licence mit"):
         export._read_licences(["mit"])

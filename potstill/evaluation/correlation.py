@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple, TypeVar
 
 from potstill.errors import ConfigError
-from potstill.evaluation.intervals import LEVEL, Estimate
+from potstill.evaluation.intervals import LEVEL, Estimate, check_numbers
 
 RESAMPLES = 2000
 
@@ -62,7 +62,7 @@ def rank_correlation(
         seed: of the resampling.
     """
     columns = [list(scores), list(outcomes), *(list(control) for control in controls)]
-    _check_lengths(columns, groups)
+    _check_columns(columns, groups)
     indices_by_group: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         indices_by_group.setdefault(group, []).append(index)
@@ -91,7 +91,7 @@ def pairwise_auc(
 
     Equal scores count half; 0.5 is chance. Arguments as of `rank_correlation`.
     """
-    _check_lengths([scores, outcomes], groups)
+    _check_columns([scores, outcomes], groups)
     members: dict[Hashable, list[tuple[float, float]]] = {}
     for score, outcome, group in zip(scores, outcomes, groups, strict=True):
         members.setdefault(group, []).append((score, outcome))
@@ -102,13 +102,16 @@ def pairwise_auc(
     return Correlation(estimate, len(telling), pair_count, len(counts) - len(telling))
 
 
-def _check_lengths(columns: Sequence[Sequence[float]], groups: Sequence[Hashable]) -> None:
+def _check_columns(columns: Sequence[Sequence[float]], groups: Sequence[Hashable]) -> None:
     lengths = [len(column) for column in columns]
     if set(lengths) - {len(groups)}:
         raise ConfigError(
             f"{len(groups)} groups, and values by {lengths}",
             expected="one value of each kind a trace",
         )
+    for column in columns:
+        if column:
+            check_numbers(column)
 
 
 def _centred_ranks(values: Sequence[float]) -> list[float]:

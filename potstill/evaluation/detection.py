@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from potstill.errors import InputError
-from potstill.evaluation.intervals import LEVEL, Estimate, student_t_quantile
+from potstill.evaluation.intervals import LEVEL, Estimate, check_numbers, student_t_quantile
 
 
 class Detection(NamedTuple):
@@ -150,6 +150,7 @@ def detect(
     """
     _check_lengths(scores, events)
     names = range(len(events)) if clusters is None else clusters
+    _check_lengths(names, events)
     scored_values: list[float] = []
     scored_events: list[bool] = []
     scored_clusters: list[Hashable] = []
@@ -185,6 +186,8 @@ def calibration_error(
         bins: how many bins [0, 1] is cut into.
     """
     _check_lengths(confidences, correct)
+    if bins < 1:
+        raise InputError(f"bins={bins}", expected="a whole number above 0")
     outside = [value for value in confidences if not 0 <= value <= 1]
     if outside:
         raise InputError(
@@ -330,6 +333,4 @@ def _check_lengths(values: Sequence[object], events: Sequence[object]) -> None:
 
 def _check_scores(scores: Sequence[float], events: Sequence[bool]) -> None:
     _check_lengths(scores, events)
-    for score in scores:
-        if not math.isfinite(score):
-            raise InputError(f"a score of {score}", expected="finite numbers")
+    check_numbers(scores, "score")

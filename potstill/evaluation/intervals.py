@@ -11,6 +11,8 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
+from potstill.errors import InputError
+
 LEVEL = 0.95
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -28,6 +30,23 @@ class Estimate(NamedTuple):
         return (self.high - self.low) / 2
 
 
+def check_numbers(values: Sequence[float | None], name: str = "value") -> None:
+    """Refuse an empty list, None and what is not finite: NaN would pass through every figure, and stop a ranking.
+
+    Raises:
+        InputError: there is no value, or one that is no finite number.
+    """
+    if not values:
+        raise InputError(f"no {name} at all", expected="at least one")
+    for value in values:
+        if value is None or not math.isfinite(value):
+            raise InputError(
+                f"a {name} of {value}",
+                expected="finite numbers",
+                fix="leave out the items of which nobody can tell",
+            )
+
+
 def share_interval(values: Sequence[float], samples: int) -> Estimate:
     """A share in [0, 1] with a Wilson interval on the effective number of samples.
 
@@ -40,6 +59,7 @@ def share_interval(values: Sequence[float], samples: int) -> Estimate:
         values: one value in [0, 1] a problem.
         samples: how many there are behind all values together.
     """
+    check_numbers(values)
     m = len(values)
     p = math.fsum(values) / m
     standard_error = clustered_standard_error(values)
@@ -60,6 +80,7 @@ def pooled_share_interval(outcomes: Sequence[Sequence[bool]]) -> Estimate:
         outcomes: of each problem; problems without any count for nothing.
     """
     clusters = [cluster for cluster in outcomes if cluster]
+    check_numbers([float(value) for cluster in clusters for value in cluster])
     m = len(clusters)
     samples = sum(len(cluster) for cluster in clusters)
     p = sum(sum(cluster) for cluster in clusters) / samples
@@ -88,6 +109,7 @@ def wilson_interval(p: float, n_eff: float, freedom: float) -> Estimate:
 
 def mean_interval(values: Sequence[float]) -> Estimate:
     """A mean of unbounded values, one a problem: mean ± t SE."""
+    check_numbers(values)
     value = math.fsum(values) / len(values)
     half = student_t_quantile(len(values) - 1) * clustered_standard_error(values)
     return Estimate(value, value - half, value + half)
@@ -100,6 +122,7 @@ def pooled_mean_interval(values: Sequence[float], clusters: Sequence[Hashable]) 
         values: what is averaged, each with equal weight.
         clusters: what hangs together, such as the problem id of each value.
     """
+    check_numbers(values)
     value = math.fsum(values) / len(values)
     # The deviations of a cluster add up: what hangs together counts once.
     deviations: dict[Hashable, float] = {}
@@ -121,6 +144,7 @@ def difference_interval(values: Sequence[float]) -> Estimate:
     problems may be otherwise (Clopper and Pearson, 1934, zero of m seen), each by the whole range. With 5 equal wins of
     size 1 the interval just includes zero, with 6 it does not, as in a sign test.
     """
+    check_numbers(values)
     m = len(values)
     value = math.fsum(values) / m
     standard_error = clustered_standard_error(values)

@@ -17,6 +17,7 @@ from potstill.evaluation.compare import PairedCounts, compare, count_signs
 from potstill.evaluation.intervals import (
     LEVEL,
     Estimate,
+    check_numbers,
     difference_interval,
     share_interval,
     t_quantile_between,
@@ -170,9 +171,8 @@ def crossed_variance(values: Sequence[Sequence[float]]) -> CrossedVariance:
     Args:
         values: for each seed one value a problem, in one order of problems.
     """
+    _check_crossed(values)
     seeds, problems = len(values), len(values[0])
-    if any(len(row) != problems for row in values):
-        raise InputError("seeds with different numbers of problems", expected="one value a problem")
     mean = math.fsum(math.fsum(row) for row in values) / (seeds * problems)
     seed_means = [math.fsum(row) / problems for row in values]
     problem_means = [math.fsum(column) / seeds for column in zip(*values, strict=True)]
@@ -209,6 +209,7 @@ def crossed_interval(values: Sequence[Sequence[float]]) -> Estimate:
     Args:
         values: for each seed one value a problem, in one order of problems.
     """
+    _check_crossed(values)
     if len(values) == 1:
         return difference_interval(values[0])
     # All differences equal: the spread says nothing, and the interval is that of a sign test.
@@ -228,6 +229,7 @@ def crossed_share(values: Sequence[Sequence[float]], samples: int) -> Estimate:
         values: for each seed one value in [0, 1] a problem, in one order of problems.
         samples: how many samples there are behind all values together.
     """
+    _check_crossed(values)
     pooled = [math.fsum(column) / len(values) for column in zip(*values, strict=True)]
     variance = crossed_variance(values)
     if len(values) == 1 or variance.both == 0:
@@ -315,9 +317,20 @@ def _squared_error_of_mean(means: Sequence[float], mean: float) -> float:
     return squares / (len(means) * (len(means) - 1))
 
 
-def _check_pairs(arm: Sequence[object], base: Sequence[object]) -> None:
+def _check_crossed(values: Sequence[Sequence[float]]) -> None:
+    if not values:
+        raise InputError("no seed at all", expected="for each seed one value a problem")
+    if any(len(row) != len(values[0]) for row in values):
+        raise InputError("seeds with different numbers of problems", expected="one value a problem")
+    for row in values:
+        check_numbers(row)
+
+
+def _check_pairs(arm: Sequence[float], base: Sequence[float]) -> None:
     if len(arm) != len(base) or not arm:
         raise InputError(
             f"{len(arm)} values of the arm and {len(base)} of the base",
             expected="one of each a problem, in the same order",
         )
+    check_numbers(arm)
+    check_numbers(base)

@@ -64,10 +64,11 @@ def overlaps(selections: Mapping[str, Collection[Hashable]], pool: int = 0) -> l
         pool: how many there were to select from; 0 where nobody knows.
     """
     sets = {name: set(ids) for name, ids in selections.items()}
-    largest = max((len(ids) for ids in sets.values()), default=0)
-    if pool and pool < largest:
+    # Together too: ids that are in no common pool share less than chance, and nothing would say why.
+    selected = len(set().union(*sets.values()))
+    if pool and pool < selected:
         raise InputError(
-            f"{largest} selected out of {pool}", expected="at most as many as there are"
+            f"{selected} selected out of {pool}", expected="at most as many as there are"
         )
     # Each pair once, in the order in which the scores were given.
     names = list(sets)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -262,6 +263,12 @@ def _check_planner(args: argparse.Namespace) -> None:
     if (args.programs or args.planner_sees) and not args.planner:
         flag = "--programs" if args.programs else "--planner-sees"
         raise ConfigError(f"{flag} without plans", fix="--planner SPEC")
+    # A last plan with fewer programs than asked for would shrink the surface solve@(M,T) of all plans.
+    if args.programs and args.n % args.programs:
+        raise ConfigError(
+            f"--n {args.n} answers are no whole number of plans with --programs {args.programs} each",
+            fix=f"--n {math.ceil(args.n / args.programs) * args.programs}",
+        )
     if args.planner and "recorded:" in (args.model[:9], args.planner[:9]):
         raise ConfigError(
             "recorded answers are to other prompts than a plan's",

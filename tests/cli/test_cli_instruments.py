@@ -111,7 +111,12 @@ def test_a_planner_and_who_carries_its_plans_out(potstill):
 
 @pytest.mark.parametrize(
     "words",
-    [["--programs", "2"], ["--planner-sees", "problem"], ["--planner", "recorded:a.jsonl"]],
+    [
+        ["--programs", "2"],
+        ["--planner-sees", "problem"],
+        ["--planner", "recorded:a.jsonl"],
+        ["--planner", "world:oracle", "--n", "4", "--programs", "3"],
+    ],
 )
 def test_plans_need_a_planner_that_can_be_asked(potstill, words):
     asked = ["evaluate", "--model", "world:oracle", "--problems", "world:story?size=2"]

@@ -329,3 +329,8 @@ def test_seed_questions_are_drawn_as_often_as_they_were_corrected():
     assert 110 < drawn.count("p1") < 156  # two corrections of p1, one of p2
     alike = draw_seed_questions([P1, P2], [], Settings(evolved=200, evolve_from="all"))
     assert 80 < [t.problem.id for t in alike].count("p1") < 120
+
+
+def test_a_vote_that_nobody_could_win_is_refused():
+    with pytest.raises(ConfigError, match="4 equal votes are asked for, and 3 answers vote"):
+        Settings(votes=4)

@@ -25,6 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from potstill.errors import ConfigError
+
 Arm = Literal[
     "full",
     "cot",
@@ -74,3 +76,11 @@ class Settings:
     attempt_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.8), ("max_new_tokens", 1024))
     correction_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7),)
     evolution_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7),)
+
+    def __post_init__(self) -> None:
+        """Refuse a vote that no evolved question could win, before its questions and answers are paid for."""
+        if self.votes > self.voters:
+            raise ConfigError(
+                f"{self.votes} equal votes are asked for, and {self.voters} answers vote",
+                fix=f"--set settings.voters={self.votes}",
+            )

@@ -271,15 +271,15 @@ def write_finding(
     """What came out, as one paragraph that the intervals choose."""
     sentences = [
         arms.describe_difference(
-            "Cross-model preference on the first wrong step",
+            "cross-model preference on the first wrong step",
             "the first stage alone",
             estimates["cross-model preference"],
         ),
         arms.describe_difference(
-            "It", "preference between whole solutions", estimates["step against whole solutions"]
+            "it", "preference between whole solutions", estimates["step against whole solutions"]
         ),
         arms.describe_difference(
-            "The bare step (Step-DPO)",
+            "the bare step (Step-DPO)",
             "whole solutions",
             estimates["Step-DPO against whole solutions"],
         ),

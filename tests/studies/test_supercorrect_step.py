@@ -42,8 +42,8 @@ def figures(**right: int) -> dict:
     [
         ({}, "no difference is shown"),
         ({"cross": 35}, "the first wrong step is above the first stage alone"),
-        ({"whole": 35}, "It is below preference between whole solutions"),
-        ({"step": 35}, "The bare step (Step-DPO) is above whole solutions"),
+        ({"whole": 35}, "it is below preference between whole solutions"),
+        ({"step": 35}, "the bare step (Step-DPO) is above whole solutions"),
         ({}, "is shown to matter"),
         ({"cause_only": 5}, "Of what `cross` is made of these matter: the correction (+37.5 ["),
     ],

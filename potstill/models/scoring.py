@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias, final, runtime_checkable
 
+from potstill.errors import ConfigError
 from potstill.models.model import Completion, Request, Sampling, Scored, SpendingPermit
 from potstill.records import Prompt, Tokens
 
@@ -39,8 +40,21 @@ PassageLike: TypeAlias = Passage | tuple[Prompt, str]
 
 
 def to_passages(values: Iterable[PassageLike]) -> list[Passage]:
-    """Passages of passages or (prompt, text) pairs."""
-    return [value if isinstance(value, Passage) else Passage(*value) for value in values]
+    """Passages of passages or (prompt, text) pairs.
+
+    Raises:
+        ConfigError: one is something else, such as a bare text: its characters would be taken for prompt and text.
+    """
+    passages: list[Passage] = []
+    for value in values:
+        if isinstance(value, str) or len(value) not in (2, 3):
+            raise ConfigError(
+                f"{value!r:.60} is no text to score",
+                expected="a Passage, or (prompt, text)",
+                fix="(trace.prompt, text)",
+            )
+        passages.append(Passage(*value))
+    return passages
 
 
 @final

@@ -191,10 +191,16 @@ def _read_fields(write: Callable[[Trace], NewQuestion], trace: Trace) -> tuple[d
     if trace.finish_reason in BROKEN_OFF:
         return {}, f"the text broke off: {trace.finish_reason}"
     written = write(trace)
-    if isinstance(written, tuple):
-        return {}, written[1]
+    no_question = f"{function_name(write)} returned no question"
     if written is None:
-        return {}, f"{function_name(write)} returned no question"
+        return {}, no_question
+    if isinstance(written, tuple) and len(written) == 2 and written[0] is None:
+        return {}, str(written[1]) or no_question
+    if not isinstance(written, str | Mapping):
+        raise ConfigError(
+            f"{function_name(write)} returned {written!r:.60}",
+            expected="a question, a mapping of fields, None, or (None, reason)",
+        )
     fields = {"question": written} if isinstance(written, str) else dict(written)
     for name in fields:
         if name not in FIELDS:
@@ -203,8 +209,31 @@ def _read_fields(write: Callable[[Trace], NewQuestion], trace: Trace) -> tuple[d
                 available=FIELDS,
                 wanted=name,
             )
+    _check_fields(write, fields)
     fields["question"] = str(fields.get("question") or "").strip()
     return fields, "" if fields["question"] else "the question is empty"
+
+
+def _check_fields(write: Callable[[Trace], NewQuestion], fields: Mapping[str, Any]) -> None:
+    """Refuse what is no text, and a text in the place of a list, whose characters would be its items."""
+    metadata = fields.get("metadata", {})
+    bad: list[str] = []
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(value, str | int | float) for value in metadata.values()
+    ):
+        bad.append("metadata")
+    for name in ("answer", "solution"):
+        if not isinstance(fields.get(name), str | None):
+            bad.append(name)
+    for name in ("choices", "tests"):
+        value = fields.get(name, ())
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            bad.append(name)
+    for name in bad:
+        raise ConfigError(
+            f"{function_name(write)} set {name} of a new problem to {fields[name]!r:.60}",
+            expected="texts, lists of texts for choices and tests, and texts or numbers by name for metadata",
+        )
 
 
 def _derive_problem(trace: Trace, fields: Mapping[str, Any], *, keep_gold: bool) -> Problem:

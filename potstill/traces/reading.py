@@ -80,6 +80,12 @@ def read_sections(
     Returns:
         The stripped text of each name, or None.
     """
+    if isinstance(names, str) or isinstance(optional, str):
+        raise ConfigError(
+            f"read_sections got the text {names if isinstance(names, str) else optional!r} in the place of names",
+            expected="a list, even of one name",
+            fix=f"[{names if isinstance(names, str) else optional!r}]",
+        )
     all_names = (*names, *optional)
     if not names or len({_normalise(name) for name in all_names}) < len(all_names):
         raise ConfigError(

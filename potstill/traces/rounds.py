@@ -37,7 +37,15 @@ def until(fn: Attempt, traces: Sequence[Trace], rounds: int) -> list[Trace]:
     for number in range(rounds):
         if not remaining:
             break
-        done, again = fn(remaining, number)
+        returned = fn(remaining, number)
+        is_pair = isinstance(returned, tuple) and len(returned) == 2
+        if not is_pair or not all(isinstance(part, list | tuple) for part in returned):
+            raise ConfigError(
+                f"{function_name(fn)} returned {returned!r:.60}",
+                expected="two lists of traces: what is done, and what to try again",
+                fix="return done, again",
+            )
+        done, again = returned
         result += done
         errored += [trace for trace in again if trace.error]
         remaining = [trace for trace in again if not trace.error]

@@ -96,6 +96,8 @@ def best(
         by: the key of a group; one group for all without it.
         k: how many of each group.
     """
+    if k < 0:
+        raise ConfigError(f"best got k={k}", expected="how many of each group, 0 or more")
     result: list[Trace] = []
     drops: list[tuple[Trace, str]] = []
     for group in group_traces(traces, by).values():
@@ -121,6 +123,11 @@ def _rank(key: Callable[[Trace], Any], group: Sequence[Trace]) -> list[Trace]:
             errored.append(trace)
             continue
         value = key(trace)
+        if isinstance(value, float) and math.isnan(value):
+            raise ConfigError(
+                f"{function_name(key)} of trace {trace.id} is nan",
+                expected="something that can be ordered, or None",
+            )
         if value is None:
             without_key.append(trace)
         else:
@@ -227,12 +234,12 @@ def weigh(fn: Callable[[Trace], float], traces: Sequence[Trace]) -> list[Trace]:
         if trace.error:
             result.append(trace)
             continue
-        weight = float(fn(trace))
-        if not math.isfinite(weight):
+        weight = fn(trace)
+        if weight is None or not math.isfinite(weight):
             raise ConfigError(
                 f"{function_name(fn)} weighs trace {trace.id} {weight}", expected="a finite number"
             )
-        result.append(trace.annotate(weight=weight))
+        result.append(trace.annotate(weight=float(weight)))
     session.record_step("weigh", function_name(fn), len(traces), len(result))
     return result
 

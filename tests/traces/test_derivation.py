@@ -179,3 +179,30 @@ def test_nobody_votes_over_a_gold_answer(posed: Trace):
         gold_by_vote([POSED], [])
     failed = Trace(APPLES, "q", operator="derive", error="timed out")
     assert gold_by_vote([failed], []) == [failed]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        3,
+        ["one", "two"],
+        ("a question", "a reason"),
+        (None,),
+        {"question": PEARS, "metadata": None},
+        {"question": PEARS, "metadata": {"topics": ["a", "b"]}},
+        {"question": PEARS, "answer": 6},
+        {"question": PEARS, "choices": "abc"},
+    ],
+)
+def test_what_is_no_new_question_is_refused_with_the_name_of_its_writer(written):
+    def write(trace):
+        return written
+
+    with pytest.raises(ConfigError, match=r"write (returned|set)"):
+        derive(write, [blank(APPLES)])
+
+
+def test_a_reason_may_be_empty():
+    session = Session()
+    with using(session):
+        assert derive(lambda trace: (None, ""), [blank(APPLES)]) == []

@@ -113,3 +113,10 @@ def test_a_black_box_scores_nothing():
 
     with pytest.raises(ModelError, match="box gives no likelihoods"):
         token_logprobs(Box(), [("q", "a")])
+
+
+@pytest.mark.parametrize("passage", ["42", "a long text", ("prompt",)])
+def test_a_bare_text_is_no_passage_and_its_letters_are_not_scored(model, passage):
+    # "42" would be the text "2" behind the prompt "4".
+    with pytest.raises(ConfigError, match="is no text to score"):
+        token_logprobs(model, [passage])

@@ -115,3 +115,8 @@ def test_the_report_of_a_method_shows_what_it_could_not_read():
         drive(reads_verdicts, problems, {"student": student}, {}, lambda stage: stage.model)
     [section] = sections
     assert section.shares == (Share("yes or no: unparsed", 1, 3),)
+
+
+def test_a_name_in_the_place_of_names_is_refused_and_not_taken_apart_into_letters():
+    with pytest.raises(ConfigError, match="'cause' in the place of names"):
+        read_sections("<cause>6 for 5</cause>", "cause")

@@ -55,3 +55,12 @@ def test_a_trace_that_fails_on_the_way_is_handed_on_once(book):
 
     assert [t.error for t in until(fails, [trace("0")], 5)] == ["timed out"]
     assert book.drops == []
+
+
+@pytest.mark.parametrize("returned", [None, [], [trace("a"), trace("b")], (trace("a"), trace("b"))])
+def test_what_is_not_two_lists_is_refused(returned):
+    def attempt(traces, number):
+        return returned
+
+    with pytest.raises(ConfigError, match="attempt returned"):
+        until(attempt, [trace("a")], rounds=1)

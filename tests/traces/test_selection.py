@@ -189,3 +189,15 @@ def test_pair_where_takes_the_first_free_rival_that_fits(book):
         "its group has 3 pairs already",
         "no free rival in its group for which first_letter",
     ]
+
+
+def test_best_refuses_a_number_below_0_and_a_key_without_an_order():
+    with pytest.raises(ConfigError, match="k=-1"):
+        best(len, traces("a"), k=-1)
+    with pytest.raises(ConfigError, match="is nan"):
+        best(lambda trace: math.nan, traces("a"))
+
+
+def test_a_weight_that_nobody_knows_is_refused():
+    with pytest.raises(ConfigError, match=r"weighs trace .* None"):
+        weigh(lambda trace: trace.problem.metadata.get("rating"), traces("a"))

@@ -20,6 +20,7 @@ from potstill.models.local.text_codec import (
     begin_answer,
     opens_thought,
     without_open_thought,
+    without_surrogates,
 )
 from potstill.models.model import Completion
 from potstill.models.scoring import Passage
@@ -75,7 +76,7 @@ class PromptEncoder:
         rendered = self.render_prompt(prompt, answer)
         if self.is_plain:
             return self.codec.encode_document(rendered)
-        return list(self.tokenizer.encode(rendered, add_special_tokens=False))
+        return list(self.tokenizer.encode(without_surrogates(rendered), add_special_tokens=False))
 
     def encode_completion(self, prompt: Prompt, text: str) -> tuple[list[int], int]:
         """Ids of prompt and completion, and at which of them the completion starts.

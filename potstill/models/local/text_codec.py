@@ -16,6 +16,7 @@ from potstill.models.local.special_tokens import OPEN, SpecialTokens, read_speci
 # Texts to encode behind: the first is used whose tokens don't grow together with those of the text.
 ANCHORS = ("\n", "a", ".", "0")
 PROBES = ("Probe27", " Probe", "\\boxed{7}", "7")  # texts that any tokenizer can give back
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EncodedText(NamedTuple):
@@ -51,7 +52,8 @@ class TextCodec:
         if not texts:
             return []
         if self._is_exact:
-            encoded: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)[
+            readable = [without_surrogates(text) for text in texts]
+            encoded: list[list[int]] = self.tokenizer(readable, add_special_tokens=False)[
                 "input_ids"
             ]
             return encoded
@@ -99,6 +101,7 @@ class TextCodec:
 
         An end-of-text token behind a prompt would ask for another text.
         """
+        text = without_surrogates(text)
         bare = list(self.tokenizer.encode(text, add_special_tokens=False))
         whole = list(self.tokenizer.encode(text, add_special_tokens=True))
         for start in range(len(whole) - len(bare) + 1):
@@ -140,7 +143,8 @@ class TextCodec:
         return re.compile(f"({alternatives})" if alternatives else r"((?!))")
 
     def _encode_plainly(self, text: str) -> EncodedText:
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        readable = without_surrogates(text)
+        encoded = self.tokenizer(readable, add_special_tokens=False, return_offsets_mapping=True)
         return EncodedText(list(encoded["input_ids"]), list(encoded["offset_mapping"]))
 
     def _encode_behind_anchor(self, text: str) -> EncodedText:
@@ -153,6 +157,14 @@ class TextCodec:
                     places.append((max(0, start - len(anchor)), stop - len(anchor)))
                 return EncodedText(text_ids, places)
         return self._encode_plainly(text)  # whoever needs it exact asks `restores`
+
+
+def without_surrogates(text: str) -> str:
+    """A text with a replacement character for each lone surrogate, which JSON can hold and a tokenizer refuses.
+
+    Its tokens then do not give the text back, so that whoever trains on it or scores it is told so by `restores`.
+    """
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def without_open_thought(prompt: str, answer: str) -> str:

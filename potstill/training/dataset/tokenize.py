@@ -19,7 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from potstill.errors import StageError
-from potstill.models.local.text_codec import opens_thought, without_open_thought
+from potstill.models.local.text_codec import (
+    opens_thought,
+    without_open_thought,
+    without_surrogates,
+)
 from potstill.records import LEARNING_KINDS, Span, Trace, learns_end, learnt_stretches
 from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.training_dataset import RowsBuilder, TokenizedRow, TokenizedRows
@@ -128,7 +132,8 @@ def _tokenize_part(
     # One call for all texts: a fast tokenizer is parallel inside, and equal prompts are tokenized once.
     ids_by_prompt: dict[str, list[int]] = {}
     if prompts:
-        encoded = template.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        readable = [without_surrogates(prompt) for prompt in prompts]
+        encoded = template.tokenizer(readable, add_special_tokens=False)["input_ids"]
         ids_by_prompt = dict(zip(prompts, encoded, strict=True))
     ids_of_texts = template.codec.encode_all(list(texts))
     ids_by_text = dict(zip(texts, ids_of_texts, strict=True))

@@ -56,6 +56,13 @@ def codec(request: pytest.FixtureRequest) -> TextCodec:
     return TextCodec(tokenizer_of(request.param()))
 
 
+def test_a_lone_surrogate_is_encoded_and_not_given_back(codec: TextCodec) -> None:
+    # A server's JSON may hold one; the tokenizer itself ends in a TypeError.
+    text = "a \ud800 b"
+    assert not codec.restores(text, codec.encode(text))
+    assert codec.encode_with_offsets(text).ids and codec.encode_document(text)
+
+
 @pytest.mark.parametrize("text", ANSWERS)
 def test_tokens_give_the_text_back_and_the_text_its_tokens(codec: TextCodec, text: str) -> None:
     ids = codec.encode(text)

@@ -84,10 +84,17 @@ def error_location(claims: Sequence[int | None], gold: Sequence[int]) -> Locatio
 
     Args:
         claims: the number of the step, from 1; 0 for "no step is wrong"; None where the reply could not be read.
-        gold: the true numbers, as `first_error` gives them; 0 for chains that are right.
+        gold: the true numbers, as `first_error` gives them where it can tell; 0 for chains that are right.
     """
     if len(claims) != len(gold):
         raise InputError(f"{len(claims)} claims for {len(gold)} chains", expected="one a chain")
+    # `first_error` gives None where no step was judged; an unread claim must not agree with that.
+    if any(number is None for number in gold):
+        raise InputError(
+            "the true first wrong step of a chain is None: none of its steps was judged",
+            expected="numbers; 0 for a chain that is right",
+            fix="leave such chains out of both lists",
+        )
     located: list[float] = []
     cleared: list[float] = []
     too_early = too_late = missed = unread = 0

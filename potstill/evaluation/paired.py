@@ -141,6 +141,8 @@ def paired_bootstrap(
         seed: of the resamples.
     """
     _check_pairs(arm, base)
+    if len(arm) < 2:
+        raise InputError("one problem, of which every resample is the same", expected="two or more")
     # The pair is the unit that is drawn: whatever makes a problem hard stays in both of its values.
     differences = [a - b for a, b in zip(arm, base, strict=True)]
     count = len(differences)

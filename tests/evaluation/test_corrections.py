@@ -72,3 +72,8 @@ def test_what_is_not_paired_or_not_judged_is_refused() -> None:
         corrections([answer("a", "wrong")], [answer("b", "right")])
     with pytest.raises(InputError, match="1 answers were never judged"):
         corrections([answer("a", "unjudged")], [answer("a", "right")])
+
+
+def test_a_chain_that_nobody_judged_has_no_first_error_to_locate():
+    with pytest.raises(InputError, match="none of its steps was judged"):
+        error_location([None, 2], [None, 2])

@@ -63,6 +63,8 @@ def test_nothing_to_measure_is_said_and_no_division_by_zero() -> None:
     ):
         with pytest.raises(InputError, match=r"no (value|seed) at all"):
             measure()
+    with pytest.raises(InputError, match="one problem"):
+        instruments.paired_bootstrap([1.0], [2.0])  # its p would be 0.001
     with pytest.raises(InputError, match="bins=0"):
         instruments.calibration_error([0.5], [True], bins=0)
     with pytest.raises(InputError, match="1 values and 2 outcomes"):

@@ -84,6 +84,7 @@ def test_math_outputs_come_with_their_golds_and_labels(shared_data: Path, potsti
         "gold": "answer",
         "solution": "solution",
         "system": "system",
+        "level": "level",
     }
     assert "response" in done["unread"]
 

@@ -24,6 +24,7 @@ def star(problems, student: Trainable, *, n: int = 4):
 BROKEN = GOOD.replace("problems, n=n", "problems[:3], n=n")
 
 
+@pytest.mark.slow
 def test_a_method_of_a_file_passes(potstill, tmp_path):
     file = tmp_path / "my_method.py"
     file.write_text(GOOD)

@@ -149,6 +149,7 @@ def test_a_verb_names_the_extra_that_it_needs_and_asks_nobody(
         assert sum(server.statuses.values()) == 0
 
 
+@pytest.mark.slow
 def test_what_needs_no_extra_works_without(core: Path, capsys) -> None:
     for words in ENOUGH:
         assert main(words) == 0, (words, capsys.readouterr().err)

@@ -143,6 +143,7 @@ def test_system_turns_reasoning_and_writers_are_kept(tmp_path: Path) -> None:
     assert trace.author and trace.author.model == "r1" and trace.problem.answer is None
 
 
+@pytest.mark.slow
 def test_what_train_export_and_recorded_take(here: Path, potstill) -> None:
     put(here / "a.jsonl", OUTPUTS)
     assert (

@@ -102,6 +102,7 @@ def test_a_folder_of_another_version_is_refused(again: Path, potstill) -> None:
     assert failed.code == 2 and "results schema 99" in failed.err
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_an_error_goes_on_after_it_is_mended(here: Path, potstill) -> None:
     (here / "teacher.json").rename(here / "right.json")
     rules = json.loads((here / "right.json").read_text())
@@ -167,6 +168,7 @@ def test_export_of_an_arm_that_is_not_there(finished: Path, potstill) -> None:
     assert "nearest:   sft" in failed.err and "fix:       --arm sft" in failed.err
 
 
+@pytest.mark.slow
 def test_exported_rows_train(finished: Path, here: Path, potstill) -> None:
     potstill("export", finished, "--arm", "sft", "--format", "trl", "--out", "rows.jsonl")
     words = (

@@ -141,6 +141,7 @@ def test_a_gym_task_that_makes_other_items_in_each_process_says_so() -> None:
     assert "makes another item in each process; judge it as --kind exact" in verdict.reason
 
 
+@pytest.mark.slow
 def test_every_gym_scorer_that_evaluates_is_known() -> None:
     package = Path(pytest.importorskip("reasoning_gym").__file__).parent
     evaluates = re.compile(

@@ -92,6 +92,7 @@ def test_a_file_that_ends_in_the_middle_of_a_line_says_so(tmp_path: Path) -> Non
     assert read(whole) == GOOD
 
 
+@pytest.mark.slow
 def test_a_line_that_is_too_long_is_refused_without_being_loaded(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:

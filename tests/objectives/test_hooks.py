@@ -78,6 +78,7 @@ def new_objective(monkeypatch):
     return "new_paper"
 
 
+@pytest.mark.slow
 def test_a_new_objective_is_one_module_and_one_line(new_objective, tiny_checkpoint, tmp_path):
     config = bind(new_objective, {"fewest_rows": 2, "epochs": 1}).config
     assert config == ObjectiveConfig(new_objective, options={"fewest_rows": 2})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from demo_results import results
 
 from potstill.report.page import render_page
@@ -19,6 +20,7 @@ def with_levels(plain):
     return dataclasses.replace(plain, evaluations=evaluations)
 
 
+@pytest.mark.slow
 def test_a_report_has_a_table_of_the_levels_that_problems_have():
     plain = results()
     assert "Kinds of problems" not in render_page(plain)

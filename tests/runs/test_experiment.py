@@ -215,6 +215,7 @@ def test_what_a_method_reports_is_in_the_results_and_on_the_page(whole):
     assert section.title in render_page(results)
 
 
+@pytest.mark.slow
 def test_one_arm_is_compared_with_all_others_where_the_recipe_says_so(whole, teacher):
     made, out, results = whole
     pairs = [(c.arm, c.base) for c in results.comparisons]

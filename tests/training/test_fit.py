@@ -139,6 +139,7 @@ def test_it_learns_eight_rows_by_heart_and_stops_by_itself(tiny_checkpoint, tmp_
         assert tokenizer.decode(ids) == t.text + "<|im_end|>"
 
 
+@pytest.mark.slow
 def test_the_report_counts_steps_rows_and_tokens(tiny_checkpoint, tmp_path):
     traces = [*rows(), Trace(Problem("x", "q"), "q", text="hi <|im_end|>", finish_reason="stop")]
     calls = []
@@ -320,6 +321,7 @@ def test_a_folder_of_another_training_is_refused(tiny_checkpoint, tmp_path):
         fit(rows(), tiny_checkpoint, tmp_path / "half", TrainingSettings(num_train_epochs=3))
 
 
+@pytest.mark.slow
 def test_a_folder_from_before_what_was_trained_was_written_is_refused_without(
     tiny_checkpoint, tmp_path
 ):

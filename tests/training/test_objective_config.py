@@ -353,6 +353,7 @@ def test_a_pair_with_a_refused_side_is_left_out_and_counted(tmp_path, tiny_check
         )
 
 
+@pytest.mark.slow
 def test_pairs_of_the_same_text_are_left_out_and_counted(tmp_path, tiny_checkpoint):
     same = pairs()
     same[2] = same[2].annotate(

@@ -112,6 +112,7 @@ def test_a_student_that_writes_depends_on_the_problems_it_is_judged_by():
     assert key("sft", {}, traces=changed) == key("sft", {})
 
 
+@pytest.mark.slow
 def test_the_student_of_other_labels_is_not_returned(tiny_checkpoint, tmp_path):
     settings, config = TrainingSettings(max_steps=1), ObjectiveConfig("kto")
     out = tmp_path / "out"

@@ -40,6 +40,7 @@ def weights(of):
     return torch.cat([p.detach().flatten() for p in of.model.parameters()])
 
 
+@pytest.mark.slow
 def test_resumed_training_ends_in_the_same_weights(tokenizer, tmp_path):
     calm = phase(tokenizer, tmp_path)
     first = calm.train(tokenizer, lesson, 4)

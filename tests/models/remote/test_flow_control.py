@@ -515,6 +515,7 @@ def steps_of(count):
     return run(main()) / count
 
 
+@pytest.mark.slow
 def test_a_slot_wakes_one_call_however_many_wait():
     assert steps_of(4000) < 1.1 * steps_of(200)
 

@@ -33,7 +33,7 @@ check: .venv/dev  ## lint, format, types, imports, budgets
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layout.py
+	$(BIN)/python -m pytest -m '' tests/test_layout.py tests/test_density.py
 
 bench: .venv/dev  ## ratios beside the peers
 	$(BIN)/python benchmarks/startup.py

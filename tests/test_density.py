@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from density import Density, measure
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 PACKAGE = Path(__file__).resolve().parents[1] / "potstill"
 
 # At most these figures, and of LOWER_BOUNDS at least. They may only be tightened: where code has become clearer, set

@@ -12,6 +12,8 @@ from pathlib import Path
 import child
 import pytest
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "potstill"
 FILES = sorted(PACKAGE.rglob("*.py"))

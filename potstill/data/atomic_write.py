@@ -86,11 +86,15 @@ def _lock_draft(path: Path, draft: Path) -> int | None:
         except FileNotFoundError:  # renamed or deleted between these two lines
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Whoever held it may have renamed or deleted the folder meanwhile: then this lock is on nothing.
-        try:
-            if draft.stat().st_ino == os.fstat(lock).st_ino:
-                return lock
-        except FileNotFoundError:
-            pass
+        if _is_lock_on(draft, lock):
+            return lock
         os.close(lock)
     return None
+
+
+def _is_lock_on(draft: Path, lock: int) -> bool:
+    """Whether a lock is on the folder of this name; whoever held it may have renamed or deleted that meanwhile."""
+    try:
+        return draft.stat().st_ino == os.fstat(lock).st_ino
+    except FileNotFoundError:
+        return False

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from random import Random
 from typing import Any
 
 from potstill.errors import ModelError
@@ -20,19 +19,16 @@ from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.sense_of_error import SenseOfError, sense_of_error
 from potstill.evaluation.table import format_points
 from potstill.methods.errors.lema.arms import FULL, show_attempt
-from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Request, Scored
 from potstill.models.scoring import Passage
 from potstill.records import Problem, Progress, Trace, blank
 from potstill.runs.sources import load_model
-from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.arms import UNTRAINED, RunsByArm
 from potstill.studies.chart import Dot, DotChart
+from potstill.studies.held_out import load_student, slip_pairs
 from potstill.studies.study import StudyPage, StudySettings
-from potstill.traces import pair, token_logprobs
-from potstill.verifiers.story import parse_story
-from potstill.world import lessons, story
+from potstill.traces import token_logprobs
 from potstill.world.oracle import Oracle
 
 QUESTION = "Does LEMA's student learn from the error, or from one more right chain?"
@@ -117,7 +113,7 @@ corrections of these chains.
 def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
     """Train and measure every arm with every seed, then the likelihoods of held-out wrong and right chains."""
     runs = arms.run_seeds(settings, partial(recipe_of_seed, settings), progress)
-    pairs = held_out_pairs(settings.sizes["pairs"])
+    pairs = slip_pairs("story", settings.sizes["pairs"], chain_of)
     corrections = corrections_of(pairs)
     sense_by_arm: dict[str, list[dict[str, Any]]] = {}
     for seed in range(settings.seeds):
@@ -159,19 +155,6 @@ def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
     }
 
 
-def held_out_pairs(size: int) -> list[Trace]:
-    """Right chains of test stories, each with a wrong one from a source that no arm was trained on."""
-    # The slip is a near miss that a program draws, not one that the student made.
-    right: list[Trace] = []
-    wrong: list[Trace] = []
-    for number, problem in enumerate(story.problems("story", size=size, split="test")):
-        parsed = parse_story(problem.question)
-        assert parsed is not None
-        right.append(chain_of(problem, story.brief_solution(parsed)))
-        wrong.append(chain_of(problem, lessons.stumble_once(parsed, Random(number))))
-    return pair(right, wrong)
-
-
 def corrections_of(pairs: Sequence[Trace]) -> list[Passage]:
     """The oracle's correction of each pair's wrong chain, behind the prompt of `full`."""
     passages: list[Passage] = []
@@ -203,11 +186,7 @@ def load_arm(settings: StudySettings, arm: str, seed: int) -> Scored:
         if not isinstance(model, Scored):
             raise ModelError(f"{model.id} gives no likelihoods", expected="a student with weights")
         return model
-    with Store.open(settings.out / f"seed-{seed}") as store:
-        stage = store.history.stages(arm)[-1].stage
-        student = store.students.get(stage)
-        assert student is not None
-        return TransformersModel(student.folder, threads=arms.THREADS)
+    return load_student(settings, arm, seed)
 
 
 def sense_figures(sense: SenseOfError) -> dict[str, Any]:

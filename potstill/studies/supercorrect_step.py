@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from random import Random
 from typing import Any
 
 from potstill.evaluation.intervals import Estimate
@@ -17,17 +16,14 @@ from potstill.evaluation.sense_of_error import sense_of_error
 from potstill.evaluation.table import format_points
 from potstill.methods.errors.supercorrect.prompts import student_request
 from potstill.methods.errors.supercorrect.settings import Settings
-from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Scored
 from potstill.records import Problem, Progress, Trace
-from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.arms import UNTRAINED, RunsByArm
 from potstill.studies.chart import Dot, DotChart
+from potstill.studies.held_out import load_student, slip_pairs
 from potstill.studies.study import StudyPage, StudySettings
-from potstill.traces import pair
-from potstill.verifiers.story import parse_story
-from potstill.world import lessons, story
+from potstill.world import story
 from potstill.world.oracle.stepped import Form, read_equations
 
 QUESTION = "Does preference on a student's first wrong step teach more than preference between whole solutions?"
@@ -100,14 +96,14 @@ likelihoods of both from the first wrong step on, under the prompt that the stud
 def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
     """Train and measure every arm with every seed, then the likelihoods of held-out wrong and right steps."""
     runs = arms.run_seeds(settings, partial(recipe_of_seed, settings), progress)
-    pairs = held_out_pairs(settings.sizes["chains"])
+    pairs = slip_pairs("story-easy", settings.sizes["chains"], solution_in_steps)
     sense_by_arm: dict[str, list[dict[str, float]]] = {}
     trained_arms = [name for name in runs if name != UNTRAINED]
     total = settings.seeds * len(trained_arms)
     for seed in range(settings.seeds):
         for number, name in enumerate(trained_arms):
             progress("likelihoods", seed * len(trained_arms) + number, total)
-            student = load_arm(settings, name, seed)
+            student = load_student(settings, name, seed)
             sense_by_arm.setdefault(name, []).append(sense_figures(student, pairs))
     progress("likelihoods", total, total)
     return {"arms": runs, "sense": sense_by_arm, "seeds": settings.seeds, **settings.sizes}
@@ -151,18 +147,6 @@ def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
 # The sense of error.
 
 
-def held_out_pairs(size: int) -> list[Trace]:
-    """Right solutions of test stories in numbered steps, each with one in which a program slips once."""
-    right: list[Trace] = []
-    wrong: list[Trace] = []
-    for number, problem in enumerate(story.problems("story-easy", size=size, split="test")):
-        parsed = parse_story(problem.question)
-        assert parsed is not None
-        right.append(solution_in_steps(problem, story.brief_solution(parsed)))
-        wrong.append(solution_in_steps(problem, lessons.stumble_once(parsed, Random(number))))
-    return pair(right, wrong)
-
-
 def solution_in_steps(problem: Problem, brief: str) -> Trace:
     """A brief solution in the study's template, under the prompt that the student learnt it by."""
     form = Form(**TEMPLATE)
@@ -183,14 +167,6 @@ def sense_figures(student: Scored, pairs: Sequence[Trace]) -> dict[str, float]:
         "auroc": sense.auroc.value,
         "in_pair": sense.in_pair,
     }
-
-
-def load_arm(settings: StudySettings, arm: str, seed: int) -> Scored:
-    """The student of an arm, from the folder of its seed."""
-    with Store.open(settings.out / f"seed-{seed}") as store:
-        student = store.students.get(store.history.stages(arm)[-1].stage)
-        assert student is not None
-        return TransformersModel(student.folder, threads=arms.THREADS)
 
 
 # What the figures say.

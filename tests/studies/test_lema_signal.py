@@ -8,13 +8,14 @@ from potstill.methods.errors.lema.arms import FULL, show_attempt
 from potstill.methods.errors.lema.corrections import read_correction, splice_chain
 from potstill.records import no_progress
 from potstill.studies import lema_signal
+from potstill.studies.held_out import slip_pairs
 from potstill.studies.lema_signal import (
     ARMS,
     LONGER,
     SIZES,
+    chain_of,
     corrections_of,
     describe_study,
-    held_out_pairs,
 )
 from potstill.studies.study import StudySettings, run_in_folder
 from potstill.verifiers import story as judge
@@ -82,17 +83,17 @@ def test_the_tables_have_every_effect_and_every_arm():
 
 
 def test_held_out_pairs_share_a_right_beginning_and_differ_from_the_slip_on():
-    pairs = held_out_pairs(20)
+    pairs = slip_pairs("story", 20, chain_of)
     for right in pairs:
         wrong = right.rejected
         assert judge.judge(right.problem, right.text).status == "right"
         assert judge.judge(wrong.problem, wrong.text).status == "wrong"
         assert right.prompt == wrong.prompt == right.problem.question
-    assert held_out_pairs(20) == pairs
+    assert slip_pairs("story", 20, chain_of) == pairs
 
 
 def test_the_held_out_corrections_are_of_the_pairs_wrong_chains():
-    pairs = held_out_pairs(5)
+    pairs = slip_pairs("story", 5, chain_of)
     for trace, passage in zip(pairs, corrections_of(pairs), strict=True):
         assert passage.prompt == show_attempt(FULL, trace.rejected)
         assert (

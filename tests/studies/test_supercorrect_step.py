@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from potstill.runs.recipe import from_data
+from potstill.studies.held_out import slip_pairs
 from potstill.studies.study import StudySettings
 from potstill.studies.supercorrect_step import (
     ARMS,
     ROLES,
     SIZES,
     describe_study,
-    held_out_pairs,
     recipe_of_seed,
+    solution_in_steps,
 )
 from potstill.verifiers import story as judge
 
@@ -62,7 +63,7 @@ def test_the_tables_have_every_effect_and_every_arm():
 
 
 def test_held_out_pairs_are_in_the_template_and_differ_from_the_slip_on():
-    pairs = held_out_pairs(10)
+    pairs = slip_pairs("story-easy", 10, solution_in_steps)
     for right in pairs:
         wrong = right.rejected
         assert judge.judge(right.problem, right.text).status == "right"

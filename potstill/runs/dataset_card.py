@@ -327,6 +327,11 @@ def list_authors(card: Card) -> list[str]:
     for author, count in rows_by_author.most_common():
         role = f" ({role_of_model[author]})" if author in role_of_model else ""
         lines.append(f"- written by {escape_markdown(author)}{role}: {count:,} rows")
+    without_author = [row for row in card.rows if row.author is None and row.operator == "edit"]
+    if without_author:
+        lines.append(
+            f"- written by no model, such as a problem's own solution: {len(without_author):,} rows"
+        )
     lines.append(f"- licences and terms of the models: {UNKNOWN}")
     return lines
 

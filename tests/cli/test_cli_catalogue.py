@@ -50,7 +50,7 @@ def test_methods_for_people(potstill) -> None:
 def test_methods_by_roles_and_words(potstill) -> None:
     assert "orion" not in potstill("methods", "--needs", "student").out
     listed = potstill("methods", "chains", "--needs", "student", "--json").json
-    assert [method["name"] for method in listed] == ["rft"]
+    assert [method["name"] for method in listed] == ["rft", "sft_gold"]
     assert "no method" in potstill("methods", "--search", "quantum").out
     failed = potstill("methods", "--needs", "teahcer")
     assert failed.code == 2 and "nearest:   teacher" in failed.err

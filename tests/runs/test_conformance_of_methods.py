@@ -86,7 +86,7 @@ ONCE = (
 # Checks of several runs each.
 LONG = (*ONCE[2:], conformance.check_failures, conformance.check_solver)
 # What the fast suite checks of a method: all where the run is short, else one run with the defaults.
-SHORT_METHODS = ("rft", "sft")
+SHORT_METHODS = ("rft", "sft", "sft_gold")
 
 
 def is_slow(name, values, check):

@@ -287,6 +287,13 @@ def test_saw_gold_is_counted_and_unknown_of_recordings() -> None:
     )
 
 
+def test_text_that_no_model_wrote_is_counted() -> None:
+    solution = Trace(trace().problem, "1 + 1?", "It is 2.", operator="edit")
+    line = "- written by no model, such as a problem's own solution: 1 rows"
+    assert line in dataset_card.render_card(card(rows=[trace(), solution]))
+    assert "written by no model" not in dataset_card.render_card(card())
+
+
 def test_problems_that_a_model_wrote_are_counted() -> None:
     derived = Problem("new", "What is 3 + 3?", "6", parents=("trace-1",))
     rows = [trace(), Trace(derived, derived.question, "6", operator="sample")]

@@ -1,4 +1,4 @@
-"""Whole chains of thought, the teacher's or the student's own right ones.
+"""Whole chains of thought: the teacher's, the student's own right ones, or the problems' solutions.
 
 Begin with: sft
 """

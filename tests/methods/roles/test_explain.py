@@ -12,8 +12,9 @@ from potstill.errors import ConfigError, InputError, StageError
 from potstill.evaluation.benchmark import evaluate
 from potstill.evaluation.metrics import count_by_plan
 from potstill.methods import METHODS
+from potstill.methods.gold_solutions import show_solution
 from potstill.methods.roles.explain.checks import score_copied_shares
-from potstill.methods.roles.explain.explain import choose_sections, show_solution
+from potstill.methods.roles.explain.explain import choose_sections
 from potstill.methods.roles.explain.prompts import (
     CARRY_OUT,
     EDITORIAL,
@@ -124,7 +125,7 @@ def test_only_problems_with_a_solution_that_passes_are_explained():
     roles = {"teacher": teacher, "student": student(["never"])}
     ran = run("explain", [P1, unsolved, failing], roles)
     assert [row.problem.id for row in ran.rows] == ["p1"] and len(teacher.calls) == 1
-    assert ran.dropped("has_solution") == [("", "the problem has no solution to be explained")]
+    assert ran.dropped("has_solution") == [("", "the problem has no solution")]
     assert ran.dropped("right") == [("It is \\boxed{4}.", "wrong: 4 is not 3 (boxed)")]
     with pytest.raises(StageError, match="has_solution: 1"):
         run("explain", [unsolved], roles)

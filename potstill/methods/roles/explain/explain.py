@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from potstill.methods.gold_solutions import has_solution, show_solution
 from potstill.methods.roles.explain.checks import (
     copies_little,
     has_every_section,
@@ -136,19 +137,6 @@ def collect_oracles(problems: Sequence[Trace], solver: Model, settings: Settings
     if settings.oracle == "sampled-wrong":
         return keep(wrong, samples)
     return samples
-
-
-def has_solution(trace: Trace) -> tuple[bool, str]:
-    """The problem comes with a solution."""
-    return bool(trace.problem.solution), "the problem has no solution to be explained"
-
-
-def show_solution(trace: Trace) -> dict[str, str]:
-    """The problem's solution as the text of a trace; a program stands in a block, as an answer's would."""
-    solution = trace.problem.solution or ""
-    if trace.problem.kind == "code":
-        solution = f"```python\n{solution}\n```"
-    return {"text": solution, "finish_reason": "stop"}
 
 
 def solution_alone(trace: Trace) -> str | None:

@@ -29,8 +29,8 @@ from potstill.methods.errors.orion.filters import (
     repeats_little,
     word_jaccard,
 )
-from potstill.methods.errors.orion.prompt_length import left_out, show_prompt
-from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
+from potstill.methods.errors.orion.prompt_length import attempts_of_draw, left_out, show_prompt
+from potstill.methods.errors.orion.prompts import PROMPTS
 from potstill.methods.errors.orion.settings import ARMS, Arm, Settings
 from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
@@ -105,15 +105,15 @@ def orion(
     with_errors = [base for base in bases if base.problem.id in erring_problems]
     without_errors = [base for base in bases if base.problem.id not in erring_problems]
     writer = teacher if settings.writer == "teacher" else student
-    template = REFLECT if settings.reference else CORRECT_ALONE
+    prompt = PROMPTS[settings.prompt]
+    template = prompt.with_reference if settings.reference else prompt.attempts_alone
     rewrite_with_attempts = partial(
         rewrite,
         writer,
         prompt=partial(show_prompt, template, settings),
-        context={"attempts": attempts},
         by=attempts_key,
     )
-    rows, share = reflect(rewrite_with_attempts, with_errors, is_right, settings)
+    rows, share = reflect(rewrite_with_attempts, with_errors, attempts, is_right, settings)
     shares = [share._replace(label="shown wrong attempts")]
 
     # Problems without errors follow a policy of their own.
@@ -122,9 +122,9 @@ def orion(
     )
     if reflects_alone:
         rewrite_alone = partial(
-            rewrite, writer, prompt=partial(show_prompt, REFLECT_ALONE, settings)
+            rewrite, writer, prompt=partial(show_prompt, prompt.reference_alone, settings)
         )
-        alone_rows, share = reflect(rewrite_alone, without_errors, is_right, settings)
+        alone_rows, share = reflect(rewrite_alone, without_errors, [], is_right, settings)
         rows += alone_rows
         shares.append(share._replace(label="shown no attempts"))
     elif settings.no_errors == "drop":
@@ -175,9 +175,20 @@ def has_errors_to_show(trace: Trace) -> tuple[bool, str]:
 
 
 def reflect(
-    rewrite_bases: RewriteBases, bases: list[Trace], is_right: Test, settings: Settings
+    rewrite_bases: RewriteBases,
+    bases: list[Trace],
+    attempts: list[Trace],
+    is_right: Test,
+    settings: Settings,
 ) -> tuple[list[Trace], Share]:
     """Rewrite each base until a rewrite passes every filter, at most 1 + m times; one row a problem.
+
+    Args:
+        rewrite_bases: asks the writer.
+        bases: what is rewritten.
+        attempts: the wrong attempts that the writer is shown.
+        is_right: the verifier's test.
+        settings: of the method.
 
     Returns:
         The rows, and how many of the first rewrites passed every filter.
@@ -197,6 +208,7 @@ def reflect(
             break
         rewrites = rewrite_bases(
             bases,
+            context={"attempts": attempts_of_draw(attempts, settings, draw=resample)},
             sample_index=resample,
             guard=False,
             max_new_tokens=settings.max_new_tokens,

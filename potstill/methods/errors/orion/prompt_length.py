@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from potstill.methods.errors.orion.prompts import PROMPTS, WRONG_STEP_MARK
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import Trace
-from potstill.traces.keys import group_traces
+from potstill.traces.keys import group_traces, problem
 from potstill.traces.prompts import fill_template, numbered_list
 
 MIN_ATTEMPT_CHARS = 400  # of the end of every attempt: where it went is said there
@@ -17,13 +18,52 @@ def show_prompt(
     template: str, settings: Settings, trace: Trace, attempts: Sequence[Trace] = ()
 ) -> str:
     """The template filled within `max_prompt_chars`: a prompt function; the question is never cut."""
-    reference, attempt_texts = fit_texts(trace.text, [t.text for t in attempts], settings)
+    texts = [text_to_show(attempt, settings) for attempt in attempts]
+    reference, attempt_texts = fit_texts(trace.text, texts, settings)
+    if PROMPTS[settings.prompt].one_at_a_time:
+        shown_attempts = "\n\n".join(attempt_texts)
+    else:
+        shown_attempts = numbered_list(attempt_texts)
     fields = {
         "question": trace.question,
         "text": reference,
-        "attempts": numbered_list(attempt_texts),
+        "attempts": shown_attempts,
+        "prompt": learner_prompt(trace),
     }
     return fill_template(template, fields)
+
+
+def learner_prompt(trace: Trace) -> str:
+    """What the learner sees of the problem, as one text."""
+    if isinstance(trace.prompt, str):
+        return trace.prompt
+    return "\n\n".join(message.content for message in trace.prompt)
+
+
+def text_to_show(attempt: Trace, settings: Settings) -> str:
+    """A wrong attempt as the prompt shows it: its first wrong step marked, or cut behind it, where one is known."""
+    wrong_step = PROMPTS[settings.prompt].wrong_step
+    end = end_of_first_wrong_step(attempt)
+    if wrong_step == "as-written" or end is None:
+        return attempt.text
+    rest = attempt.text[end:] if wrong_step == "marked" else ""
+    return attempt.text[:end] + WRONG_STEP_MARK + rest
+
+
+def end_of_first_wrong_step(attempt: Trace) -> int | None:
+    """Where the first step ends that the verifier found wrong; None where it found none."""
+    ends = [span.stop for span in attempt.spans if span.kind == "step" and span.score == 0]
+    return min(ends, default=None)
+
+
+def attempts_of_draw(attempts: list[Trace], settings: Settings, draw: int) -> list[Trace]:
+    """The attempts that a draw's prompts show: all, or one of each problem, another one for the next draw."""
+    if not PROMPTS[settings.prompt].one_at_a_time:
+        return attempts
+    chosen: list[Trace] = []
+    for attempts_of_problem in group_traces(attempts, problem).values():
+        chosen.append(attempts_of_problem[draw % len(attempts_of_problem)])
+    return chosen
 
 
 def fit_texts(reference: str, attempts: Sequence[str], settings: Settings) -> tuple[str, list[str]]:
@@ -74,11 +114,13 @@ def left_out(
     attempts_key: Callable[[Trace], str],
     bases: Sequence[Trace],
 ) -> list[float | str | None]:
-    """Characters of reference and attempts that the prompt of each base will not show: a scorer."""
-    attempts_by_key = group_traces(attempts, attempts_key)
+    """Characters of reference and attempts that the first prompt of each base leaves out for want of room: a scorer."""
+    shown_attempts = attempts_of_draw(list(attempts), settings, draw=0)
+    attempts_by_key = group_traces(shown_attempts, attempts_key)
     counts: list[float | str | None] = []
     for base in bases:
-        texts = [attempt.text for attempt in attempts_by_key.get(attempts_key(base), [])]
+        base_attempts = attempts_by_key.get(attempts_key(base), [])
+        texts = [text_to_show(attempt, settings) for attempt in base_attempts]
         shown_reference, shown_texts = fit_texts(base.text, texts, settings)
         counts.append(count_chars(base.text, texts) - count_chars(shown_reference, shown_texts))
     return counts

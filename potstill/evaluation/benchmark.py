@@ -189,8 +189,8 @@ def draw_of(trace: Trace) -> tuple[Author, str] | None:
 
 
 def are_steps_right(trace: Trace) -> bool | None:
-    """Whether the answer and every step is right, by what `verify` found; None where the kind has no step verifier."""
-    if trace.problem.kind not in verifiers.WITH_STEPS:
+    """Whether the answer and every step is right, by what `verify` found; None where no verifier has steps for it."""
+    if not verifiers.has_steps(trace.problem):
         return None
     return not trace.error and trace.verdict.status == "right" and trace.scores.get("steps") == 1.0
 

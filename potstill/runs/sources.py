@@ -18,13 +18,15 @@ from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check_template, render_prompt, template_names
 from potstill.verifiers import check_gold, failed_gold
+from potstill.world.gym.styles import STYLES
+from potstill.world.gym.teacher import GymTeacher
 from potstill.world.oracle import Oracle
 from potstill.world.oracle.program import SLIP_RATE
 from potstill.world.tasks import make_problems
 
 CHECKPOINTS = Path(__file__).parents[1] / "world" / "checkpoints"
 BUILD_RECORD = CHECKPOINTS.parent / "build.json"  # what the build measured of the checkpoints
-WORLD_MODELS = ("teacher", "student", "oracle")
+WORLD_MODELS = ("teacher", "student", "oracle", "gym-teacher")
 # Options of `world:TASK?…`, with their defaults.
 WORLD_OPTIONS = (
     Setting("split", str, "train"),
@@ -33,6 +35,8 @@ WORLD_OPTIONS = (
 )
 # Options of `world:oracle?…`.
 ORACLE_OPTIONS = (Setting("slip_rate", float, SLIP_RATE),)
+# Options of `world:gym-teacher?…`.
+GYM_TEACHER_OPTIONS = (Setting("style", str, GymTeacher.style),)
 MAX_FAILURES_SHOWN = 5  # gold answers that an error lists
 
 _BOXED = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
@@ -94,7 +98,7 @@ def load_checkpoint(spec: str, *, role: str, threads: int = 0, can_be_server: bo
 
 
 def world_model(rest: str, threads: int = 0) -> Model:
-    """The built-in teacher, student or oracle (a program, not a model).
+    """The built-in teacher or student, or a program that stands in for a model: the oracle, the gym's teacher.
 
     Args:
         rest: the spec behind `world:`, such as `student` or `oracle?slip_rate=0.3`.
@@ -103,6 +107,8 @@ def world_model(rest: str, threads: int = 0) -> Model:
     name, _, query = rest.partition("?")
     if name == "oracle":
         return load_oracle(query)
+    if name == "gym-teacher":
+        return load_gym_teacher(query)
     if query:
         raise ConfigError(f"world:{name} has no options", fix=f"world:{name}")
     if name not in WORLD_MODELS:
@@ -135,6 +141,18 @@ def load_oracle(query: str) -> Oracle:
         mistakes.add("slip_rate", f"{options['slip_rate']} is not from 0 to 1")
     mistakes.raise_if_any("world:oracle", fix="world:oracle?slip_rate=0.1")
     return Oracle(**options)
+
+
+def load_gym_teacher(query: str) -> GymTeacher:
+    """The program of `world:gym-teacher?style=long`, in the style that it writes in."""
+    mistakes = Mistakes()
+    keyed = merge_layers(GYM_TEACHER_OPTIONS, [("", parse_query(query))], mistakes, what="option")
+    options = {setting.name: setting.default for setting in GYM_TEACHER_OPTIONS}
+    options.update(convert_settings(GYM_TEACHER_OPTIONS, keyed, mistakes))
+    if options["style"] not in STYLES:
+        mistakes.add("style", f"{options['style']!r} is not one of {', '.join(STYLES)}")
+    mistakes.raise_if_any("world:gym-teacher", fix="world:gym-teacher?style=long")
+    return GymTeacher(**options)
 
 
 def priced_name(spec: str) -> tuple[str, bool]:

@@ -100,6 +100,9 @@ def _run_cached_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
     keys: list[str] = []
     for trace in traces:
         version = versions[trace.problem.kind]
+        steps_version = verifiers.steps_version(trace.problem)
+        if steps_version:
+            version += f" {steps_version}"
         keys.append(digest("verdict", [version, trace.text, trace.problem]))
 
     def compute(missing: list[int]) -> list[dict[str, object]]:

@@ -38,7 +38,8 @@ MOST_GOLD_WORDS = 8  # a mathematical gold answer with as many words is a senten
 MOST_WORDS_BEFORE_STOP = 4  # and so is one with as many that ends in a full stop
 NO_REPLY = "a thought, and no answer after it"
 _READING_THOUGHTS = "+thoughts"  # behind a version: other texts have answers
-WITH_STEPS = ("story",)  # kinds whose module also has steps(problem, text)
+# Kinds that judge a small arithmetic question's answer; its steps are judged by `equations`.
+_EQUATION_KINDS = ("exact", "gym", "math", "number")
 
 
 class Verifier(Protocol):
@@ -68,6 +69,16 @@ class AnswerReader(Protocol):
 
     def equal(self, problem: Problem, first: str, second: str) -> bool:
         """Whether two answers, as `read` or a verdict gives them, are the same answer to the problem."""
+        ...
+
+
+class StepVerifier(Protocol):
+    """What judges the steps of a text."""
+
+    VERSION: str
+
+    def steps(self, problem: Problem, text: str) -> tuple[Span, ...]:
+        """Return a span of kind "step" for each claim of a text; score 1 if right, else 0."""
         ...
 
 
@@ -175,15 +186,24 @@ def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]
     """Judge the steps of texts.
 
     Returns:
-        For each item, spans of kind "step" with score 1.0 or 0.0; None where the kind has no step verifier.
+        For each item, spans of kind "step" with score 1.0 or 0.0; None where the problem has no step verifier.
     """
     step_spans: list[tuple[Span, ...] | None] = []
     for problem, text in items:
-        if problem.kind in WITH_STEPS:
-            step_spans.append(_steps_of_text(problem, text))
-        else:
-            step_spans.append(None)
+        verifier = _step_verifier(problem)
+        step_spans.append(None if verifier is None else verifier.steps(problem, text))
     return step_spans
+
+
+def has_steps(problem: Problem) -> bool:
+    """Whether a problem's steps can be judged: it is a story, or a small arithmetic question of reasoning-gym."""
+    return _step_verifier(problem) is not None
+
+
+def steps_version(problem: Problem) -> str:
+    """The step verifier of a problem with its version, where it is not the one that judges the answer; else ""."""
+    verifier = _step_verifier(problem)
+    return "" if verifier is None or problem.kind == "story" else verifier.VERSION
 
 
 def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
@@ -254,10 +274,17 @@ def has_gold(problem: Problem) -> bool:
     return gold is not None and problem.kind != "judge"
 
 
-def _steps_of_text(problem: Problem, text: str) -> tuple[Span, ...]:
-    from potstill.verifiers import story
+def _step_verifier(problem: Problem) -> StepVerifier | None:
+    """What judges the steps of a problem's texts; None where nothing does."""
+    if problem.kind == "story":
+        from potstill.verifiers import story
 
-    return story.steps(problem, text)
+        return story
+    if problem.kind in _EQUATION_KINDS and problem.source.startswith("gym:"):
+        from potstill.verifiers.equations import follow
+
+        return follow if follow.has_steps(problem) else None
+    return None
 
 
 def _import_verifier(kind: str) -> Verifier:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from potstill.errors import ConfigError
 from potstill.records import Problem
 from potstill.world import story, story_code
+from potstill.world.gym import problems as gym
 
-TASKS = (*story.TASKS, *story_code.TASKS)
+TASKS = (*story.TASKS, *story_code.TASKS, *gym.TASKS)
 
 
 def make_problems(task: str, *, size: int, seed: int = 0, split: str = "train") -> list[Problem]:
@@ -19,6 +20,8 @@ def make_problems(task: str, *, size: int, seed: int = 0, split: str = "train") 
         raise ConfigError(
             f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:story"
         )
+    if task in gym.TASKS:
+        return gym.make_problems(task, size=size, seed=seed, split=split)
     if task in story_code.TASKS:
         return story_code.problems(task, size=size, seed=seed, split=split)
     return story.problems(task, size=size, seed=seed, split=split)

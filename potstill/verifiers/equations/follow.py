@@ -1,0 +1,262 @@
+"""Follow a text through the equations that its question requires.
+
+A text is judged by its claims, in order: equations of whole numbers ("5 + 0 = 5", also with several operations) and
+boxed answers.
+
+- A false equation is wrong.
+- An equation that the question requires next is right; `a + b` and `b + a` are one, and so are `a + b + c = d` and its
+  two equations. Steps that don't need each other (the legs of two kinds of animal) may come in any order.
+- A true equation is right, and counts for no step, where its sentence begins with "Check:", where it repeats a step, or
+  where it has several operations (the numbers put into the question's own equation).
+- An equation or box whose next sentence begins with "Wait" is taken back, and says nothing.
+- "Start again" goes back to the beginning.
+- A boxed answer is right when every required equation has been there and the number is the question's.
+
+Another way to the same answer is right too. True equations that are not required are judged by where the text ends: all
+are right if its last box is, if no claim is wrong, and if there are as many operations as the question has (adding 0 or
+multiplying by 1 need not be written). Otherwise the first of them is where the text left the way, and is wrong. An
+equation with a number that stands neither in the question nor in an earlier equation is wrong at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, NamedTuple, TypeAlias
+
+from potstill.records import Problem, Span
+from potstill.verifiers.equations.families import FAMILIES
+from potstill.verifiers.equations.solution import Solution, Step
+from potstill.verifiers.story import Equation
+
+VERSION = "equations@1"  # part of the key under which verdicts with these steps are stored
+
+Judgement: TypeAlias = Literal["right", "wrong", "other way"]
+
+MAX_OPERATIONS = 12  # of an equation
+_OPERATOR = r"(?:[-+*/×÷]|\\times|\\div)"
+_NUMBER = r"-?\d{1,12}"
+_EQUATION = re.compile(
+    rf"(?<![\w.])({_NUMBER}(?:\s?{_OPERATOR}\s?{_NUMBER}){{1,{MAX_OPERATIONS}}}) ?= ?({_NUMBER})(?!\w|\.\d)"
+)
+_BOXED = re.compile(r"\\boxed\{\s*(-?\d{1,12})\s*\}")
+_CLAIM = re.compile(rf"Start again|{_EQUATION.pattern}|{_BOXED.pattern}")
+_OPEN_OPERATION = re.compile(rf"[\w)]\s?{_OPERATOR}\s?$")  # "2*n + " in front of "5 - 3 = 9"
+_OPERATORS = {"×": "*", "\\times": "*", "÷": "/", "\\div": "/"}
+
+
+class Claim(NamedTuple):
+    """An equation that a text states: `numbers[0] ops[0] numbers[1] … = result`."""
+
+    numbers: tuple[int, ...]
+    ops: tuple[str, ...]
+    result: int
+
+    @property
+    def is_true(self) -> bool:
+        """Whether both sides are equal, products before sums; a division by 0 is never true."""
+        value = _evaluate(self.numbers, self.ops)
+        return value is not None and value == self.result
+
+
+def has_steps(problem: Problem) -> bool:
+    """Whether the steps of a problem's texts can be judged: it is of a family, and its answer is the solution's."""
+    return solution_of(problem) is not None
+
+
+def solution_of(problem: Problem) -> Solution | None:
+    """What a problem requires; None where it is of no family."""
+    family = FAMILIES.get(problem.source.removeprefix("gym:"))
+    if family is None or not problem.source.startswith("gym:"):
+        return None
+    match = family.question.fullmatch(problem.question.strip())
+    solution = family.solve(match) if match is not None else None
+    if solution is None or problem.answer != str(solution.answer):
+        return None
+    return solution
+
+
+def steps(problem: Problem, text: str) -> tuple[Span, ...]:
+    """A span of kind "step" for each claim that stands; score 1 if right, else 0. Empty where nothing is claimed."""
+    solution = solution_of(problem)
+    if solution is None:
+        return ()
+    return follow_text(solution, text).spans()
+
+
+def follow_text(solution: Solution, text: str) -> Follower:
+    """Judge the claims of a text in order, and say where it stands in the solution."""
+    follower = Follower(solution, set(solution.numbers))
+    for match in _claims(text):
+        if match[0] == "Start again":
+            follower.done.clear()
+        elif not _is_taken_back(text, match.end()):
+            follower.judge_claim(match, is_check=_is_check(text, match.start()))
+    return follower
+
+
+@dataclass(slots=True)
+class Follower:
+    """Where a text stands in a solution.
+
+    Args:
+        solution: what is required.
+        known: numbers that the question and the equations so far have.
+        done: indices of the steps that have had their equation.
+        judged: the claims so far: start, stop, judgement.
+        operations: how many the true equations have, checks and repetitions left out.
+        ends_right: whether the last box has the right answer.
+    """
+
+    solution: Solution
+    known: set[int]
+    done: set[int] = field(default_factory=set)
+    judged: list[tuple[int, int, Judgement]] = field(default_factory=list)
+    operations: int = 0
+    ends_right: bool = False
+
+    def judge_claim(self, match: re.Match[str], *, is_check: bool) -> None:
+        """Judge one claim, and go on where it is a step."""
+        if match[0].startswith("\\boxed"):
+            judgement = self._judge_box(int(match[3]))
+        else:
+            claim = _read_claim(match)
+            judgement = self._judge_equation(claim, is_check=is_check)
+            self.known |= {*claim.numbers, claim.result}
+        self.judged.append((match.start(), match.end(), judgement))
+
+    def spans(self) -> tuple[Span, ...]:
+        """The claims as spans, another way judged by its end."""
+        judgements = [judgement for _, _, judgement in self.judged]
+        needed = sum(not _does_nothing(step.equation) for step in self.solution.steps)
+        arrives = self.ends_right and "wrong" not in judgements and self.operations >= needed
+        spans: list[Span] = []
+        for start, stop, judgement in self.judged:
+            is_right = judgement == "right" or (judgement == "other way" and arrives)
+            spans.append(Span(start, stop, "step", 1.0, float(is_right)))
+        return tuple(spans)
+
+    def _judge_box(self, answer: int) -> Judgement:
+        self.ends_right = answer == self.solution.answer
+        if not self.ends_right:
+            return "wrong"
+        return "right" if len(self.done) == len(self.solution.steps) else "other way"
+
+    def _judge_equation(self, claim: Claim, *, is_check: bool) -> Judgement:
+        if not claim.is_true:
+            return "wrong"
+        if is_check:
+            return "right"
+        taken = self._steps_taken(claim)
+        if not taken and self._repeats_step(claim):
+            return "right"
+        self.done |= taken
+        self.operations += len(claim.ops)
+        if taken:
+            return "right"
+        if not set(claim.numbers) <= self.known:
+            return "wrong"
+        return "right" if len(claim.ops) > 1 else "other way"
+
+    def _repeats_step(self, claim: Claim) -> bool:
+        return any(_is_step(claim, [self.solution.steps[index]]) for index in self.done)
+
+    def _steps_taken(self, claim: Claim) -> set[int]:
+        """The indices of the open steps, one on the result of the other, that a claim is; empty where it is none."""
+        for first, step in enumerate(self.solution.steps):
+            if first in self.done or not self.done.issuperset(step.needs):
+                continue
+            run = [first]
+            while len(run) < len(claim.ops):
+                following = run[-1] + 1
+                if not self._continues(run, following):
+                    break
+                run.append(following)
+            if len(run) == len(claim.ops) and _is_step(
+                claim, [self.solution.steps[index] for index in run]
+            ):
+                return set(run)
+        return set()
+
+    def _continues(self, run: list[int], index: int) -> bool:
+        """Whether the step of an index works on the result of the last of a run, and else on what is done."""
+        if index >= len(self.solution.steps):
+            return False
+        needs = self.solution.steps[index].needs
+        return run[-1] in needs and self.done.issuperset(set(needs) - set(run))
+
+
+def _is_step(claim: Claim, run: list[Step]) -> bool:
+    """Whether a claim is the equation of these steps, each on the result of the one before; factors in any order."""
+    numbers = [run[0].equation.left, *(step.equation.right for step in run)]
+    ops = [step.equation.op for step in run]
+    if claim.result != run[-1].equation.result or list(claim.ops) != ops:
+        return False
+    if set(ops) in ({"+"}, {"*"}):
+        return sorted(claim.numbers) == sorted(numbers)
+    return list(claim.numbers) == numbers
+
+
+def _does_nothing(equation: Equation) -> bool:
+    return equation.result == equation.left and equation.right in (0, 1)
+
+
+def _claims(text: str) -> Iterator[re.Match[str]]:
+    """The claims of a text in order; in "5 + 3 = 8 + 2 = 10" the 8 belongs to both equations."""
+    position = 0
+    while match := _CLAIM.search(text, position):
+        position = match.end()
+        if match[1] is None:
+            yield match
+            continue
+        if not _OPEN_OPERATION.search(text[max(0, match.start() - 12) : match.start()]):
+            yield match
+        position = match.start(2)
+
+
+def _read_claim(match: re.Match[str]) -> Claim:
+    """The numbers and operations of an equation."""
+    left = match[1]
+    number = re.compile(_NUMBER)
+    operator = re.compile(rf"\s?({_OPERATOR})\s?")
+    numbers: list[int] = []
+    ops: list[str] = []
+    position = 0
+    while True:
+        found = number.match(left, position)
+        assert found is not None
+        numbers.append(int(found[0]))
+        sign = operator.match(left, found.end())
+        if sign is None:
+            return Claim(tuple(numbers), tuple(ops), int(match[2]))
+        ops.append(_OPERATORS.get(sign[1], sign[1]))
+        position = sign.end()
+
+
+def _evaluate(numbers: tuple[int, ...], ops: tuple[str, ...]) -> Fraction | None:
+    """The value of a sum of products; None for a division by 0."""
+    total, product = Fraction(0), Fraction(numbers[0])
+    for op, number in zip(ops, numbers[1:], strict=True):
+        if op == "*":
+            product *= number
+        elif op == "/":
+            if number == 0:
+                return None
+            product /= number
+        else:
+            total += product
+            product = Fraction(number if op == "+" else -number)
+    return total + product
+
+
+def _is_check(text: str, position: int) -> bool:
+    """Whether the sentence that a claim stands in begins with "Check:"."""
+    sentence = re.split(r"[.!] |\n", text[max(0, position - 200) : position])[-1]
+    return sentence.lstrip().startswith("Check:")
+
+
+def _is_taken_back(text: str, end: int) -> bool:
+    """Whether the sentence after a claim begins with "Wait"."""
+    return text[end : end + 20].lstrip(". \n$)").startswith("Wait")

@@ -1,0 +1,212 @@
+"""P-ALIGN: the student learns the shortest sufficient prefix of a teacher's reasoning, and its own continuation.
+
+The paper's full text could not be read: this is its abstract's method with the mechanics of its released code. What is
+read and what is inferred stands in `settings.py`, the prompts in `prompts.py`, the search in `prefixes.py`.
+
+Cite: Zhenghao Liu, Zhuoyang Wu, Xinze Li, Yukun Yan, Shuo Wang, Zulong Chen, Yu Gu, Ge Yu, Maosong Sun: Long-Chain
+    Reasoning Distillation via Adaptive Prefix Alignment (2026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from potstill.methods.errors.orion.filters import has_box, is_finished
+from potstill.methods.rewriting.p_align.prefixes import (
+    Bisection,
+    first_sentences,
+    judge_by_outcome,
+    judge_by_verdict,
+    prefix_lengths,
+    search_prefixes,
+    split_sentences,
+)
+from potstill.methods.rewriting.p_align.settings import ARMS, Arm, Settings
+from potstill.models.model import Model, Trainable
+from potstill.records import Span, Stage, Trace
+from potstill.traces import (
+    ReportSection,
+    Share,
+    edit,
+    keep,
+    report,
+    rewrite,
+    right,
+    sample,
+    score,
+    sound,
+    verify,
+)
+
+Test = Callable[[Trace], bool]
+
+
+def p_align(
+    problems: list[Trace],
+    teacher: Model,
+    student: Trainable,
+    judge: Model | None = None,
+    *,
+    arm: Arm = "align",
+    steps: bool = False,
+    settings: Settings = Settings(),
+) -> Generator[Stage, Trainable, None]:
+    """P-ALIGN: adaptive prefix alignment (Liu et al., arXiv:2601.10064).
+
+    Prefix: R~ = (s_1 .. s_p), p = min { p : J_M(q, s_1 .. s_p) = ENOUGH } by bisection over the sentences of the
+    teacher's reasoning. Continuation: y ~ M(I_align(q, R~)). Data: { (q, R~ + y) : Ans(y) = a* }, one row a problem.
+    The learner sees the bare question, and learns to write prefix and continuation.
+
+    Learns from: the shortest beginning of the teacher's reasoning that it finds sufficient, and its own continuation.
+    Needs: teacher (reasons), student (judges prefixes, goes on and is trained), [judge] (judges prefixes in its place).
+    Controls: arm=continuation-only (the prefix is shown and not learnt: self-distillation), arm=whole (no cut),
+        arm=fixed (half of the sentences for all), arm=shuffled (the share that was found for another problem: is it
+        the search, or the length?), arm=outcome (a prefix is enough where the student's continuation comes out right:
+        what a verdict is worth).
+    Departure: the teacher's chains must be right. A verdict is asked for at temperature 0 and read strictly; one that
+        can't be read, or says both, is no. Sentences keep the blank behind them, where the released code doubles full
+        stops at the joints. A row is finished and has its answer in a box; with `steps` its steps are right too. The
+        prompts' wording is ours.
+    Partial: not here is the choice among several continuations by a larger model that summaries of the paper mention.
+
+    Args:
+        teacher: reasons at length; the prefix is the beginning of its thought.
+        student: learns; judges prefixes where there is no judge, and goes on behind them.
+        judge: says whether a prefix is enough.
+        arm: the method or one of its controls; a row of `ARMS`.
+        steps: also demand that every step is right; for problems with a step verifier.
+        settings: what the sources say and what is inferred.
+    """
+    settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+
+    # Step 1, the teacher's right chains, their thoughts in sentences.
+    chains = sample(
+        teacher,
+        problems,
+        max_new_tokens=settings.max_new_tokens,
+        **dict(settings.teacher_sampling),
+    )
+    chains = keep(sound if steps else right, verify(chains))
+    thoughts = split_sentences(settings, chains)
+
+    # Step 2, the shortest prefix that is enough.
+    searches: dict[str, Bisection] = {}
+    if settings.prefix != "fixed":
+        judged_by = judge_by_verdict(judge or student, settings)
+        if settings.judged_by == "outcome":
+            judged_by = judge_by_outcome(student, settings)
+        searches = search_prefixes(judged_by, thoughts)
+    lengths = prefix_lengths(thoughts, searches, settings)
+    prefixes = edit(partial(first_sentences, lengths), thoughts)
+
+    # Steps 3 and 4, the student's continuation, kept where it comes to the right answer; then both as one text.
+    rows, first_share = align(student, prefixes, settings, steps=steps)
+    rows = score("prefix_share", partial(score_prefix_shares, thoughts, lengths), rows)
+
+    report(prefix_section(thoughts, searches, lengths, first_share))
+    yield Stage(student, rows, "sft")
+
+
+def align(
+    student: Model, prefixes: list[Trace], settings: Settings, *, steps: bool
+) -> tuple[list[Trace], Share]:
+    """Continue each prefix until a continuation passes, at most 1 + m times; one row a problem.
+
+    Returns:
+        The rows, and how many of the first continuations passed.
+    """
+    first_share = Share("first continuations that pass", 0, len(prefixes))
+    rows: list[Trace] = []
+    for resample in range(1 + settings.resamples):
+        if not prefixes:
+            break
+        continuations = rewrite(
+            student,
+            prefixes,
+            prompt=settings.align_prompt,
+            sample_index=resample,
+            guard=False,
+            max_new_tokens=settings.max_new_tokens,
+            **dict(settings.align_sampling),
+        )
+        continuations = keep(right, verify(keep(has_box, keep(is_finished, continuations))))
+        passing = continuations
+        if settings.learn_prefix:
+            passing = verify(
+                edit(partial(join, settings), continuations, context={"prefixes": prefixes})
+            )
+        if steps:
+            passing = keep(partial(is_sound, sound_ids(continuations)), passing)
+        if resample == 0:
+            first_share = first_share._replace(part=len(passing))
+        rows += passing
+        aligned_problems = {row.problem.id for row in rows}
+        prefixes = [prefix for prefix in prefixes if prefix.problem.id not in aligned_problems]
+    return rows, first_share
+
+
+def join(settings: Settings, continuation: Any, prefixes: Sequence[Any]) -> dict[str, Any]:
+    """A row's text: the prefix between its marks, and the continuation; both are learnt, each as its author's."""
+    [prefix] = prefixes
+    opening = settings.opening + prefix.text + settings.closing
+    written = Span(0, len(opening), "written", author=prefix.author.model)
+    return {
+        "text": opening + continuation.text,
+        "prefix_length": len(opening),
+        "finish_reason": continuation.finish_reason,
+        "spans": (written,),
+    }
+
+
+def sound_ids(continuations: Sequence[Trace]) -> set[str]:
+    """The ids of the continuations that are right in every step by themselves: those that begin anew."""
+    return {trace.id for trace in continuations if sound(trace)}
+
+
+def is_sound(sound_continuations: Container[str], row: Trace) -> tuple[bool, str]:
+    """Its steps are right as one text, or those of the continuation are by themselves.
+
+    A continuation goes on where the prefix breaks off, or solves the problem from the beginning.
+    """
+    is_right = sound(row) or row.id in sound_continuations or row.parents[0] in sound_continuations
+    return is_right, "right answer, but a step is wrong or none was judged"
+
+
+# What the report shows.
+
+
+def score_prefix_shares(
+    thoughts: Sequence[Trace], lengths: Mapping[str, int], rows: Sequence[Trace]
+) -> list[float | str | None]:
+    """Which share of the teacher's sentences the prefix of each row is."""
+    share_by_problem: dict[str, float] = {}
+    for thought in thoughts:
+        share_by_problem[thought.problem.id] = lengths[thought.id] / len(thought.units)
+    return [share_by_problem[row.problem.id] for row in rows]
+
+
+def prefix_section(
+    thoughts: Sequence[Trace],
+    searches: Mapping[str, Bisection],
+    lengths: Mapping[str, int],
+    first_share: Share,
+) -> ReportSection:
+    """What the report shows of the prefixes: how often one was enough, and how much of the reasoning they hold."""
+    sufficient = [search for search in searches.values() if search.shortest is not None]
+    sentences = sum(len(thought.units) for thought in thoughts)
+    shares = (
+        Share("thoughts with a prefix that is enough", len(sufficient), len(searches)),
+        Share("sentences of the teacher in the prefixes", sum(lengths.values()), sentences),
+        first_share,
+    )
+    return ReportSection(
+        title="Prefixes of the teacher's reasoning",
+        hint=(
+            "Where no prefix is found to be enough, the whole reasoning is taken, and its answer with it. How many "
+            "verdicts could not be read stands below, under the replies."
+        ),
+        shares=tuple(share for share in shares if share.whole),
+    )

@@ -39,6 +39,10 @@ class Display(Protocol):
         """So many more answers have come from a model."""
         ...
 
+    def count_tokens(self, label: str, count: int) -> None:
+        """So many more tokens have been written by a local model."""
+        ...
+
     def show_traffic(self, label: str, traffic: Traffic) -> None:
         """All that has gone to a model's server so far."""
         ...
@@ -81,6 +85,9 @@ class NoDisplay:
     def count_answers(self, label: str, count: int) -> None:
         """Take a count."""
 
+    def count_tokens(self, label: str, count: int) -> None:
+        """Take a count."""
+
     def show_traffic(self, label: str, traffic: Traffic) -> None:
         """Take a count."""
 
@@ -96,6 +103,7 @@ class Pace:
         self.started = self.born = now
         self.counts = 0  # how many times a count began
         self.answers = 0  # that models gave, over all counts
+        self.tokens = 0  # that local models wrote, over all counts
         self.traffic_at_start: Traffic | None = None
         self.traffic = Traffic()
         self.traffic_started = now
@@ -120,14 +128,14 @@ class Pace:
         parts = [f"{self.answers:,} answers so far"]
         if now > self.born:
             parts.append(f"  {format_rate(self.answers / (now - self.born))}")
-        traffic = self._describe_traffic(now)
-        if traffic:
-            parts.append(f"; {traffic}")
+        for part in (self._describe_tokens(now), self._describe_traffic(now)):
+            if part:
+                parts.append(f"; {part}")
         return "".join(parts)
 
     def describe(self, now: float) -> str:
-        """Rate and time left, or the time it took: `12.3/s, 1:05 left`; then what goes to the server."""
-        parts = [self._describe_count(now), self._describe_traffic(now)]
+        """Rate and time left, or the time it took: `12.3/s, 1:05 left`; then what is written, or goes to a server."""
+        parts = [self._describe_count(now), self._describe_tokens(now), self._describe_traffic(now)]
         return "; ".join(part for part in parts if part)
 
     def _describe_count(self, now: float) -> str:
@@ -138,6 +146,11 @@ class Pace:
             return f"for {format_duration(seconds)}" if seconds >= LINE_INTERVAL else ""
         seconds_left = (self.total - self.done) * seconds / count
         return f"{format_rate(count / seconds)}, {format_duration(seconds_left)} left"
+
+    def _describe_tokens(self, now: float) -> str:
+        if not self.tokens or now <= self.born:
+            return ""
+        return f"{self.tokens:,} tokens, {self.tokens / (now - self.born):,.0f}/s"
 
     def _describe_traffic(self, now: float) -> str:
         if self.traffic_at_start is None:
@@ -171,6 +184,7 @@ class ProgressLines:
         self._now = now
         self._paces: dict[str, Pace] = {}
         self._last_line: dict[str, float] = {}  # when each label had its last line
+        self._shown_tokens: dict[str, int] = {}  # how many each label had when it was last reported
         self._has_steps = False  # whether somebody announces them
         self._lock = threading.RLock()
 
@@ -179,7 +193,9 @@ class ProgressLines:
         with self._lock:
             now = self._now()
             pace = self._pace(label)
-            is_unchanged = (pace.done, pace.total) == (done, total)
+            has_new_tokens = pace.tokens > self._shown_tokens.get(label, 0)
+            self._shown_tokens[label] = pace.tokens
+            is_unchanged = (pace.done, pace.total) == (done, total) and not has_new_tokens
             is_end = done >= total
             pace.update(done, total, now)
 
@@ -197,12 +213,18 @@ class ProgressLines:
             self._has_steps = True
             self._paces.clear()
             self._last_line.clear()
+            self._shown_tokens.clear()
             self._print(text)
 
     def count_answers(self, label: str, count: int) -> None:
         """Count what models gave."""
         with self._lock:
             self._pace(label).answers += count
+
+    def count_tokens(self, label: str, count: int) -> None:
+        """Count what local models wrote, for the next line."""
+        with self._lock:
+            self._pace(label).tokens += count
 
     def show_traffic(self, label: str, traffic: Traffic) -> None:
         """Note what went to the server, for the next line."""
@@ -258,6 +280,11 @@ class ProgressBars:
 
     def count_answers(self, label: str, count: int) -> None:
         """Bars show counts by themselves."""
+
+    def count_tokens(self, label: str, count: int) -> None:
+        """Note what was written, for the label's bar."""
+        with self._lock:
+            self._paces.setdefault(label, Pace(time.monotonic())).tokens += count
 
     def show_traffic(self, label: str, traffic: Traffic) -> None:
         """Note what went to the server, for the label's bar."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
@@ -324,6 +324,26 @@ class HasTraffic(Protocol):
     @property
     def traffic(self) -> Traffic:
         """All that this process has sent so far."""
+        ...
+
+
+class RowProgress(NamedTuple):
+    """How far one row of a batch is: the tokens that it has written, and whether it is finished."""
+
+    tokens: int = 0
+    is_finished: bool = False
+
+
+RowReport: TypeAlias = Callable[[Sequence[RowProgress]], None]
+"""Told now and then, while a batch is written, how far each of its requests is."""
+
+
+@runtime_checkable
+class ReportsRows(Protocol):
+    """A local model that says how far a batch is while it writes it."""
+
+    def write_reporting(self, requests: Sequence[Request], report: RowReport) -> list[Completion]:
+        """What `write` returns; `report` may be called from another thread that writes the same batch."""
         ...
 
 

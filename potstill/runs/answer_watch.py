@@ -21,7 +21,7 @@ class AnswerWatch:
     """Passes everything on to `shown`, and calls `on_answers` after each portion of answers that was stored.
 
     Args:
-        shown: called with (label, done, total), and told of answers and traffic where it wants to be.
+        shown: called with (label, done, total), and told of answers, tokens and traffic where it wants to be.
         on_answers: set by a run that waits for answers.
     """
 
@@ -37,6 +37,11 @@ class AnswerWatch:
         if isinstance(self.shown, CallListener):
             self.shown.count_answers(label, count)
         self.on_answers()
+
+    def count_tokens(self, label: str, count: int) -> None:
+        """So many more tokens have been written here."""
+        if isinstance(self.shown, CallListener):
+            self.shown.count_tokens(label, count)
 
     def show_traffic(self, label: str, traffic: Traffic) -> None:
         """All that has gone to a model's server so far."""

@@ -22,6 +22,7 @@ from potstill.methods.role_annotations import role_of
 from potstill.models.model import Model
 from potstill.records import Progress, Trace, no_progress
 from potstill.runs import manifest
+from potstill.runs.progress_file import PROGRESS_FILE, ProgressFile
 from potstill.store.cached_model import with_cache
 from potstill.store.ledger import Ledger as StoreLedger
 from potstill.store.store import Store
@@ -145,7 +146,7 @@ def open_folder(
         price_table: prices over those that come with potstill.
         seed: from which every random choice is derived.
         threads: CPU threads of local models and training; 0 is one a core. Part of the fingerprint.
-        progress: called with (label, done, total).
+        progress: called with (label, done, total); what it was last called with stands in `progress.json`.
         rules: what to do about completions that are not whole.
     """
     path = Path(path)
@@ -157,7 +158,8 @@ def open_folder(
             f"budget={budget!r} says no unit", fix=f'budget="{budget}usd", or "{budget}tok"'
         )
     limits = parse_budget(budget, models) if isinstance(budget, str) else budget
-    with Store.open(path) as store:
+    # The file of a killed process goes once the folder is ours, and ours goes before the folder is another's.
+    with Store.open(path) as store, ProgressFile(path / PROGRESS_FILE, progress) as watched:
         recorded = recorded_settings(settings or {}, seed, threads)
         manifest.start(path, recorded, empty=store.is_empty())
         files.save(path)
@@ -165,7 +167,7 @@ def open_folder(
         for key, model in models.items():
             # Refuses a limit of money on a model without a price.
             account.permit(role_of(key), model, "")
-        yield Folder(path, store, models, account, seed, threads, progress, rules)
+        yield Folder(path, store, models, account, seed, threads, watched, rules)
 
 
 def recorded_settings(settings: Mapping[str, Any], seed: int, threads: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.training.objective_config import ObjectiveConfig
-from potstill.training.output_dir import STEPS_FILE
 from potstill.training.settings import FitResult
+from potstill.training.step_log import STEPS_FILE
 
 NOTED_CUT_SHARE = 0.5  # share of rollouts cut at their limit from which a note says so
 TOTALS = ("rows", "steps", "tokens", "loss_tokens", "threads")

@@ -14,6 +14,7 @@ from potstill.models.model import (
     Completion,
     HasTraffic,
     Request,
+    RowProgress,
     SpendingPermit,
     Traffic,
     completion_keys,
@@ -37,10 +38,14 @@ class NewCompletion(NamedTuple):
 
 @runtime_checkable
 class CallListener(Protocol):
-    """A progress callback that also wants to know what was answered, and what goes to servers."""
+    """A progress callback that also wants to know what was answered and written, and what goes to servers."""
 
     def count_answers(self, label: str, count: int) -> None:
         """So many more answers have come from the model."""
+        ...
+
+    def count_tokens(self, label: str, count: int) -> None:
+        """So many more tokens have been written by a local model, also of answers that are not whole yet."""
         ...
 
     def show_traffic(self, label: str, traffic: Traffic) -> None:
@@ -221,11 +226,49 @@ class CacheClient:
         """What progress is reported under."""
         return f"{self.arm}/{self.role}"
 
+    def watch_batch(self, done: int, total: int) -> BatchWatch:
+        """Whom a local model tells how far a batch is that it writes.
+
+        Args:
+            done: answers of the whole call that are there already.
+            total: distinct requests of the whole call.
+        """
+        return BatchWatch(self, done, total)
+
     def report_progress(self, done: int, total: int) -> None:
         """Call the progress callback under this role's label."""
         if isinstance(self.progress, CallListener) and isinstance(self.inner, HasTraffic):
             self.progress.show_traffic(self.label, self.inner.traffic)
         self.progress(self.label, done, total)
+
+
+@final
+@dataclass(slots=True)
+class BatchWatch:
+    """Reports rows of a batch as they are finished, and its tokens as they are written; none of it is stored yet.
+
+    Where memory runs out and a batch is written again in halves, what is shown waits until it is as far again.
+    """
+
+    client: CacheClient
+    done: int
+    total: int
+    finished: int = 0
+    tokens: int = 0
+
+    def __call__(self, rows: Sequence[RowProgress]) -> None:
+        """Take how far each row of the batch is."""
+        self.count_tokens(sum(row.tokens for row in rows))
+        self.finished = max(self.finished, sum(row.is_finished for row in rows))
+        # The whole call is done once the batch is in the store, and not before.
+        self.client.report_progress(min(self.done + self.finished, self.total - 1), self.total)
+
+    def count_tokens(self, tokens: int) -> None:
+        """The batch has so many tokens by now."""
+        new = tokens - self.tokens
+        if new > 0 and isinstance(self.client.progress, CallListener):
+            self.client.progress.count_tokens(self.client.label, new)
+        self.tokens += max(0, new)
 
 
 def as_stored(completion: Completion) -> Completion:

@@ -13,7 +13,16 @@ from typing import Literal, TypedDict, TypeVar, Unpack
 
 from potstill.budget.budget import Budget
 from potstill.errors import ModelError
-from potstill.models.model import Completion, Model, Planned, Request, Scored, Streamed, Trainable
+from potstill.models.model import (
+    Completion,
+    Model,
+    Planned,
+    ReportsRows,
+    Request,
+    Scored,
+    Streamed,
+    Trainable,
+)
 from potstill.models.phase import COLLECTION, current_phase, current_stage
 from potstill.models.scoring import (
     CountedScores,
@@ -298,7 +307,7 @@ class CachedModel:
             if is_scoring(requests[0]):
                 completions = self._score_texts(requests)
             else:
-                completions = self.inner.write(requests)
+                completions = self._write_texts(requests, done=done, total=total)
                 self._check_count(len(completions), len(requests), "write")
         except BaseException:
             if budget:
@@ -308,6 +317,18 @@ class CachedModel:
         for (key, request), completion in zip(missing.items(), completions, strict=True):
             new.append(NewCompletion(key, request, completion))
         return dict(zip(missing, client.commit(new), strict=True))
+
+    def _write_texts(
+        self, requests: Sequence[Request], *, done: int, total: int
+    ) -> list[Completion]:
+        """Ask for completions; a model that can say how far it is moves the progress meanwhile."""
+        if not isinstance(self.inner, ReportsRows):
+            return list(self.inner.write(requests))
+        watch = self._client.watch_batch(done, total)
+        completions = self.inner.write_reporting(requests, watch)
+        # What was written since the last report is counted too.
+        watch.count_tokens(sum(completion.tokens.completion for completion in completions))
+        return completions
 
     def _score_texts(self, requests: Sequence[Request]) -> list[Completion]:
         """Ask a local model for the log-probabilities of given texts."""

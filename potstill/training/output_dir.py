@@ -16,10 +16,10 @@ from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StageError, StoreError
 from potstill.models.local import checkpoint
 from potstill.training.settings import FIT_FILE, FitResult
+from potstill.training.step_log import STEPS_FILE, step_line
 from potstill.training.student_key import StudentKey
 from potstill.training.trainer import last_checkpoint
 
-STEPS_FILE = "steps.jsonl"  # what was measured, one line a step
 TENSORBOARD_FOLDER = "runs"
 WORK_FOLDER = "training"  # while the training lasts: its checkpoints, its lock, what was begun
 LOCK_FILE = "lock"
@@ -147,8 +147,7 @@ def finish(
 
     `fit.json` has the result, the parts of the key, the start's content id, and what its template renders.
     """
-    lines = [json.dumps(step) + "\n" for step in steps]
-    write_text(output_dir / STEPS_FILE, "".join(lines))
+    write_text(output_dir / STEPS_FILE, "".join(step_line(step) for step in steps))
     work_folder = output_dir / WORK_FOLDER
     if (work_folder / TENSORBOARD_FOLDER).is_dir():
         (work_folder / TENSORBOARD_FOLDER).replace(output_dir / TENSORBOARD_FOLDER)

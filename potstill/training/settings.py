@@ -25,6 +25,7 @@ NOT_NEGATIVE = (
     "max_length",
     "threads",
     "save_steps",
+    "save_minutes",
 )
 
 
@@ -79,7 +80,10 @@ class TrainingSettings:
         dtype: of the stored weights: "start" keeps the starting checkpoint's.
         threads: CPU threads of the training; 0 leaves torch's setting. Another number changes the last bits.
         chat: whether the chat template is asked for thinking, as in a model's `?chat=`; a run takes its student's.
-        save_steps: steps between the checkpoints that a killed training resumes from; 0 switches them off.
+        save_steps: steps between the checkpoints that a killed training resumes from at most; 0 switches all of them
+            off.
+        save_minutes: minutes between two checkpoints at most, so that a kill costs no more on a slow machine; 0 leaves
+            it to `save_steps`. A step is never broken off for it.
         packing: rows of a micro-batch lie one after another instead of side by side, without padding and without
             seeing each other; the result is the same to rounding. Pays where lengths differ much within a batch.
         report_to: where each step's record goes too: "wandb", "trackio", or "tensorboard" (`runs/` of the output_dir).
@@ -109,6 +113,7 @@ class TrainingSettings:
     threads: int = 0
     chat: Literal["auto", "thinking", "no-thinking"] = "auto"
     save_steps: int = 500
+    save_minutes: float = 10.0
     packing: bool = False
     report_to: Literal["", "tensorboard", "wandb", "trackio"] = ""
     objective_config: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -162,6 +167,8 @@ class TrainingSettings:
     def to_json(self) -> dict[str, Any]:
         """As plain data; what came later than the first runs only where it says something, so their ids stay."""
         values = dataclasses.asdict(self)
+        # When checkpoints are written decides nothing: another run of the same recipe may say otherwise.
+        del values["save_minutes"]
         for name in ("packing", "report_to", "objective_config"):
             if not values[name]:
                 del values[name]

@@ -32,6 +32,7 @@ from potstill.training.objective_inputs import SUPERVISED, ObjectiveInputs
 from potstill.training.optimizer import make_optimizer, reset_optimizer
 from potstill.training.schedules import Stateful, When
 from potstill.training.settings import TrainingSettings
+from potstill.training.step_log import STEPS_FILE, StepLog
 
 FIRST_STEP = When(0, 1)
 STATE_FILE = "live.pt"  # in a checkpoint: schedules, buffers, what rewards remember
@@ -78,7 +79,10 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             model,
             _training_arguments(settings, work_folder, step_count),
             train_dataset=objective_inputs.with_reference_values(model, dataset),
-            callbacks=[_ProgressAndSaving(settings.save_steps, step_count, progress)],
+            callbacks=[
+                _ProgressAndSaving(settings, step_count, progress),
+                _StepLogging(StepLog(work_folder / STEPS_FILE)),
+            ],
         )
         # Set here because FSDP takes no optimizer as an argument.
         self.optimizer = objective_inputs.add_projectors(make_optimizer(model, settings))
@@ -345,20 +349,62 @@ class StepRecord:
 
 
 class _ProgressAndSaving(TrainerCallback):  # type: ignore[misc]
-    """Progress at every step, a checkpoint after every `save_steps` of them."""
+    """Progress at every step; a checkpoint after every `save_steps` of them, and every `save_minutes`."""
 
-    def __init__(self, save_steps: int, step_count: int, progress: Progress | None) -> None:
-        self.save_steps, self.step_count, self.progress = save_steps, step_count, progress
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        step_count: int,
+        progress: Progress | None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.save_steps, self.save_seconds = settings.save_steps, 60 * settings.save_minutes
+        self.step_count, self.progress, self.now = step_count, progress, now
+        self.saved_at = now()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.saved_at = self.now()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         step = state.global_step
-        is_due = self.save_steps > 0 and step % self.save_steps == 0
-        control.should_save = is_due and step < self.step_count
+        is_due = False
+        if self.save_steps > 0 and step < self.step_count:
+            is_due = step % self.save_steps == 0 or self._is_time()
+        control.should_save = is_due
         return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Behind the writing: a checkpoint that takes minutes must not make the next one due.
+        self.saved_at = self.now()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.progress:
             self.progress("training", state.global_step, self.step_count)
+
+    def _is_time(self) -> bool:
+        """Whether the last checkpoint is too long ago, by the first process's clock: all of them write or none."""
+        if not self.save_seconds:
+            return False
+        is_time = self.now() - self.saved_at >= self.save_seconds
+        own_vote = float(is_time and distributed.process_rank() == 0)
+        return bool(distributed.sum_over_processes(torch.tensor(own_vote)))
+
+
+class _StepLogging(TrainerCallback):  # type: ignore[misc]
+    """Each step's record goes into the working folder's `steps.jsonl` as the step ends; the first process writes."""
+
+    def __init__(self, step_log: StepLog) -> None:
+        self.step_log = step_log
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            records = self.step_log.begin(step_records(state))
+            others = [record for record in state.log_history if not is_step_record(record)]
+            state.log_history = [*records, *others]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.step_log.append(state.log_history[-1])  # added while the step was made
 
 
 def batch_loss(

@@ -110,6 +110,21 @@ def test_in_a_run_only_long_counts_and_announced_steps_have_lines() -> None:
     ]
 
 
+def test_tokens_of_a_batch_are_signs_of_life() -> None:
+    stream, now = io.StringIO(), [0.0]
+    lines = ProgressLines(stream, lambda: now[0])
+    for second in range(0, 31):
+        now[0] = float(second)
+        if second:
+            lines.count_tokens("sft/student", 200)
+        lines("sft/student", second // 25 * 30, 64)
+    assert stream.getvalue().splitlines() == [
+        "sft/student: 0 of 64  for 10 s; 2,000 tokens, 200/s",
+        "sft/student: 0 of 64  for 20 s; 4,000 tokens, 200/s",
+        "sft/student: 30 of 64  1.0/s, 34 s left; 6,000 tokens, 200/s",
+    ]
+
+
 def test_requests_retries_and_refusals_of_a_server_are_shown() -> None:
     stream, now = io.StringIO(), [0.0]
     lines = ProgressLines(stream, lambda: now[0])

@@ -19,6 +19,7 @@ from potstill.models.model import (
     Model,
     Planned,
     Request,
+    RowProgress,
     Sampling,
     Scored,
     Trainable,
@@ -308,6 +309,39 @@ def test_progress_and_wrong_counts(store: Store):
         with_cache(Forgetful("model-forgetful"), store, role="teacher", arm="sft", seed=0).write(
             ask(*"wxyz")
         )
+
+
+class Reporting(Planner):
+    """Says how far it is; memory runs out once, and the batch is written again in halves."""
+
+    def write_reporting(self, requests, report):
+        for tokens in (2, 4, 1, 3):
+            report([RowProgress(tokens, tokens > 3) for _ in requests])
+        return [answer._replace(tokens=Tokens(1, 5)) for answer in self.write(requests)]
+
+
+def test_progress_moves_within_a_batch_and_never_back(store: Store):
+    counts, tokens = [], []
+
+    class Watcher:
+        def __call__(self, label, done, total):
+            counts.append(done)
+
+        def count_answers(self, label, count):
+            counts.append(f"{count} stored")
+
+        def count_tokens(self, label, count):
+            tokens.append(count)
+
+        def show_traffic(self, label, traffic):
+            raise AssertionError("nothing goes to a server")
+
+    wrapped = with_cache(Reporting(), store, role="student", arm="sft", seed=0, progress=Watcher())
+    assert len(wrapped.write(ask(*"abcde"))) == 5
+    # Batches of three and two; the last request counts once its batch is in the store.
+    first, second = [0, 0, 3, 3, 3, "3 stored"], [3, 3, 4, 4, 4, "2 stored", 5]
+    assert counts == first + second
+    assert tokens == [6, 6, 3, 4, 4, 2]
 
 
 def test_hostile_text_comes_back_as_it_was(store: Store):

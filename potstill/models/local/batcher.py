@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import final
 
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, Request, RowProgress, RowReport
 
 WAIT_SHARE = 0.05  # of the last batch's time: how long to wait for the threads that it has just served to ask again
 
@@ -21,17 +21,26 @@ class RequestBatcher:
     threads than the last batch had wait `WAIT_SHARE` of that batch's time for the others.
     """
 
-    def __init__(self, write: Callable[[Sequence[Request]], list[Completion]]) -> None:
-        """Batch calls of this function."""
+    def __init__(
+        self, write: Callable[[Sequence[Request], RowReport | None], list[Completion]]
+    ) -> None:
+        """Batch calls of this function, which takes requests and whom to tell how far they are."""
         self._write = write
         self._changed = threading.Condition()
         self._waiting: list[_Job] = []
         self._is_busy = False
         self._last_job_count, self._last_seconds = 1, 0.0
 
-    def __call__(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion a request, in order; an exception reaches every thread whose requests were in the call."""
-        job = _Job(requests)
+    def __call__(
+        self, requests: Sequence[Request], report: RowReport | None = None
+    ) -> list[Completion]:
+        """One completion a request, in order; an exception reaches every thread whose requests were in the call.
+
+        Args:
+            requests: of this thread.
+            report: told how far these requests are, by whichever thread computes the batch.
+        """
+        job = _Job(requests, report)
         with self._changed:
             self._waiting.append(job)
             self._changed.notify_all()
@@ -60,7 +69,7 @@ class RequestBatcher:
         began = time.perf_counter()
         requests = [request for job in jobs for request in job.requests]
         try:
-            completions = iter(self._write(requests))
+            completions = iter(self._write(requests, _split_report(jobs)))
             for job in jobs:
                 job.completions = [next(completions) for _ in job.requests]
         except (
@@ -80,8 +89,24 @@ class RequestBatcher:
 class _Job:
     """One thread's requests and their completions."""
 
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self.requests = requests
+    def __init__(self, requests: Sequence[Request], report: RowReport | None) -> None:
+        self.requests, self.report = requests, report
         self.is_done = False
         self.completions: list[Completion] = []
         self.failure: BaseException | None = None
+
+
+def _split_report(jobs: Sequence[_Job]) -> RowReport | None:
+    """A report on the requests of all jobs, of which each job is told its own; None where no job wants to know."""
+    if all(job.report is None for job in jobs):
+        return None
+
+    def report(rows: Sequence[RowProgress]) -> None:
+        start = 0
+        for job in jobs:
+            stop = start + len(job.requests)
+            if job.report is not None:
+                job.report(rows[start:stop])
+            start = stop
+
+    return report

@@ -8,6 +8,7 @@ Shapes below: P different prompts, R rows, A rows that are still written, T posi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -17,10 +18,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from potstill.models.local import weights
-from potstill.models.model import Sampling
+from potstill.models.model import RowProgress, RowReport, Sampling
 
 CACHE_STEP = 64  # positions by which a cache grows
 FINISHED_SHARE = 0.25  # of the rows of a batch at which the finished ones are dropped from it
+REPORT_SECONDS = 0.5  # between two reports of how far a batch is
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +65,30 @@ class GeneratedRow(NamedTuple):
     logprobs: list[float] = []  # noqa: RUF012  read only
 
 
-def generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
-    """Generate every row of a batch."""
+def generate_batch(
+    model: Any, batch: GenerationBatch, report: RowReport | None = None
+) -> list[GeneratedRow]:
+    """Generate every row of a batch.
+
+    Args:
+        model: the checkpoint.
+        batch: what is generated.
+        report: told every `REPORT_SECONDS` how far each row is.
+    """
     with torch.inference_mode():
-        return _generate_batch(model, batch)
+        return _generate_batch(model, batch, report)
 
 
-def _generate_batch(model: Any, batch: GenerationBatch) -> list[GeneratedRow]:
+def _generate_batch(
+    model: Any, batch: GenerationBatch, report: RowReport | None
+) -> list[GeneratedRow]:
     written = _Written.of(batch, model.device)
+    reporter = _Reporter(report) if report is not None else None
     # Rows that wait, each time with how many tokens they have written.
     waiting = [(torch.arange(len(batch.prompt_of_row), device=model.device), 0)]
     while waiting:
         rows, step = waiting.pop()
-        waiting += _write_rows(model, batch, written, rows, step)
+        waiting += _write_rows(model, batch, written, rows, first_step=step, reporter=reporter)
     return written.to_rows()
 
 
@@ -86,25 +99,35 @@ class _Written:
     Args:
         ids: [R, T].
         logprobs: [R, T], or [R, 0] where they are not asked for.
-        lengths: how many of a row's ids count, [R].
+        lengths: how many of a row's ids count, [R]; 0 until it is finished.
         stopped: whether a row ended by itself, [R] bool.
+        open_lengths: how many ids an unfinished row had when it was last looked at, [R].
     """
 
     ids: Tensor
     logprobs: Tensor
     lengths: Tensor
     stopped: Tensor
+    open_lengths: Tensor
 
     @classmethod
     def of(cls, batch: GenerationBatch, device: torch.device) -> _Written:
-        """Nothing yet; a row that nothing ends is as long as its limit."""
+        """Nothing yet."""
         rows, steps = len(batch.prompt_of_row), max(batch.max_new_tokens)
         return cls(
             ids=torch.zeros(rows, steps, dtype=torch.long, device=device),
             logprobs=torch.zeros(rows, steps if batch.sampling.logprobs else 0, device=device),
-            lengths=torch.tensor(batch.max_new_tokens, device=device),
+            lengths=torch.zeros(rows, dtype=torch.long, device=device),
             stopped=torch.zeros(rows, dtype=torch.bool, device=device),
+            open_lengths=torch.zeros(rows, dtype=torch.long, device=device),
         )
+
+    def progress(self) -> list[RowProgress]:
+        """How far each row is."""
+        rows = []
+        for length, open_length in zip(self.lengths.tolist(), self.open_lengths.tolist()):
+            rows.append(RowProgress(length or open_length, is_finished=length > 0))
+        return rows
 
     def to_rows(self) -> list[GeneratedRow]:
         """The finished rows."""
@@ -115,8 +138,31 @@ class _Written:
         return generated
 
 
+class _Reporter:
+    """Says how far the rows are, no more often than every `REPORT_SECONDS`: counting makes a GPU wait."""
+
+    def __init__(self, report: RowReport) -> None:
+        self._report = report
+        self._due = time.monotonic() + REPORT_SECONDS
+
+    def is_due(self) -> bool:
+        """Whether the last report is long enough ago."""
+        return time.monotonic() >= self._due
+
+    def __call__(self, written: _Written) -> None:
+        """Report now."""
+        self._report(written.progress())
+        self._due = time.monotonic() + REPORT_SECONDS
+
+
 def _write_rows(
-    model: Any, batch: GenerationBatch, written: _Written, rows: Tensor, first_step: int
+    model: Any,
+    batch: GenerationBatch,
+    written: _Written,
+    rows: Tensor,
+    *,
+    first_step: int,
+    reporter: _Reporter | None,
 ) -> list[tuple[Tensor, int]]:
     """Write some rows to their ends.
 
@@ -126,6 +172,7 @@ def _write_rows(
         written: what they have written so far; changed in place.
         rows: [A] indices of rows.
         first_step: how many tokens each of them has written.
+        reporter: says how far all rows of the batch are.
 
     Returns:
         The rows that had to wait for room, each time with how many tokens they have written.
@@ -166,6 +213,9 @@ def _write_rows(
         is_open &= ~is_finished
         if not bool(is_open.any()):
             break
+        if reporter is not None and reporter.is_due():
+            written.open_lengths[active[is_open]] = step + 1
+            reporter(written)
         if used_tokens is not None:
             used_tokens.scatter_(1, token[:, None], True)
 

@@ -17,7 +17,14 @@ from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.generate import GeneratedRow, GenerationBatch, generate_batch
 from potstill.models.local.logprobs import completion_logprobs
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
-from potstill.models.model import Completion, CompletionEnd, Request, cut_at_stop
+from potstill.models.model import (
+    Completion,
+    CompletionEnd,
+    Request,
+    RowProgress,
+    RowReport,
+    cut_at_stop,
+)
 from potstill.models.scoring import PassageLike, scored_completion, scored_passage, to_passages
 from potstill.records import Tokens, digest
 
@@ -100,10 +107,21 @@ class TransformersModel:
         """One completion a request, in order; a prompt beyond the context is a completion with an error."""
         return self._write_batched(requests)
 
-    def _write(self, requests: Sequence[Request]) -> list[Completion]:
+    def write_reporting(self, requests: Sequence[Request], report: RowReport) -> list[Completion]:
+        """What `write` returns; meanwhile `report` is told how far each request is."""
+        return self._write_batched(requests, report)
+
+    def _write(
+        self, requests: Sequence[Request], report: RowReport | None = None
+    ) -> list[Completion]:
         completions: dict[int, Completion] = {}
+        rows = [RowProgress()] * len(requests)
         for batch in self.plan(requests):
-            completions.update(zip(batch, self._complete_batch([requests[i] for i in batch])))
+            report_batch = _report_places(report, rows, batch)
+            answers = self._complete_batch([requests[i] for i in batch], report_batch)
+            completions.update(zip(batch, answers))
+            for index, answer in zip(batch, answers):
+                rows[index] = RowProgress(answer.tokens.completion, is_finished=True)
         return [completions[index] for index in range(len(requests))]
 
     def likelihood(self, passages: Sequence[PassageLike]) -> list[list[float]]:
@@ -179,13 +197,19 @@ class TransformersModel:
         """Rows times positions that the cache may hold."""
         return max(1, CACHE_BYTES[self.device] // self._cache_bytes_per_token)
 
-    def _complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+    def _complete_batch(
+        self, requests: Sequence[Request], report: RowReport | None
+    ) -> list[Completion]:
         """The completions of one planned batch."""
         began = time.perf_counter()
         # A prompt that leaves no room is answered with an error, not generated.
         prompts = [self.encoder.encode_prompt(r.prompt, r.prefix) for r in requests]
         fitting = [i for i, ids in enumerate(prompts) if 0 < len(ids) < self.context]
-        rows = self._generate_rows([requests[i] for i in fitting], [prompts[i] for i in fitting])
+        rows = self._generate_rows(
+            [requests[i] for i in fitting],
+            [prompts[i] for i in fitting],
+            _report_places(report, [RowProgress()] * len(requests), fitting),
+        )
         row_of = dict(zip(fitting, rows))
 
         completions = []
@@ -199,21 +223,27 @@ class TransformersModel:
         return [completion._replace(seconds=seconds) for completion in completions]
 
     def _generate_rows(
-        self, requests: Sequence[Request], prompts: Sequence[list[int]]
+        self,
+        requests: Sequence[Request],
+        prompts: Sequence[list[int]],
+        report: RowReport | None,
     ) -> list[GeneratedRow | None]:
         """One row a request; halves the batch when memory runs out, None for a row that does not fit alone."""
         if not requests:
             return []
         try:
             with self._lock:
-                return list(generate_batch(self.model, self._to_batch(requests, prompts)))
+                return list(generate_batch(self.model, self._to_batch(requests, prompts), report))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
         if len(requests) == 1:
             return [None]
         half = len(requests) // 2
-        first_half = self._generate_rows(requests[:half], prompts[:half])
-        return first_half + self._generate_rows(requests[half:], prompts[half:])
+        rows = [RowProgress()] * len(requests)
+        first = _report_places(report, rows, range(half))
+        second = _report_places(report, rows, range(half, len(requests)))
+        first_half = self._generate_rows(requests[:half], prompts[:half], first)
+        return first_half + self._generate_rows(requests[half:], prompts[half:], second)
 
     def _to_batch(
         self, requests: Sequence[Request], prompts: Sequence[list[int]]
@@ -282,6 +312,21 @@ class TransformersModel:
             torch.cuda.empty_cache()
         half = len(rows) // 2
         return self._score(rows[:half]) + self._score(rows[half:])
+
+
+def _report_places(
+    report: RowReport | None, rows: list[RowProgress], places: Sequence[int]
+) -> RowReport | None:
+    """A report on some of the rows, which stand at these places; it is passed on as one on all of them."""
+    if report is None:
+        return None
+
+    def report_all(some_rows: Sequence[RowProgress]) -> None:
+        for place, row in zip(places, some_rows, strict=True):
+            rows[place] = row
+        report(list(rows))
+
+    return report_all
 
 
 def _plan_order(request: Request, ids: list[int]) -> tuple[Any, ...]:

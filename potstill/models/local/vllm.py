@@ -57,7 +57,7 @@ class VllmModel:
             "gpu_memory_utilization": memory,
             "tensor_parallel_size": parallel,
         }
-        self._write_batched = RequestBatcher(self._write)
+        self._write_batched = RequestBatcher(lambda requests, report: self._write(requests))
 
     @cached_property
     def id(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 from potstill.errors import ConfigError, ModelError
 from potstill.models import load
 from potstill.models.local.batcher import RequestBatcher
-from potstill.models.model import Completion, Request
+from potstill.models.model import Completion, Request, RowProgress
 
 
 class Slow:
@@ -20,10 +20,12 @@ class Slow:
         self.sizes: list[int] = []
         self.gate, self._waiting = threading.Event(), waiting
 
-    def __call__(self, requests):
+    def __call__(self, requests, report=None):
         self.sizes.append(len(requests))
         if len(self.sizes) == 1:
             assert self.gate.wait(10)
+        if report is not None:
+            report([RowProgress(tokens) for tokens in range(len(requests))])
         return [Completion(str(r.prompt).upper()) for r in requests]
 
 
@@ -39,7 +41,11 @@ def test_what_is_asked_while_a_batch_is_computed_forms_the_next():
         first = pool.submit(gather, [Request("first")])
         while not slow.sizes:
             threading.Event().wait(0.001)
-        others = [pool.submit(gather, [Request(f"a{i}"), Request(f"b{i}")]) for i in range(5)]
+        others, reports = [], [[] for _ in range(5)]
+        for i in range(5):
+            # The last thread wants to know nothing.
+            report = reports[i].append if i < 4 else None
+            others.append(pool.submit(gather, [Request(f"a{i}"), Request(f"b{i}")], report))
         _queued(gather, 5)
         slow.gate.set()
         assert [c.text for c in first.result()] == ["FIRST"]
@@ -47,12 +53,17 @@ def test_what_is_asked_while_a_batch_is_computed_forms_the_next():
             [f"A{i}", f"B{i}"] for i in range(5)
         ]
     assert slow.sizes == [1, 10]
+    # Each thread is told of its own two of the ten rows, in whatever order they queued.
+    assert reports.pop() == []
+    for [(first_row, second_row)] in reports:
+        assert first_row.tokens % 2 == 0 and second_row.tokens == first_row.tokens + 1
+    assert len({rows[0][0] for rows in reports}) == 4
 
 
 def test_a_thread_alone_is_served_at_once():
     calls = []
     gather = RequestBatcher(
-        lambda requests: calls.append(len(requests)) or [Completion("x") for _ in requests]
+        lambda requests, _: calls.append(len(requests)) or [Completion("x") for _ in requests]
     )
     assert len(gather([Request("a")])) == len(gather([Request("b")])) == 1
     assert calls == [1, 1]
@@ -62,7 +73,7 @@ def test_a_thread_alone_is_served_at_once():
 def test_a_failure_reaches_every_thread_and_the_next_call_works(failure):
     answers = [failure, None]
 
-    def write(requests):
+    def write(requests, report):
         if (now := answers.pop(0)) is not None:
             raise now
         return [Completion("fine") for _ in requests]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -22,7 +23,15 @@ from potstill.models.local import generate
 from potstill.models.local import transformers as local
 from potstill.models.local.generate import filter_probabilities, sample_tokens
 from potstill.models.local.transformers import TransformersModel
-from potstill.models.model import Planned, Request, Sampling, Scored, Trainable
+from potstill.models.model import (
+    Planned,
+    Request,
+    RowProgress,
+    RowReport,
+    Sampling,
+    Scored,
+    Trainable,
+)
 from potstill.models.scoring import Passage
 from potstill.records import Message
 
@@ -330,15 +339,49 @@ def test_memory_that_runs_out_halves_the_batch(
     ]
     expected, sizes, real = model.write(requests), [], local.generate_batch
 
-    def small(net: object, batch: generate.GenerationBatch) -> list[generate.GeneratedRow]:
+    def small(
+        net: object, batch: generate.GenerationBatch, report: RowReport | None
+    ) -> list[generate.GeneratedRow]:
         sizes.append(len(batch.prompt_of_row))
         if len(batch.prompt_of_row) > 3:
             raise torch.OutOfMemoryError("no memory")
-        return real(net, batch)
+        return real(net, batch, report)
 
     monkeypatch.setattr(local, "generate_batch", small)
     assert [c.text for c in model.write(requests)] == [c.text for c in expected]
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
+def test_while_a_batch_is_written_it_says_how_far_each_row_is(
+    model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that wait for room included, and each thread's rows alone where several threads asked."""
+    monkeypatch.setattr(generate, "REPORT_SECONDS", 0.0)
+    sampling = Sampling(max_new_tokens=12, temperature=1.5)
+    requests = [
+        Request(p, sample_index=d, sampling=sampling) for p in PROMPTS[:2] for d in range(4)
+    ]
+    reports: list[list[RowProgress]] = []
+    answers = model.write_reporting(requests, lambda rows: reports.append(list(rows)))
+    assert answers == [
+        answer._replace(seconds=same.seconds)
+        for answer, same in zip(model.write(requests), answers, strict=True)
+    ]
+    lengths = [answer.tokens.completion for answer in answers]
+    assert len(reports) == max(lengths) - 1
+    for before, after in itertools.pairwise(reports):
+        for row, later, length in zip(before, after, lengths, strict=True):
+            assert row.tokens <= later.tokens <= length and row.is_finished <= later.is_finished
+            assert later.is_finished == (later.tokens == length)
+
+    batch = model._to_batch(requests, [model.encoder.encode_prompt(r.prompt) for r in requests])
+    tight: list[int] = []
+    generate.generate_batch(
+        model.model,
+        dataclasses.replace(batch, max_positions=100),
+        lambda rows: tight.append(sum(row.tokens for row in rows)),
+    )
+    assert tight == sorted(tight) and len(tight) > len(reports)
 
 
 def test_weights_load_on_first_use(tiny_checkpoint: Path) -> None:

@@ -29,6 +29,7 @@ VERBS = {
     "quickstart": "the built-in comparison: ORION beside the untrained student, teacher SFT and self-training",
     "run": "run a method or a recipe: collect rows, train the student, measure it, report",
     "plan": "what a run will ask and cost, before anything is paid: calls, tokens, money, disk, memory, steps",
+    "tune-prompts": "which of a method's prompts a student follows best: tries each on the same training problems",
     "models": "small models that can be had with one command: what there is, and fetch one",
     "prices": "the prices of remote models, with date and source",
     "methods": "the methods by family; of one what it asks and shows, its roles, parameters, controls and paper",
@@ -48,7 +49,7 @@ VERBS = {
     "show": "one trace of a run with all that it came from: what was asked, what was written, what became of it",
 }
 HELPERS = ("show",)  # modules of this package that have a verb's name and are none
-RESUMABLE = ("quickstart", "run", "train", "cache-teacher", "study", "world")
+RESUMABLE = ("quickstart", "run", "tune-prompts", "train", "cache-teacher", "study", "world")
 STOPPED = 130  # exit code: 128 + SIGINT, as shells count
 OUTPUT_CLOSED = 141  # exit code: 128 + SIGPIPE
 HELP_WIDTH = 120  # columns of the list of commands where nobody says how wide the terminal is

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     run.add_recipe_arguments(parser)
+    run.add_measuring_arguments(parser)
     parser.add_argument(
         "--pilot",
         type=options.positive_int,

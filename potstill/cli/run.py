@@ -48,6 +48,7 @@ RECIPE_KEYS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     add_recipe_arguments(parser)
+    add_measuring_arguments(parser)
     options.add_retry_errors(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that make a recipe, its folder and its threads; `plan` has them too."""
+    """The flags that make a recipe, its folder and its threads; `plan` and `tune-prompts` have them too."""
     parser.add_argument(
         "what",
         metavar="METHOD|RECIPE.yaml",
@@ -73,17 +74,38 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluate.sampling.temperature=0.6); wins over a recipe file, also over an arm's own block",
     )
     parser.add_argument(
-        "--rows-only",
-        action="store_true",
-        help="end with the rows that would be trained on; needs no torch, GPU or student (docs/collecting.md)",
-    )
-    parser.add_argument(
         "--seed", type=options.non_negative_int, metavar="N", help="of every random choice (0)"
     )
     _add_role_arguments(parser)
     _add_problem_arguments(parser)
     _add_cost_arguments(parser)
     options.add_threads(parser)
+
+
+def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how far a recipe is run, and how its arms are measured; `plan` has them too."""
+    parser.add_argument(
+        "--rows-only",
+        action="store_true",
+        help="end with the rows that would be trained on; needs no torch, GPU or student (docs/collecting.md)",
+    )
+    parser.add_argument(
+        "--eval-n",
+        type=options.positive_int,
+        metavar="N",
+        help="answers a problem when measuring (4)",
+    )
+    parser.add_argument(
+        "--eval-limit",
+        type=options.positive_int,
+        metavar="N",
+        help="measure on at most N problems (all)",
+    )
+    parser.add_argument(
+        "--eval-stages",
+        action="store_true",
+        help="also measure the student of every stage, as ARM/STAGE (default: what each arm ends with)",
+    )
 
 
 def _add_role_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,23 +140,6 @@ def _add_problem_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_answers_in_thoughts(parser)
     parser.add_argument(
         "--evaluate", metavar="SPEC", help="problems to measure the arms on (default: not measured)"
-    )
-    parser.add_argument(
-        "--eval-n",
-        type=options.positive_int,
-        metavar="N",
-        help="answers a problem when measuring (4)",
-    )
-    parser.add_argument(
-        "--eval-limit",
-        type=options.positive_int,
-        metavar="N",
-        help="measure on at most N problems (all)",
-    )
-    parser.add_argument(
-        "--eval-stages",
-        action="store_true",
-        help="also measure the student of every stage, as ARM/STAGE (default: what each arm ends with)",
     )
     parser.add_argument(
         "--overlap",

@@ -61,7 +61,7 @@ def test_behind_the_examples_every_slip_is_named_and_its_splice_is_sound(seed, d
     problem = Problem("p", question, str(judge.required_equations(made)[-1].result), "story")
     attempt = Trace(problem, question, lessons.stumble_once(made, Random(dice)))
     posed = blank(problem, show_attempt(FULL, attempt))
-    text = ask_role("step_corrector", few_shot_prompt(posed))
+    text = ask_role("step_corrector", few_shot_prompt(4, posed))
     correction = read_correction(text, has_options=False)
     assert isinstance(correction, Correction)
     slip = next(i for i, s in enumerate(judge.steps(problem, attempt.text), 1) if not s.score)

@@ -160,7 +160,8 @@ def correct(corrector: Model, failures: list[Trace], settings: Settings) -> list
     # What the learner will see is what the corrector sees behind its examples.
     posed = pose(partial(show_attempt, FULL), failures)
     sampling = dict(settings.correction_sampling)
-    answers = sample(corrector, posed, prompt=few_shot_prompt, **sampling)
+    prompt = partial(few_shot_prompt, settings.examples)
+    answers = sample(corrector, posed, prompt=prompt, **sampling)
     step_counts = {attempt.line: len(find_steps(attempt.text)) for attempt in failures}
     readable = keep(partial(is_readable, step_counts), keep(is_finished, answers))
     solutions = verify(edit(write_solution, readable))

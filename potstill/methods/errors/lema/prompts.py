@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from potstill.methods.prompt_variants import PromptVariants
 from potstill.records import Trace
 from potstill.traces.prompts import fill_template
 
@@ -216,13 +217,13 @@ CHOICE_EXAMPLES = (
 )
 
 
-def few_shot_prompt(trace: Trace) -> str:
-    """What the corrector sees: four worked examples, then the learner's prompt."""
-    template, examples = CORRECTION, EXAMPLES
+def few_shot_prompt(examples: int, trace: Trace) -> str:
+    """What the corrector sees: so many worked examples, then the learner's prompt."""
+    template, worked = CORRECTION, EXAMPLES
     if trace.problem.choices:
-        template, examples = CHOICE_CORRECTION, CHOICE_EXAMPLES
+        template, worked = CHOICE_CORRECTION, CHOICE_EXAMPLES
     shown: list[str] = []
-    for example in examples:
+    for example in worked[:examples]:
         values = {
             "question": example.question,
             "attempt": example.attempt,
@@ -230,3 +231,21 @@ def few_shot_prompt(trace: Trace) -> str:
         }
         shown.append(fill_template(template, values) + example.correction)
     return "\n\n".join([*shown, str(trace.prompt)])
+
+
+def is_correction(trace: Trace) -> bool:
+    """Whether a trace was written by the corrector."""
+    return trace.operator == "sample" and str(trace.prompt).startswith((_WRONG, _WRONG_ANSWER))
+
+
+# What `potstill tune-prompts lema` tries: the paper's four examples fill most of a small corrector's context.
+PROMPT_VARIANTS = PromptVariants(
+    variants={
+        "four-examples": {"settings.examples": 4},
+        "two-examples": {"settings.examples": 2},
+        "one-example": {"settings.examples": 1},
+        "no-examples": {"settings.examples": 0},
+    },
+    values={"rounds": 0, "settings.chains": 1},
+    is_written=is_correction,
+)

@@ -51,6 +51,8 @@ class Settings:
     Args:
         chains: right chains are looked for among so many samples of the teacher a problem.
         attempts: samples a problem of each reasoner.
+        examples: worked corrections that the corrector is shown before the attempt, at most 4; `potstill tune-prompts
+            lema` says with how many a corrector writes what can be learnt.
         sound: also demand that every step of the spliced chain is right; for problems with a step verifier.
         evolve_from: questions that are evolved: those that occur in "corrections", as often as they do, or "all" of
             them alike (the paper's control).
@@ -66,6 +68,7 @@ class Settings:
 
     chains: int = 4
     attempts: int = 4
+    examples: int = 4
     sound: bool = False
     evolve_from: Literal["corrections", "all"] = "corrections"
     evolved: int = 0
@@ -78,9 +81,15 @@ class Settings:
     evolution_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7),)
 
     def __post_init__(self) -> None:
-        """Refuse a vote that no evolved question could win, before its questions and answers are paid for."""
+        """Refuse what could not be done, before questions and answers are paid for."""
         if self.votes > self.voters:
             raise ConfigError(
                 f"{self.votes} equal votes are asked for, and {self.voters} answers vote",
                 fix=f"--set settings.voters={self.votes}",
+            )
+        if not 0 <= self.examples <= 4:
+            raise ConfigError(
+                f"the corrector is to be shown {self.examples} examples",
+                expected="0 to 4, of which the first are taken",
+                fix="--set settings.examples=4",
             )

@@ -185,9 +185,9 @@ def is_rewrite(trace: Trace) -> bool:
 PROMPT_VARIANTS = PromptVariants(
     variants={name: {"settings.prompt": name} for name in PROMPTS},
     controls={
-        "no attempts, paper": {"arm": "none", "settings.prompt": "paper"},
-        "no attempts, plain": {"arm": "none", "settings.prompt": "plain"},
-        "no attempts, solve-last": {"arm": "none", "settings.prompt": "solve-last"},
+        "no-attempts-paper": {"arm": "none", "settings.prompt": "paper"},
+        "no-attempts-plain": {"arm": "none", "settings.prompt": "plain"},
+        "no-attempts-solve-last": {"arm": "none", "settings.prompt": "solve-last"},
     },
     # One draw a problem, and no row without errors to show: so the prompts are told apart by what they ask.
     values={

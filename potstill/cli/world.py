@@ -1,9 +1,10 @@
-"""The built-in world: stories of running totals, with a real teacher and student.
+"""The built-in world: stories of running totals and walks on a grid, each with a real teacher and student.
 
 examples:
   potstill world problems story --size 3
   potstill world info
-  potstill world check
+  potstill world problems walk --size 3
+  potstill world check --family walk
   potstill world build student --work build/world --out build/student
 """
 
@@ -21,9 +22,9 @@ from potstill.cli import options, show
 from potstill.errors import StoreError
 from potstill.extras import TRAINING, require_extra
 from potstill.runs.sources import BUILD_RECORD, CHECKPOINTS
+from potstill.world.families import FAMILIES, SHIPPED
 
-CHECKPOINT_NAMES = ("teacher", "student")
-CHECK_SIZE = 600  # stories that a build is checked on
+CHECK_SIZE = 600  # problems that a build is checked on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,8 @@ def _add_problems(actions: Any) -> None:
         nargs="?",
         default="story",
         metavar="TASK",
-        help="story, story-easy or story-hard; as program tasks story-code, story-code-easy or story-code-hard (story)",
+        help="story or walk, each also with -easy and -hard; as program tasks story-code, story-code-easy or "
+        "story-code-hard (story)",
     )
     problems.add_argument(
         "--size", type=options.positive_int, default=5, metavar="N", help="how many (5)"
@@ -67,13 +69,12 @@ def _add_problems(actions: Any) -> None:
 def _add_build(actions: Any) -> None:
     about = "Train a checkpoint; started again on the same folder it goes on. Up to 90 minutes on two cores."
     build = actions.add_parser("build", help="train a checkpoint", description=about)
-    build.add_argument("who", choices=CHECKPOINT_NAMES, help="which one")
+    build.add_argument("who", choices=tuple(SHIPPED), help="which one")
     build.add_argument(
         "--work",
         type=options.expand_path,
-        default="build/world",
         metavar="DIR",
-        help="states and log (build/world)",
+        help="states and log (build/world/NAME)",
     )
     build.add_argument(
         "--out",
@@ -88,14 +89,15 @@ def _add_build(actions: Any) -> None:
 
 
 def _add_check(actions: Any) -> None:
-    about = "Measure the shipped teacher and student, and whether the student's rewrites depend on its errors."
+    about = "Measure the shipped teachers and students, and whether a student's rewrites depend on its errors."
     check = actions.add_parser("check", help="measure the shipped checkpoints", description=about)
+    check.add_argument("--family", choices=tuple(FAMILIES), help="only this family (all)")
     check.add_argument(
         "--size",
         type=options.positive_int,
         default=CHECK_SIZE,
         metavar="N",
-        help=f"stories ({CHECK_SIZE})",
+        help=f"problems of a family ({CHECK_SIZE})",
     )
     check.add_argument(
         "--threads", type=options.positive_int, default=2, metavar="N", help="CPU threads (2)"
@@ -121,7 +123,7 @@ def _problems(args: argparse.Namespace) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    checkpoints = [describe_checkpoint(name) for name in CHECKPOINT_NAMES]
+    checkpoints = [describe_checkpoint(name) for name in SHIPPED]
     record = _read_build_record()
     if args.json:
         show.print_json({"checkpoints": checkpoints, "build": record})
@@ -131,7 +133,8 @@ def _info(args: argparse.Namespace) -> None:
         if checkpoint["bytes"] is None:
             name = checkpoint["name"].partition(":")[2]
             show.print_line(f"{checkpoint['name']} is missing: potstill world build {name}")
-    _print_measurements(record)
+    for family, measured in record.items():
+        _print_measurements(family, measured)
     if not record:
         show.print_line(f"no build record ({BUILD_RECORD.name}) is shipped with this version")
 
@@ -141,38 +144,47 @@ def _build(args: argparse.Namespace) -> None:
     from potstill.world.build import build
 
     out = args.out or CHECKPOINTS / args.who
+    work = args.work or Path("build/world") / args.who
     # The build logs a line an evaluation on stdout, which belongs to the one JSON document.
     with contextlib.redirect_stdout(sys.stderr):
-        build(args.who, args.work, out, threads=args.threads)
-    if not args.out and all(describe_checkpoint(name)["bytes"] for name in CHECKPOINT_NAMES):
-        check_checkpoints(CHECK_SIZE, args.threads)
+        build(args.who, work, out, threads=args.threads)
+    family = SHIPPED[args.who].family
+    if not args.out and all(describe_checkpoint(name)["bytes"] for name in names_of_family(family)):
+        check_checkpoints(family, CHECK_SIZE, args.threads)
     if args.json:
-        log = str(args.work / "log.jsonl")
+        log = str(work / "log.jsonl")
         show.print_json({"model": args.who, "out": str(out), "log": log})
         return
     show.print_line(f"{args.who}  {out}")
 
 
 def _check(args: argparse.Namespace) -> None:
-    record = check_checkpoints(args.size, args.threads)
+    families = (args.family,) if args.family else tuple(FAMILIES)
+    record = {family: check_checkpoints(family, args.size, args.threads) for family in families}
     if args.json:
         show.print_json(record)
         return
-    lines = [{"model": name, **_format_shares(record[name])} for name in CHECKPOINT_NAMES]
-    show.print_table(lines, title="held-out stories at temperature 0.6")
-    _print_measurements(record)
+    for family, measured in record.items():
+        _print_measurements(family, measured)
 
 
-def check_checkpoints(size: int, threads: int) -> dict[str, Any]:
-    """Measure the shipped checkpoints and write what was measured beside them."""
+def names_of_family(family: str) -> list[str]:
+    """The names of a family's checkpoints: its teacher's, then its student's."""
+    return [name for name, checkpoint in SHIPPED.items() if checkpoint.family == family]
+
+
+def check_checkpoints(family: str, size: int, threads: int) -> dict[str, Any]:
+    """Measure a family's shipped checkpoints and write what was measured beside them."""
     from potstill.runs.manifest import write
     from potstill.runs.sources import world_model
-    from potstill.studies.rewriting import check
+    from potstill.studies.rewriting import check, check_at_once
 
-    teacher, student = world_model("teacher", threads), world_model("student", threads)
-    record = check(teacher, student, size=size)  # type: ignore[arg-type]
-    write(BUILD_RECORD, record)
-    return record
+    teacher, student = (world_model(name, threads) for name in names_of_family(family))
+    measured = check(teacher, student, task=family, size=size)  # type: ignore[arg-type]
+    if FAMILIES[family].is_taught_at_once:
+        measured["teacher at once"] = check_at_once(teacher, task=family, size=size)
+    write(BUILD_RECORD, _read_build_record() | {family: measured})
+    return measured
 
 
 def describe_checkpoint(name: str) -> dict[str, Any]:
@@ -217,7 +229,7 @@ def _read_context(folder: Path) -> int:
 
 
 def _read_build_record() -> dict[str, Any]:
-    """What the build measured; empty where this version ships no record."""
+    """What the build measured, by family; empty where this version ships no record."""
     if not BUILD_RECORD.is_file():
         return {}
     try:
@@ -226,7 +238,7 @@ def _read_build_record() -> dict[str, Any]:
         raise StoreError(
             f"{BUILD_RECORD} is no JSON ({error})", fix="install potstill again"
         ) from error
-    return dict(record) if isinstance(record, dict) else {"log": record}
+    return dict(record)
 
 
 def _checkpoint_line(checkpoint: Mapping[str, Any]) -> dict[str, str]:
@@ -244,19 +256,25 @@ def _checkpoint_line(checkpoint: Mapping[str, Any]) -> dict[str, str]:
     return line
 
 
-def _print_measurements(record: Mapping[str, Any]) -> None:
-    """How often rewrites verify, by whose errors the prompt showed."""
+def _print_measurements(family: str, measured: Mapping[str, Any]) -> None:
+    """How well a family's models solve, and how often rewrites verify, by whose errors the prompt showed."""
+    models = []
+    for name in ("teacher", "teacher at once", "student"):
+        if name in measured:
+            models.append({"model": name, **_format_shares(measured[name])})
+    show.print_table(models, title=f"{family}: held-out problems at temperature 0.6")
     lines = []
-    for name, shares in record.get("rewriting", {}).items():
+    for name, shares in measured.get("rewriting", {}).items():
         lines.append({"shown": f"{name} errors", **_format_shares(shares)})
     show.print_table(
-        lines, title="the student's rewrites that verify, by whose errors its prompt showed"
+        lines,
+        title=f"{family}: the student's rewrites that verify, by whose errors its prompt showed",
     )
     differences = []
-    for name, (value, low, high) in record.get("differences", {}).items():
+    for name, (value, low, high) in measured.get("differences", {}).items():
         points = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
         differences.append({"difference": name, "points": points})
-    show.print_table(differences, title="paired differences, with 95 % intervals")
+    show.print_table(differences, title=f"{family}: paired differences, with 95 % intervals")
 
 
 def _format_shares(measured: Mapping[str, Any]) -> dict[str, str]:

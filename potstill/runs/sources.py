@@ -18,6 +18,7 @@ from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check_template, render_prompt, template_names
 from potstill.verifiers import check_gold, failed_gold
+from potstill.world.families import SHIPPED
 from potstill.world.gym.styles import STYLES
 from potstill.world.gym.teacher import GymTeacher
 from potstill.world.oracle import Oracle
@@ -25,8 +26,9 @@ from potstill.world.oracle.program import SLIP_RATE
 from potstill.world.tasks import make_problems
 
 CHECKPOINTS = Path(__file__).parents[1] / "world" / "checkpoints"
-BUILD_RECORD = CHECKPOINTS.parent / "build.json"  # what the build measured of the checkpoints
-WORLD_MODELS = ("teacher", "student", "oracle", "gym-teacher")
+# What the build measured of the checkpoints, by family.
+BUILD_RECORD = CHECKPOINTS.parent / "build.json"
+WORLD_MODELS = (*SHIPPED, "oracle", "gym-teacher")
 # Options of `world:TASK?…`, with their defaults.
 WORLD_OPTIONS = (
     Setting("split", str, "train"),
@@ -43,7 +45,7 @@ _BOXED = "{question}\n\nPlease reason step by step, and put your final answer wi
 _LETTER = "{question}\n\n{choices}\n\nPlease reason step by step, and put the letter of the answer within \\boxed{{}}."
 _TAGGED = "{question}\n\nPlease reason step by step, and put your final answer between <answer> and </answer>."
 _QUERY = "{schema}\n\n{question}\n\nPlease reason step by step, and put one SQLite query that answers it into ```sql."
-# What the learner sees by default, by kind of problem; the world's stories are asked as they are.
+# What the learner sees by default, by kind of problem; the world's stories and walks are asked as they are.
 PROMPTS = {
     "math": _BOXED,
     "number": _BOXED,
@@ -98,7 +100,7 @@ def load_checkpoint(spec: str, *, role: str, threads: int = 0, can_be_server: bo
 
 
 def world_model(rest: str, threads: int = 0) -> Model:
-    """The built-in teacher or student, or a program that stands in for a model: the oracle, the gym's teacher.
+    """A built-in teacher or student, or a program that stands in for a model: the oracle, the gym's teacher.
 
     Args:
         rest: the spec behind `world:`, such as `student` or `oracle?slip_rate=0.3`.
@@ -121,7 +123,7 @@ def world_model(rest: str, threads: int = 0) -> Model:
     folder = CHECKPOINTS / name
     if not folder.is_dir():
         raise ModelError(
-            f"the world's {name} is not in this installation ({folder})",
+            f"world:{name} is not in this installation ({folder})",
             expected="the checkpoints shipped as package data",
             fix=f"potstill world build {name}",
         )

@@ -1,4 +1,4 @@
-"""What trained students are asked beside their test: right chains of test stories, each with one that has a slip."""
+"""What trained students are asked beside their test: right chains of test problems, each with one that has a slip."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.study import StudySettings
 from potstill.traces import pair
-from potstill.verifiers.story import parse_story
-from potstill.world import lessons, story
+from potstill.world.families import FAMILIES
+from potstill.world.tasks import make_problems
 
 
 def slip_pairs(task: str, size: int, write: Callable[[Problem, str], Trace]) -> list[Trace]:
-    """Right chains of test stories, each with one in which a program slips once: a source that no arm learnt from.
+    """Right chains of test problems, each with one in which a program slips once: a source that no arm learnt from.
 
     Args:
         task: of the built-in world.
-        size: how many stories.
+        size: how many problems.
         write: makes a trace of a brief solution, in the form that the study's student knows.
     """
     right: list[Trace] = []
     wrong: list[Trace] = []
-    for number, problem in enumerate(story.problems(task, size=size, split="test")):
-        parsed = parse_story(problem.question)
+    for number, problem in enumerate(make_problems(task, size=size, split="test")):
+        family = FAMILIES[problem.kind]
+        parsed = family.parse(problem.question)
         assert parsed is not None
-        right.append(write(problem, story.brief_solution(parsed)))
-        wrong.append(write(problem, lessons.stumble_once(parsed, Random(number))))
+        right.append(write(problem, family.brief_solution(parsed)))
+        wrong.append(write(problem, family.stumble_once(parsed, Random(number))))
     return pair(right, wrong)
 
 

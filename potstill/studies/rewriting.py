@@ -18,19 +18,29 @@ from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Trace, blank
 from potstill.traces import keep, problem, rewrite, right, sample, sound, verify
-from potstill.world import story
+from potstill.world.prompts import DIRECT
+from potstill.world.tasks import make_problems
 
 Test = Callable[[Trace], bool]
 
 
-def check(teacher: Model, student: Trainable, *, size: int = 400, seed: int = 0) -> dict[str, Any]:
-    """Measure the world's teacher and student on stories that neither was trained on.
+def check(
+    teacher: Model, student: Trainable, *, task: str = "story", size: int = 400, seed: int = 0
+) -> dict[str, Any]:
+    """Measure a teacher and a student of the world on problems that neither was trained on.
+
+    Args:
+        teacher: of the task's family.
+        student: of the task's family.
+        task: of the world.
+        size: problems.
+        seed: of the problems.
 
     Returns:
         teacher and student accuracy (answer, steps, unparsed), and under "rewriting" the shares of each condition with
         the paired differences own - none and own - shuffled, in points with 95 % intervals.
     """
-    problems = [blank(p) for p in story.problems(size=size, seed=seed, split="check")]
+    problems = [blank(p) for p in make_problems(task, size=size, seed=seed, split="check")]
     settings = Settings()
     chains = verify(sample(teacher, problems, **dict(settings.teacher_sampling)))
     answers = verify(sample(student, problems, n=4, temperature=0.6))
@@ -56,6 +66,13 @@ def check(teacher: Model, student: Trainable, *, size: int = 400, seed: int = 0)
         "rewriting": {name: status_shares(traces) for name, traces in rewrites.items()},
         "differences": differences,
     }
+
+
+def check_at_once(teacher: Model, *, task: str, size: int = 400, seed: int = 0) -> dict[str, float]:
+    """How often a teacher that was taught to answer at once is right without a chain, on the problems of `check`."""
+    problems = make_problems(task, size=size, seed=seed, split="check")
+    asked = [blank(problem, DIRECT.format(question=problem.question)) for problem in problems]
+    return status_shares(verify(sample(teacher, asked, temperature=0.6)))
 
 
 def rewrite_once(
@@ -84,7 +101,7 @@ def status_shares(traces: Sequence[Trace]) -> dict[str, float]:
     if not n:
         raise InputError(
             "no problem where the student errs and the teacher is right",
-            fix="more stories: --size 400",
+            fix="more problems: --size 400",
         )
     unparsed = sum(trace.verdict.status == "unparsed" for trace in traces)
     return {

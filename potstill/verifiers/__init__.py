@@ -31,6 +31,7 @@ MODULES = MappingProxyType(
         "judge": "potstill.verifiers.rubric",
         "gym": "potstill.verifiers.gym",
         "story": "potstill.verifiers.story",
+        "walk": "potstill.verifiers.walk",
     }
 )
 KINDS = tuple(MODULES)
@@ -38,6 +39,8 @@ MOST_GOLD_WORDS = 8  # a mathematical gold answer with as many words is a senten
 MOST_WORDS_BEFORE_STOP = 4  # and so is one with as many that ends in a full stop
 NO_REPLY = "a thought, and no answer after it"
 _READING_THOUGHTS = "+thoughts"  # behind a version: other texts have answers
+# Kinds whose own module judges steps.
+_STEP_KINDS = ("story", "walk")
 # Kinds that judge a small arithmetic question's answer; its steps are judged by `equations`.
 _EQUATION_KINDS = ("exact", "gym", "math", "number")
 
@@ -196,14 +199,14 @@ def steps(items: Sequence[tuple[Problem, str]]) -> list[tuple[Span, ...] | None]
 
 
 def has_steps(problem: Problem) -> bool:
-    """Whether a problem's steps can be judged: it is a story, or a small arithmetic question of reasoning-gym."""
+    """Whether a problem's steps can be judged: a story, a walk, or a small arithmetic question of reasoning-gym."""
     return _step_verifier(problem) is not None
 
 
 def steps_version(problem: Problem) -> str:
     """The step verifier of a problem with its version, where it is not the one that judges the answer; else ""."""
     verifier = _step_verifier(problem)
-    return "" if verifier is None or problem.kind == "story" else verifier.VERSION
+    return "" if verifier is None or problem.kind in _STEP_KINDS else verifier.VERSION
 
 
 def check_gold(problems: Sequence[Problem]) -> list[tuple[Problem, Verdict]]:
@@ -276,10 +279,9 @@ def has_gold(problem: Problem) -> bool:
 
 def _step_verifier(problem: Problem) -> StepVerifier | None:
     """What judges the steps of a problem's texts; None where nothing does."""
-    if problem.kind == "story":
-        from potstill.verifiers import story
-
-        return story
+    if problem.kind in _STEP_KINDS:
+        module: StepVerifier = import_module(MODULES[problem.kind])
+        return module
     if problem.kind in _EQUATION_KINDS and problem.source.startswith("gym:"):
         from potstill.verifiers.equations import follow
 

@@ -1,4 +1,4 @@
-"""`potstill world build`: the script that made the shipped teacher and student.
+"""`potstill world build`: the script that made the shipped teachers and students, a pair for each family of tasks.
 
 The teacher learns to solve in its own long style, and to rewrite a reference. The student learns to solve in the brief
 style until it is right about `AIM` of the time. From then on its solving rows are its own samples, right or wrong,
@@ -12,32 +12,33 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from potstill.data.atomic_write import write_text
 from potstill.records import Problem
-from potstill.verifiers import story as judge
-from potstill.world import learn, lessons, story
+from potstill.verifiers import judge, steps
+from potstill.world import learn, lessons
+from potstill.world.families import FAMILIES, SHIPPED
 from potstill.world.learn import DrawRow, Schedule
-from potstill.world.lessons import Lesson, Row, SolvedStory
+from potstill.world.lessons import Family, Lesson, Row, SolvedTask, Task
+from potstill.world.prompts import DIRECT
 from potstill.world.tokenizer import make_tokenizer
 
 Shares = Mapping[Lesson, float]
-QuestionAndStory = tuple[str, judge.Story]
-"""A story's question, and the story itself."""
+QuestionAndTask = tuple[str, Task]
 
 SEED = 11
-DIALS = story.TASKS["story"]
 AIM = 0.38  # the student's share of right samples at temperature 0.8, where its solving is held
-POOL, SAMPLES = 5000, 4  # stories and samples a story that show the student its own mistakes
-# Tokens that a brief solution, a long one and a rewrite need at most.
-BRIEF_TOKENS, LONG_TOKENS, REWRITE_TOKENS = 100, 330, 220
+SAMPLES = 4  # of a task, that show the student its own mistakes
+CORPUS_SIZE = 600  # tasks in the tokenizer's corpus
+AT_ONCE_TOKENS = 24  # that an answer without a chain needs at most
 SAMPLING_TEMPERATURE, REWRITING_TEMPERATURE = 0.8, 0.6
-TEACHER_LESSONS: Shares = {lessons.solve_long: 0.88, lessons.refine_long: 0.12}
 STUDENT_LESSONS: Shares = {
     lessons.drill_step: 0.35,
     lessons.replay_sample: 0.2,
@@ -47,28 +48,73 @@ STUDENT_LESSONS: Shares = {
 }
 
 
-def to_problem(question: str, parsed: judge.Story) -> Problem:
-    """A story as a problem that the verifier takes."""
-    answer = judge.required_equations(parsed)[-1].result
-    return Problem("", question, str(answer), "story")
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the models of a family are built: steps of each training, and the tokens that texts need at most."""
+
+    teacher_lessons: Shares
+    teacher_steps: int
+    student_steps: int
+    pool: int  # tasks that the student's own mistakes are sampled on
+    brief_tokens: int
+    long_tokens: int
+    rewrite_tokens: int
+    weak_every: int = 100  # steps between two measurements of the weak solver
 
 
-def draw_stories(size: int, seed: str) -> list[QuestionAndStory]:
-    """Stories from a stream of their own."""
+SETTINGS: Mapping[str, Settings] = MappingProxyType(
+    {
+        "story": Settings(
+            teacher_lessons={lessons.solve_long: 0.88, lessons.refine_long: 0.12},
+            teacher_steps=8000,
+            student_steps=2400,
+            pool=5000,
+            brief_tokens=100,
+            long_tokens=330,
+            rewrite_tokens=220,
+        ),
+        "walk": Settings(
+            # Answering at once is taught too, so that what the chain is worth is measured on a model that knows how.
+            teacher_lessons={
+                lessons.solve_long: 0.8,
+                lessons.refine_long: 0.12,
+                lessons.solve_at_once: 0.08,
+            },
+            teacher_steps=3000,
+            student_steps=1500,
+            pool=2500,
+            brief_tokens=190,
+            long_tokens=460,
+            rewrite_tokens=260,
+            weak_every=50,
+        ),
+    }
+)
+
+
+def to_problem(family: Family, question: str, task: Task) -> Problem:
+    """A task as a problem that the verifier takes."""
+    return Problem("", question, family.answer(task), family.name)
+
+
+def draw_tasks(family: Family, size: int, seed: str) -> list[QuestionAndTask]:
+    """Tasks from a stream of their own."""
     rng = random.Random(seed)
-    return [story.draw_story(rng, DIALS) for _ in range(size)]
+    return [family.draw(rng) for _ in range(size)]
 
 
-def score_texts(stories: Sequence[QuestionAndStory], texts: Sequence[str]) -> dict[str, float]:
+def score_texts(
+    family: Family, tasks: Sequence[QuestionAndTask], texts: Sequence[str]
+) -> dict[str, float]:
     """Shares right by answer, right by every step, and unparsed."""
+    problems = [to_problem(family, question, task) for question, task in tasks]
+    items = list(zip(problems, texts, strict=True))
     right = right_in_every_step = unparsed = 0
-    for (question, parsed), text in zip(stories, texts, strict=True):
-        problem = to_problem(question, parsed)
-        status = judge.judge(problem, text).status
-        unparsed += status == "unparsed"
-        if status == "right":
+    for verdict, spans in zip(judge(items), steps(items), strict=True):
+        unparsed += verdict.status == "unparsed"
+        if verdict.status == "right":
             right += 1
-            right_in_every_step += all(span.score for span in judge.steps(problem, text))
+            right_in_every_step += all(span.score for span in spans or ())
     n = len(texts)
     return {
         "right": round(right / n, 4),
@@ -77,61 +123,70 @@ def score_texts(stories: Sequence[QuestionAndStory], texts: Sequence[str]) -> di
     }
 
 
-def measure_solving(model: Any, tokenizer: Any, size: int, max_new_tokens: int) -> dict[str, float]:
-    """How well a model solves held-out stories at temperature 0.8."""
-    stories = draw_stories(size, "held out/1")
+def measure_solving(
+    family: Family,
+    model: Any,
+    tokenizer: Any,
+    *,
+    size: int,
+    max_new_tokens: int,
+    template: str = "{question}",
+) -> dict[str, float]:
+    """How well a model solves held-out tasks at temperature 0.8, asked by a template."""
+    tasks = draw_tasks(family, size, "held out/1")
     texts = learn.sample_texts(
         model,
         tokenizer,
-        [question for question, _ in stories],
+        [template.format(question=question) for question, _ in tasks],
         temperature=SAMPLING_TEMPERATURE,
         max_new_tokens=max_new_tokens,
         seed=1,
     )
-    return score_texts(stories, texts)
+    return score_texts(family, tasks, texts)
 
 
 def sample_solutions(
-    model: Any, tokenizer: Any, size: int, seed: int, samples: int
-) -> list[SolvedStory]:
-    """Stories with the model's own samples, each marked right or wrong by its answer."""
-    # Each story's question as often as it is sampled, one story behind the other.
-    stories = draw_stories(size, f"pool/{seed}")
+    family: Family, model: Any, tokenizer: Any, *, size: int, seed: int
+) -> list[SolvedTask]:
+    """Tasks with the model's own samples, each marked right or wrong by its answer."""
+    # Each task's question as often as it is sampled, one task behind the other.
+    tasks = draw_tasks(family, size, f"pool/{seed}")
     prompts: list[str] = []
-    for question, _ in stories:
-        prompts += [question] * samples
+    for question, _ in tasks:
+        prompts += [question] * SAMPLES
     texts = learn.sample_texts(
         model,
         tokenizer,
         prompts,
         temperature=SAMPLING_TEMPERATURE,
-        max_new_tokens=BRIEF_TOKENS,
+        max_new_tokens=SETTINGS[family.name].brief_tokens,
         seed=seed,
     )
-    solved: list[SolvedStory] = []
-    for index, (question, parsed) in enumerate(stories):
-        problem = to_problem(question, parsed)
+    solved: list[SolvedTask] = []
+    for index, (question, task) in enumerate(tasks):
+        problem = to_problem(family, question, task)
+        first = index * SAMPLES
+        task_texts = texts[first : first + SAMPLES]
+        verdicts = judge([(problem, text) for text in task_texts])
         marked: list[tuple[str, bool]] = []
-        first = index * samples
-        for text in texts[first : first + samples]:
-            verdict = judge.judge(problem, text)
+        for text, verdict in zip(task_texts, verdicts, strict=True):
             marked.append((text, verdict.status == "right"))
-        solved.append(SolvedStory(question, parsed, tuple(marked)))
+        solved.append(SolvedTask(question, task, tuple(marked)))
     return solved
 
 
 def measure_rewriting(
-    model: Any, tokenizer: Any, pool: Sequence[SolvedStory], seed: int
+    family: Family, model: Any, tokenizer: Any, pool: Sequence[SolvedTask], seed: int
 ) -> dict[str, dict[str, float]]:
-    """How often rewrites verify with own errors, with none, with another story's: the same references each time."""
-    # The stories that the model gets wrong, at most three of its errors on each, and a reference.
+    """How often rewrites verify with own errors, with none, with another task's: the same references each time."""
+    # The tasks that the model gets wrong, at most three of its errors on each, and a reference.
     rng = random.Random(seed)
     erring = [solved for solved in pool if solved.wrong_samples]
     own_attempts: list[list[str]] = []
     references: list[str] = []
     for solved in erring:
         own_attempts.append(list(dict.fromkeys(solved.wrong_samples))[:3])
-        references.append(story.long_solution(solved.story, rng))
+        references.append(family.long_solution(solved.task, rng))
     attempts_by_condition: dict[str, list[list[str]]] = {
         "own": own_attempts,
         "none": [[] for _ in erring],
@@ -139,48 +194,65 @@ def measure_rewriting(
     }
 
     # The same rewriting under each condition.
-    stories = [(solved.question, solved.story) for solved in erring]
+    tasks = [(solved.question, solved.task) for solved in erring]
     scores: dict[str, dict[str, float]] = {}
     for condition, attempts in attempts_by_condition.items():
         prompts: list[str] = []
-        for solved, reference, story_attempts in zip(erring, references, attempts, strict=True):
-            prompts.append(lessons.rewriting_prompt(solved.question, reference, story_attempts))
+        for solved, reference, task_attempts in zip(erring, references, attempts, strict=True):
+            prompts.append(lessons.rewriting_prompt(solved.question, reference, task_attempts))
         texts = learn.sample_texts(
             model,
             tokenizer,
             prompts,
             temperature=REWRITING_TEMPERATURE,
-            max_new_tokens=REWRITE_TOKENS,
+            max_new_tokens=SETTINGS[family.name].rewrite_tokens,
             seed=seed,
         )
-        scores[condition] = score_texts(stories, texts)
+        scores[condition] = score_texts(family, tasks, texts)
     return scores
 
 
-def train_teacher(work: Path, *, last: int = 8000, every: int = 500) -> Any:
+def train_teacher(family: Family, work: Path, *, every: int = 500) -> Any:
     """Train the teacher; returns model and tokenizer."""
-    tokenizer = make_tokenizer(lessons.corpus(DIALS, 600, SEED))
+    settings = SETTINGS[family.name]
+    last = settings.teacher_steps
+    tokenizer = make_tokenizer(lessons.corpus(family, CORPUS_SIZE, SEED))
     schedule = Schedule(batch_tokens=2048, last=last, decay=last // 2)
     model = learn.new_model(tokenizer, SEED + 1)
     phase = learn.Phase("teacher", model, schedule, work, SEED + 1)
-    draw_row = draw_from(TEACHER_LESSONS)
+    draw_row = draw_from(family, settings.teacher_lessons)
     while phase.step < last:
         loss = phase.train(tokenizer, draw_row, phase.step + every)
-        scores = measure_solving(phase.model, tokenizer, 100, LONG_TOKENS)
+        scores: dict[str, Any] = {}
+        scores |= measure_solving(
+            family, phase.model, tokenizer, size=100, max_new_tokens=settings.long_tokens
+        )
+        if family.is_taught_at_once:
+            scores["at_once"] = measure_solving(
+                family,
+                phase.model,
+                tokenizer,
+                size=200,
+                max_new_tokens=AT_ONCE_TOKENS,
+                template=DIRECT,
+            )
         log_phase(work, "teacher", phase, loss, **scores)
         phase.save()
     return phase.model, tokenizer
 
 
-def train_weak_solver(work: Path, tokenizer: Any, *, every: int = 100) -> Any:
+def train_weak_solver(family: Family, work: Path, tokenizer: Any) -> Any:
     """Train a model to solve in the brief style until it reaches AIM; returns it."""
+    settings = SETTINGS[family.name]
     schedule = Schedule(last=100_000)
     phase = learn.Phase("weak", learn.new_model(tokenizer, SEED), schedule, work, SEED)
-    draw_row = draw_from({lessons.solve_brief: 1.0})
+    draw_row = draw_from(family, {lessons.solve_brief: 1.0})
     mark = work / "weak.done"
     while not mark.exists():
-        loss = phase.train(tokenizer, draw_row, phase.step + every)
-        scores = measure_solving(phase.model, tokenizer, 200, BRIEF_TOKENS)
+        loss = phase.train(tokenizer, draw_row, phase.step + settings.weak_every)
+        scores = measure_solving(
+            family, phase.model, tokenizer, size=200, max_new_tokens=settings.brief_tokens
+        )
         log_phase(work, "weak", phase, loss, **scores)
         phase.save()
         if scores["right"] >= AIM:
@@ -188,58 +260,66 @@ def train_weak_solver(work: Path, tokenizer: Any, *, every: int = 100) -> Any:
     return phase.model
 
 
-def train_student(work: Path, *, last: int = 2400, every: int = 300) -> Any:
+def train_student(family: Family, work: Path, *, every: int = 300) -> Any:
     """Train the student: a weak solver that learns to rewrite; returns model and tokenizer."""
-    tokenizer = make_tokenizer(lessons.corpus(DIALS, 600, SEED))
-    model = train_weak_solver(work, tokenizer)
+    settings = SETTINGS[family.name]
+    last = settings.student_steps
+    tokenizer = make_tokenizer(lessons.corpus(family, CORPUS_SIZE, SEED))
+    model = train_weak_solver(family, work, tokenizer)
     # Its own mistakes, sampled before it learns to rewrite; others are held out for measuring.
-    pool = load_pool(work, model, tokenizer)
+    pool = load_pool(family, work, model, tokenizer)
     erring = [solved for solved in pool if solved.wrong_samples]
-    held_out = sample_solutions(model, tokenizer, 200, 2, 4)
+    held_out = sample_solutions(family, model, tokenizer, size=200, seed=2)
     schedule = Schedule(batch_tokens=4096, muon_lr=4e-3, adam_lr=2e-3, last=last, decay=last // 2)
     phase = learn.Phase("student", model, schedule, work, SEED + 2)
     while phase.step < last:
-        draw_row = partial(draw_student_row, pool, erring)
+        draw_row = partial(draw_student_row, family, pool, erring)
         loss = phase.train(tokenizer, draw_row, phase.step + every)
-        scores = measure_solving(phase.model, tokenizer, 200, BRIEF_TOKENS)
-        rewrites = measure_rewriting(phase.model, tokenizer, held_out, 3)
+        scores = measure_solving(
+            family, phase.model, tokenizer, size=200, max_new_tokens=settings.brief_tokens
+        )
+        rewrites = measure_rewriting(family, phase.model, tokenizer, held_out, 3)
         log_phase(work, "student", phase, loss, **scores, rewrites=rewrites)
         phase.save()
     return phase.model, tokenizer
 
 
-def draw_student_row(pool: list[SolvedStory], erring: list[SolvedStory], rng: random.Random) -> Row:
-    """A row of the student's lessons; all but two of them begin with a story that it got wrong."""
+def draw_student_row(
+    family: Family, pool: list[SolvedTask], erring: list[SolvedTask], rng: random.Random
+) -> Row:
+    """A row of the student's lessons; all but two of them begin with a task that it got wrong."""
     lesson = lessons.choose_lesson(STUDENT_LESSONS, rng)
     if lesson is lessons.drill_step:
-        return lesson(rng, DIALS)
-    return lesson(rng, rng.choice(pool if lesson is lessons.replay_sample else erring))
+        return lesson(rng, family)
+    return lesson(rng, family, rng.choice(pool if lesson is lessons.replay_sample else erring))
 
 
-def draw_from(shares: Shares) -> DrawRow:
+def draw_from(family: Family, shares: Shares) -> DrawRow:
     """Draws a row of these lessons for a random generator."""
 
     def draw_row(rng: random.Random) -> Row:
-        return lessons.choose_lesson(shares, rng)(rng, DIALS)
+        return lessons.choose_lesson(shares, rng)(rng, family)
 
     return draw_row
 
 
-def load_pool(work: Path, model: Any, tokenizer: Any) -> list[SolvedStory]:
+def load_pool(family: Family, work: Path, model: Any, tokenizer: Any) -> list[SolvedTask]:
     """The weak checkpoint's samples, kept on disk so that a resumed build trains on the same."""
     file = work / "pool.json"
     if not file.exists():
         began = time.monotonic()
-        sampled = sample_solutions(model, tokenizer, POOL, 1, SAMPLES)
+        sampled = sample_solutions(
+            family, model, tokenizer, size=SETTINGS[family.name].pool, seed=1
+        )
         document = [[solved.question, solved.samples] for solved in sampled]
         write_text(file, json.dumps(document))
         minutes = round((time.monotonic() - began) / 60, 2)
-        learn.append_log(work, who="pool", stories=len(sampled), minutes=minutes)
-    pool: list[SolvedStory] = []
+        learn.append_log(work, who="pool", tasks=len(sampled), minutes=minutes)
+    pool: list[SolvedTask] = []
     for question, samples in json.loads(file.read_text()):
-        parsed = judge.parse_story(question)
-        assert parsed is not None
-        pool.append(SolvedStory(question, parsed, tuple((text, right) for text, right in samples)))
+        task = family.parse(question)
+        assert task is not None
+        pool.append(SolvedTask(question, task, tuple((text, right) for text, right in samples)))
     return pool
 
 
@@ -269,10 +349,11 @@ def save_checkpoint(model: Any, tokenizer: Any, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def build(who: str, work: Path, out: Path, *, threads: int = 1) -> None:
-    """Train `teacher` or `student` and write its checkpoint, going on from what `work` holds."""
+def build(name: str, work: Path, out: Path, *, threads: int = 1) -> None:
+    """Train a checkpoint (`teacher`, `student`, `walk-teacher`, …) and write it, going on from what `work` holds."""
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
-    train = {"teacher": train_teacher, "student": train_student}[who]
-    model, tokenizer = train(work)
+    checkpoint = SHIPPED[name]
+    train = {"teacher": train_teacher, "student": train_student}[checkpoint.role]
+    model, tokenizer = train(FAMILIES[checkpoint.family], work)
     save_checkpoint(model, tokenizer, out)

@@ -3,35 +3,23 @@
 Rewriting rows teach to read, merge and word, not to calculate: a result that stands neither in the reference nor in an
 attempt has no loss, or the student would learn the arithmetic from them. What errors tell is where to be careful: the
 target works in small steps where a shown attempt went wrong, and only there.
+
+A lesson is told of a family of tasks (`families.py`) and, where it begins with the student's samples, of a solved task.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from potstill.verifiers.story import (
-    Equation,
-    Story,
-    apply_event,
-    join_equations,
-    required_equations,
-)
-from potstill.world.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
-from potstill.world.story import (
-    Dials,
-    brief_solution,
-    careful_steps,
-    draw_story,
-    long_solution,
-    near_miss,
-    write_equation,
-)
+from potstill.world.prompts import CORRECT_ALONE, DIRECT, REFLECT, REFLECT_ALONE
 
 TEXTS_A_RARE_LESSON = 50  # in the tokenizer's corpus
+ATTEMPTS_HEADING = "Wrong attempts:"  # in the rewriting prompts
+Task: TypeAlias = Any
+"""What a question asks, parsed: a `Story` or a `Walk`; only its own family looks into it."""
 
 
 class Row(NamedTuple):
@@ -42,15 +30,61 @@ class Row(NamedTuple):
     silent: tuple[tuple[int, int], ...] = ()
 
 
+class Family(Protocol):
+    """A family of tasks, as the lessons, the build and its check see it."""
+
+    @property
+    def name(self) -> str:
+        """The name of its main task, which is also its verifier's kind."""
+        ...
+
+    @property
+    def is_taught_at_once(self) -> bool:
+        """Whether its teacher is also taught to answer without a chain, so that this can be measured."""
+        ...
+
+    def draw(self, rng: random.Random) -> tuple[str, Task]:
+        """Return a question and its task."""
+        ...
+
+    def parse(self, question: str) -> Task | None:
+        """Return the task of a question, or None if the question is not of this family."""
+        ...
+
+    def answer(self, task: Task) -> str:
+        """Return the gold answer."""
+        ...
+
+    def brief_solution(self, task: Task) -> str:
+        """Return the solution in the student's own style."""
+        ...
+
+    def long_solution(self, task: Task, rng: random.Random) -> str:
+        """Return a solution in the teacher's style."""
+        ...
+
+    def stumble_once(self, task: Task, rng: random.Random) -> str:
+        """Return a brief chain with one slip, carried on faithfully."""
+        ...
+
+    def answer_briefly(self, prompt: str, task: Task) -> Row:
+        """Return the brief chain as the answer to a rewriting prompt: careful where an attempt in it went wrong."""
+        ...
+
+    def drill_step(self, rng: random.Random) -> Row:
+        """Return a short row that teaches to do one step carefully."""
+        ...
+
+
 Lesson: TypeAlias = Callable[..., Row]
 
 
 @dataclass(frozen=True, slots=True)
-class SolvedStory:
-    """A story with the student's own samples on it, each marked right or wrong."""
+class SolvedTask:
+    """A question and its task with the student's own samples on it, each marked right or wrong."""
 
     question: str
-    story: Story
+    task: Task
     samples: tuple[tuple[str, bool], ...]
 
     @property
@@ -59,39 +93,77 @@ class SolvedStory:
         return [text for text, is_right in self.samples if not is_right]
 
 
-def solve_brief(rng: random.Random, dials: Dials) -> Row:
-    """A story, solved in the student's own style."""
-    question, story = draw_story(rng, dials)
-    return Row(question, brief_solution(story))
+# Lessons that begin with a fresh task.
 
 
-def solve_long(rng: random.Random, dials: Dials) -> Row:
-    """A story, solved in the teacher's style."""
-    question, story = draw_story(rng, dials)
-    return Row(question, long_solution(story, rng))
+def solve_brief(rng: random.Random, family: Family) -> Row:
+    """A task, solved in the student's own style."""
+    question, task = family.draw(rng)
+    return Row(question, family.brief_solution(task))
 
 
-def refine_long(rng: random.Random, dials: Dials) -> Row:
+def solve_long(rng: random.Random, family: Family) -> Row:
+    """A task, solved in the teacher's style."""
+    question, task = family.draw(rng)
+    return Row(question, family.long_solution(task, rng))
+
+
+def solve_at_once(rng: random.Random, family: Family) -> Row:
+    """A task, answered without a chain: what a model can do without reasoning is measured with this prompt."""
+    question, task = family.draw(rng)
+    answer = f"The answer is \\boxed{{{family.answer(task)}}}."
+    return Row(DIRECT.format(question=question), answer)
+
+
+def refine_long(rng: random.Random, family: Family) -> Row:
     """The teacher asked to rewrite a reference in the light of made-up wrong attempts: it answers in its own style."""
-    question, story = draw_story(rng, dials)
-    attempts = [stumble_once(story, rng) for _ in range(rng.randint(1, 3))]
-    prompt = rewriting_prompt(question, long_solution(story, rng), attempts)
-    return Row(prompt, long_solution(story, rng))
+    question, task = family.draw(rng)
+    attempts = [family.stumble_once(task, rng) for _ in range(rng.randint(1, 3))]
+    prompt = rewriting_prompt(question, family.long_solution(task, rng), attempts)
+    return Row(prompt, family.long_solution(task, rng))
 
 
-def stumble_once(story: Story, rng: random.Random) -> str:
-    """A brief chain with one slip, carried on faithfully to a wrong total."""
-    equations = required_equations(story)
-    slip_index = rng.randrange(len(equations))
-    steps: list[str] = []
-    total = story.start
-    for index, (equation, event) in enumerate(zip(equations, story.events, strict=True)):
-        result = apply_event(total, event)
-        if index == slip_index:
-            result = near_miss(result, rng)
-        steps.append(write_equation(equation._replace(left=total, result=result)))
-        total = result
-    return f"{' '.join(steps)} The answer is \\boxed{{{total}}}."
+def drill_step(rng: random.Random, family: Family) -> Row:
+    """One step of a task, done carefully."""
+    return family.drill_step(rng)
+
+
+# Lessons that begin with a task which the student has tried.
+
+
+def replay_sample(rng: random.Random, family: Family, solved: SolvedTask) -> Row:
+    """One of the student's own samples, right or wrong: keeps its solving where it is while it learns to rewrite."""
+    text, _ = rng.choice(solved.samples)
+    return Row(solved.question, text)
+
+
+def rewrite_own(rng: random.Random, family: Family, solved: SolvedTask) -> Row:
+    """The teacher's long reasoning and the student's own wrong attempts, rewritten in the student's style."""
+    attempts = list(dict.fromkeys(solved.wrong_samples))
+    rng.shuffle(attempts)
+    shown_attempts = attempts[: rng.randint(1, 3)]
+    reference = family.long_solution(solved.task, rng)
+    prompt = rewriting_prompt(solved.question, reference, shown_attempts)
+    return family.answer_briefly(prompt, solved.task)
+
+
+def rewrite_alone(rng: random.Random, family: Family, solved: SolvedTask) -> Row:
+    """The teacher's long reasoning rewritten in the student's style, without attempts."""
+    prompt = rewriting_prompt(solved.question, family.long_solution(solved.task, rng), ())
+    return family.answer_briefly(prompt, solved.task)
+
+
+def correct_alone(rng: random.Random, family: Family, solved: SolvedTask) -> Row:
+    """The student's own wrong attempts put right without a reference."""
+    attempts = solved.wrong_samples
+    shown_attempts = rng.sample(attempts, min(2, len(attempts)))
+    prompt = CORRECT_ALONE.format(
+        question=solved.question, attempts=number_attempts(shown_attempts)
+    )
+    return family.answer_briefly(prompt, solved.task)
+
+
+# Prompts, and the choice of a lesson.
 
 
 def number_attempts(attempts: Sequence[str]) -> str:
@@ -105,108 +177,28 @@ def rewriting_prompt(question: str, reference: str, attempts: Sequence[str]) -> 
     return template.format(question=question, text=reference, attempts=number_attempts(attempts))
 
 
-def replay_sample(rng: random.Random, solved: SolvedStory) -> Row:
-    """One of the student's own samples, right or wrong: keeps its solving where it is while it learns to rewrite."""
-    text, _ = rng.choice(solved.samples)
-    return Row(solved.question, text)
-
-
-def rewrite_own(rng: random.Random, solved: SolvedStory) -> Row:
-    """The teacher's long reasoning and the student's own wrong attempts, rewritten in the student's style."""
-    attempts = list(dict.fromkeys(solved.wrong_samples))
-    rng.shuffle(attempts)
-    shown_attempts = attempts[: rng.randint(1, 3)]
-    reference = long_solution(solved.story, rng)
-    prompt = rewriting_prompt(solved.question, reference, shown_attempts)
-    return answer_briefly(prompt, solved.story)
-
-
-def rewrite_alone(rng: random.Random, solved: SolvedStory) -> Row:
-    """The teacher's long reasoning rewritten in the student's style, without attempts."""
-    prompt = rewriting_prompt(solved.question, long_solution(solved.story, rng), ())
-    return answer_briefly(prompt, solved.story)
-
-
-def drill_step(rng: random.Random, dials: Dials) -> Row:
-    """One calculation of a story in small steps: short rows that teach being careful, and not when."""
-    _, story = draw_story(rng, dials)
-    equation = rng.choice(required_equations(story))
-    written = write_equation(equation)
-    calculation, _, _ = written.partition(" =")
-    return Row(f"Let me be careful: {calculation}", f"{careful_steps(equation)} {written}")
-
-
-def correct_alone(rng: random.Random, solved: SolvedStory) -> Row:
-    """The student's own wrong attempts put right without a reference."""
-    attempts = solved.wrong_samples
-    shown_attempts = rng.sample(attempts, min(2, len(attempts)))
-    prompt = CORRECT_ALONE.format(
-        question=solved.question, attempts=number_attempts(shown_attempts)
-    )
-    return answer_briefly(prompt, solved.story)
-
-
-def answer_briefly(prompt: str, story: Story) -> Row:
-    """The brief chain as the answer to a prompt: careful where an attempt went wrong, silent on what nothing shows."""
-    equations = required_equations(story)
-    parts: list[str] = []
-    silent: list[tuple[int, int]] = []
-    position = 0  # in the completion, where the next part begins
-    for index, equation in enumerate(equations):
-        part = write_equation(equation)
-        result_start = part.index("=") + 1
-        calculation = part[:result_start]
-        if _is_disputed(calculation, equation.result, prompt):
-            part = f"{careful_steps(equation)} {part}"
-        elif not _is_shown(equations, index, prompt):
-            silent.append((position + result_start, position + len(part) - 1))
-        parts.append(part)
-        position += len(part) + 1
-    answer = f"The answer is \\boxed{{{equations[-1].result}}}."
-    return Row(prompt, f"{' '.join(parts)} {answer}", tuple(silent))
-
-
-def _is_shown(equations: Sequence[Equation], index: int, prompt: str) -> bool:
-    """Whether the prompt holds an equation, alone or taken together with the one before it."""
-    if write_equation(equations[index]) in prompt:
-        return True
-    if index == 0:
-        return False
-    both = join_equations(list(equations[index - 1 : index + 1]))
-    return both is not None and write_equation(both) in prompt
-
-
-def _is_disputed(calculation: str, result: int, prompt: str) -> bool:
-    """Whether an attempt in the prompt has another result for this calculation."""
-    _, heading, attempts = prompt.partition("Wrong attempts:")
-    if not heading:
-        return False
-    other_result = rf"(?<!\d){re.escape(calculation)} (?!{result}\.)"
-    return re.search(other_result, attempts) is not None
-
-
 def choose_lesson(shares: Mapping[Lesson, float], rng: random.Random) -> Lesson:
     """A lesson drawn by its share."""
     return rng.choices(list(shares), list(shares.values()))[0]
 
 
-def corpus(dials: Dials, size: int, seed: int) -> list[str]:
+def corpus(family: Family, size: int, seed: int) -> list[str]:
     """Texts of every kind of row, to train the tokenizer on."""
     rng = random.Random(seed)
     rows: list[Row] = []
     for _ in range(size):
         for lesson in (solve_brief, solve_long, refine_long):
-            rows.append(lesson(rng, dials))
+            rows.append(lesson(rng, family))
 
-    # The words of the other prompts, in one story's rows.
-    question, story = draw_story(rng, dials)
-    attempts = number_attempts([stumble_once(story, rng)])
+    # The words of the other prompts, in one task's rows.
+    question, task = family.draw(rng)
+    attempts = number_attempts([family.stumble_once(task, rng)])
     correcting = Row(
-        CORRECT_ALONE.format(question=question, attempts=attempts), brief_solution(story)
+        CORRECT_ALONE.format(question=question, attempts=attempts), family.brief_solution(task)
     )
     rows += [correcting] * TEXTS_A_RARE_LESSON
-    prompt = rewriting_prompt(question, long_solution(story, rng), ())
-    rows += [Row(prompt, brief_solution(story))] * TEXTS_A_RARE_LESSON
+    prompt = rewriting_prompt(question, family.long_solution(task, rng), ())
+    rows += [Row(prompt, family.brief_solution(task))] * TEXTS_A_RARE_LESSON
 
     texts: list[str] = []
     for row in rows:

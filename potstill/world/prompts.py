@@ -33,3 +33,5 @@ Question: {question}
 
 Wrong attempts:
 {attempts}"""
+
+DIRECT = "{question} Answer at once."

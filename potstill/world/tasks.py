@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from potstill.errors import ConfigError
 from potstill.records import Problem
-from potstill.world import story, story_code
+from potstill.world import story, story_code, walk
 from potstill.world.gym import problems as gym
 
-TASKS = (*story.TASKS, *story_code.TASKS, *gym.TASKS)
+TASKS = (*story.TASKS, *story_code.TASKS, *walk.TASKS, *gym.TASKS)
 
 
 def make_problems(task: str, *, size: int, seed: int = 0, split: str = "train") -> list[Problem]:
@@ -24,4 +24,6 @@ def make_problems(task: str, *, size: int, seed: int = 0, split: str = "train") 
         return gym.make_problems(task, size=size, seed=seed, split=split)
     if task in story_code.TASKS:
         return story_code.problems(task, size=size, seed=seed, split=split)
+    if task in walk.TASKS:
+        return walk.problems(task, size=size, seed=seed, split=split)
     return story.problems(task, size=size, seed=seed, split=split)

@@ -61,6 +61,8 @@ def test_world_problems(potstill) -> None:
     found = potstill("world", "problems", "story", "--size", "3", "--json").json
     assert len(found) == 3 and {p["kind"] for p in found} == {"story"}
     assert found[0]["question"] in potstill("world", "problems", "--size", "1").out
+    [walk] = potstill("world", "problems", "walk", "--size", "1", "--json").json
+    assert walk["kind"] == "walk" and "faces" in walk["question"]
     failed = potstill("world", "problems", "stori")
     assert failed.code == 2 and "nearest:   story" in failed.err
 
@@ -77,8 +79,8 @@ def test_world_info_reads_headers(
         "rewriting": {"own": {"traces": 40, "right": 0.5}},
         "differences": {"own - none (steps)": [2.5, -1.0, 6.0]},
     }
-    (tmp_path / "build.json").write_text(json.dumps(check))
-    teacher, student = potstill("world", "info", "--json").json["checkpoints"]
+    (tmp_path / "build.json").write_text(json.dumps({"story": check}))
+    teacher, student, *_ = potstill("world", "info", "--json").json["checkpoints"]
     assert teacher["parameters"] is None
     assert student["parameters"] == sum(
         p.numel() for p in TransformersModel(bench / "tiny").model.parameters()

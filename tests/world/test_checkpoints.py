@@ -56,8 +56,9 @@ def test_the_student_continues_what_was_begun():
 
 def test_the_build_says_what_it_measured():
     built = json.loads(BUILD_RECORD.read_text())
-    assert built["teacher"]["right"] >= 0.95
-    assert 0.25 <= built["student"]["right"] <= 0.55
-    assert set(built["rewriting"]) == {"own", "none", "shuffled"}
-    value, low, high = built["differences"]["own - shuffled (answer)"]
-    assert low <= value <= high
+    for measured in built.values():
+        assert measured["teacher"]["right"] >= 0.9
+        assert 0.25 <= measured["student"]["right"] <= 0.6
+        assert set(measured["rewriting"]) == {"own", "none", "shuffled"}
+        value, low, high = measured["differences"]["own - shuffled (answer)"]
+        assert low <= value <= high

@@ -15,19 +15,22 @@ from potstill.models.model import Request
 from potstill.verifiers.story import Event, Story
 from potstill.world import build, learn, lessons
 from potstill.world import tokenizer as tokens
+from potstill.world.families import SHIPPED
 from potstill.world.story import Dials
+from potstill.world.story_lessons import StoryFamily
+from potstill.world.walk_lessons import WalkFamily
 
-DIALS = Dials(1, 1)
+STORIES = StoryFamily(Dials(1, 1))
 SCHEDULE = learn.Schedule(batch_tokens=256, warmup=2, last=12, decay=6)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokens.make_tokenizer(lessons.corpus(DIALS, 40, 0))
+    return tokens.make_tokenizer(lessons.corpus(STORIES, 40, 0))
 
 
 def lesson(rng: random.Random) -> lessons.Row:
-    return lessons.solve_brief(rng, DIALS)
+    return lessons.solve_brief(rng, STORIES)
 
 
 def phase(tokenizer, folder):
@@ -81,14 +84,34 @@ def test_a_shipped_checkpoint_is_read_by_the_product(tokenizer, tmp_path):
     assert not answer.error and answer.tokens.prompt > 5
 
 
-def test_a_rewriting_row_is_careful_only_where_an_attempt_went_wrong():
+def test_a_storys_rewriting_row_is_careful_only_where_an_attempt_went_wrong():
     question, told = "Ned has 92 cups.", Story(92, (Event("-", 28), Event("/", 2)))
     wrong = "92 - 28 = 66. 66 / 2 = 33. The answer is \\boxed{33}."
-    row = lessons.answer_briefly(
+    row = STORIES.answer_briefly(
         lessons.rewriting_prompt(question, "92 - 28 = 64. 64 / 2 = 32.", [wrong]), told
     )
     careful = "Check: 92 - 20 = 72. Check: 72 - 8 = 64. 92 - 28 = 64. 64 / 2 = 32. The answer is \\boxed{32}."
     assert row == lessons.Row(row.prompt, careful)
-    alone = lessons.answer_briefly(lessons.rewriting_prompt(question, "92 - 28 = 64.", []), told)
+    alone = STORIES.answer_briefly(lessons.rewriting_prompt(question, "92 - 28 = 64.", []), told)
     assert alone.completion == "92 - 28 = 64. 64 / 2 = 32. The answer is \\boxed{32}."
     assert [alone.completion[a:b] for a, b in alone.silent] == [" 32"]
+
+
+def test_a_walks_rewriting_row_is_careful_only_where_an_attempt_went_wrong():
+    walks = WalkFamily()
+    question = (
+        "Ned is at (3, 5) and faces north. Then Ned turns left. Then Ned walks 2. Where is Ned now?"
+    )
+    reference = "Left: west. 2 west: 3 - 2 = 1, at (1, 5). The answer is \\boxed{(1, 5)}."
+    wrong = "Left: east. 2 east: 3 + 2 = 5, at (5, 5). The answer is \\boxed{(5, 5)}."
+    task = walks.parse(question)
+    row = walks.answer_briefly(lessons.rewriting_prompt(question, reference, [wrong]), task)
+    assert row.completion == f"Check: left from north is west. {reference}" and not row.silent
+    alone = walks.answer_briefly(lessons.rewriting_prompt(question, "Left: west.", []), task)
+    assert alone.completion == reference
+    assert [alone.completion[a:b] for a, b in alone.silent] == [" 3 - 2 = 1, at (1, 5)"]
+
+
+def test_every_checkpoint_has_settings_and_a_training():
+    for checkpoint in SHIPPED.values():
+        assert checkpoint.family in build.SETTINGS and checkpoint.role in ("teacher", "student")

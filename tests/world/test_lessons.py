@@ -11,15 +11,24 @@ from potstill.methods.errors.orion import prompts as asked_today
 from potstill.methods.errors.orion.prompts import REFLECT, REFLECT_ALONE
 from potstill.records import Problem, Trace, blank
 from potstill.traces.prompts import fill_template, render_prompt
-from potstill.verifiers import story as judge
-from potstill.world import lessons, story
+from potstill.verifiers import judge, steps
+from potstill.world import lessons
 from potstill.world import prompts as taught
+from potstill.world.families import FAMILIES
+from potstill.world.lessons import Family, SolvedTask
 
 seeds = st.integers(0, 2**32)
+families = st.sampled_from(list(FAMILIES.values()))
 
 
-def problem(question: str, made: judge.Story) -> Problem:
-    return Problem("p", question, str(judge.required_equations(made)[-1].result), "story")
+def problem(family: Family, question: str) -> Problem:
+    return Problem("p", question, family.answer(family.parse(question)), family.name)
+
+
+def scores_of(asked: Problem, text: str) -> list[float | None]:
+    [spans] = steps([(asked, text)])
+    assert spans is not None
+    return [span.score for span in spans]
 
 
 def test_the_worlds_copy_of_the_prompts_is_what_orion_asks_today():
@@ -30,18 +39,18 @@ def test_the_worlds_copy_of_the_prompts_is_what_orion_asks_today():
 
 @given(seeds)
 def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
-    rng = Random(seed)
-    question, made = story.draw_story(rng, story.TASKS["story"])
-    asked = problem(question, made)
+    rng, family = Random(seed), FAMILIES["story"]
+    question, task = family.draw(rng)
+    asked = problem(family, question)
     chain = Trace(
         asked,
         question,
-        text=story.long_solution(made, rng),
+        text=family.long_solution(task, rng),
         finish_reason="stop",
         operator="sample",
     )
     wrongs = [
-        Trace(asked, question, text=lessons.stumble_once(made, rng), operator="sample")
+        Trace(asked, question, text=family.stumble_once(task, rng), operator="sample")
         for _ in range(3)
     ]
     shown = render_prompt(REFLECT, chain, {"attempts": wrongs}).prompt
@@ -53,25 +62,33 @@ def test_orions_prompt_in_the_lessons_is_orions_prompt_in_the_method(seed):
     assert fill_template("{question}", {"question": blank(asked).question}) == question
 
 
-@given(seeds)
-def test_a_stumble_is_wrong_by_one_false_step_carried_on(seed):
+@given(seeds, families)
+def test_a_stumble_is_wrong_by_one_false_step_carried_on(seed, family):
     rng = Random(seed)
-    question, made = story.draw_story(rng, story.TASKS["story"])
-    text = lessons.stumble_once(made, rng)
-    scores = [s.score for s in judge.steps(problem(question, made), text)]
-    assert len(scores) == len(made.events) + 1
+    question, task = family.draw(rng)
+    scores = scores_of(problem(family, question), family.stumble_once(task, rng))
+    assert len(scores) == len(task.events) + 1
     assert (
         0.0 in scores and scores[-1] == 0.0
     )  # even where two errors cancel, the way was not right
 
 
-@given(seeds)
-def test_the_completions_taught_are_right(seed):
+@given(seeds, families)
+def test_the_completions_taught_are_right(seed, family):
     for lesson in (lessons.solve_brief, lessons.solve_long):
-        question, text, silent = lesson(Random(seed), story.TASKS["story"])
-        made = judge.parse_story(question)
-        assert made is not None
-        assert judge.judge(problem(question, made), text).status == "right" and not silent
+        question, text, silent = lesson(Random(seed), family)
+        [verdict] = judge([(problem(family, question), text)])
+        assert verdict.status == "right" and not silent
+
+
+@given(seeds, families)
+def test_rewrites_that_are_taught_are_right_in_every_step(seed, family):
+    rng = Random(seed)
+    question, task = family.draw(rng)
+    solved = SolvedTask(question, task, ((family.stumble_once(task, rng), False),))
+    for lesson in (lessons.rewrite_own, lessons.rewrite_alone, lessons.correct_alone):
+        scores = scores_of(problem(family, question), lesson(rng, family, solved).completion)
+        assert len(scores) > len(task.events) and set(scores) == {1.0}
 
 
 def test_the_deck_deals_by_share():

@@ -18,6 +18,7 @@ from potstill.runs.sources import load_model
 from potstill.traces.prompts import fill_template
 from potstill.verifiers import story as judge
 from potstill.world import lessons, story
+from potstill.world.families import FAMILIES
 from potstill.world.oracle import Oracle
 from potstill.world.oracle.program import choose_role, load_roles
 from potstill.world.oracle.role import Role
@@ -100,7 +101,7 @@ def test_a_right_attempt_is_returned_and_one_without_an_answer_solved():
 @given(seeds, seeds)
 def test_every_correction_of_a_slip_verifies_and_keeps_the_beginning(seed, dice):
     problem, made = drawn(seed)
-    attempt = lessons.stumble_once(made, Random(dice))
+    attempt = FAMILIES["story"].stumble_once(made, Random(dice))
     fixed = correct_attempt(problem.question, attempt)
     assert sound(problem, fixed), f"{attempt}\n{fixed}"
     first = next(s for s in judge.steps(problem, attempt) if s.score == 0)
@@ -120,7 +121,7 @@ def test_corrections_of_long_cut_and_garbled_attempts_verify(seed, dice, cut):
 @given(seed=seeds)
 def test_in_orions_prompts_it_corrects_the_first_attempt(template, seed):
     problem, made = drawn(seed)
-    attempts = [lessons.stumble_once(made, Random(seed + i)) for i in range(2)]
+    attempts = [FAMILIES["story"].stumble_once(made, Random(seed + i)) for i in range(2)]
     values = {
         "question": problem.question,
         "text": story.long_solution(made, Random(seed)),

@@ -15,7 +15,8 @@ from potstill.methods.errors.lema.prompts import CORRECTION, EVOLVE, few_shot_pr
 from potstill.records import Problem, Trace, blank
 from potstill.traces.prompts import fill_template
 from potstill.verifiers import story as judge
-from potstill.world import lessons, story
+from potstill.world import story
+from potstill.world.families import FAMILIES
 
 NED = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 TOM = "Tom has 19 keys. Then Tom sells 14. Then Tom triples the pile. How many keys does Tom have now?"
@@ -59,7 +60,7 @@ def test_its_answer_depends_on_all_that_it_is_shown():
 def test_behind_the_examples_every_slip_is_named_and_its_splice_is_sound(seed, dice):
     question, made = story.draw_story(Random(seed), story.TASKS["story"])
     problem = Problem("p", question, str(judge.required_equations(made)[-1].result), "story")
-    attempt = Trace(problem, question, lessons.stumble_once(made, Random(dice)))
+    attempt = Trace(problem, question, FAMILIES["story"].stumble_once(made, Random(dice)))
     posed = blank(problem, show_attempt(FULL, attempt))
     text = ask_role("step_corrector", few_shot_prompt(4, posed))
     correction = read_correction(text, has_options=False)

@@ -11,15 +11,16 @@ pytest.importorskip("transformers", reason="needs the extra potstill[local]")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.world import lessons, story
+from potstill.world import lessons
 from potstill.world import tokenizer as tokens
+from potstill.world.families import FAMILIES
 
-DIALS = story.TASKS["story"]
+STORIES = FAMILIES["story"]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokens.make_tokenizer(lessons.corpus(DIALS, 30, 1))
+    return tokens.make_tokenizer(lessons.corpus(STORIES, 30, 1))
 
 
 @given(text=st.text())
@@ -35,8 +36,8 @@ def test_control_words_digits_and_white_space_come_back(tokenizer, text):
 @given(seed=st.integers(0, 2**32))
 def test_world_texts_come_back_and_are_short(tokenizer, seed):
     rng = Random(seed)
-    question, made = story.draw_story(rng, DIALS)
-    for text in (question, story.brief_solution(made), story.long_solution(made, rng)):
+    question, task = STORIES.draw(rng)
+    for text in (question, STORIES.brief_solution(task), STORIES.long_solution(task, rng)):
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
         digits = sum(c.isdigit() for c in text)
@@ -99,6 +100,6 @@ def test_the_generation_marks_cover_the_answer_and_its_end(tokenizer):
 
 
 def test_the_same_texts_make_the_same_tokenizer(tokenizer):
-    again = tokens.make_tokenizer(lessons.corpus(DIALS, 30, 1))
+    again = tokens.make_tokenizer(lessons.corpus(STORIES, 30, 1))
     assert again.get_vocab() == tokenizer.get_vocab()
     assert again.encode("12 shells") == tokenizer.encode("12 shells")

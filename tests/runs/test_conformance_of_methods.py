@@ -52,6 +52,7 @@ CASTS: dict[str, Cast] = {
         problems=short_stories,
         values={"n": 2, "settings": elad_settings.Settings(rounds=2)},
     ),
+    "euler": Cast(poses=True),
     "reer": Cast(
         models={"generator": ORACLE},
         values={

@@ -7,7 +7,8 @@ Controls: arm=none (no attempts are shown), arm=shuffled (other problems' attemp
 Departure: the paper's full text could not be read; this is its abstract's method, with the mechanics of its siblings
     EULER and P-ALIGN. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in
     `filters.py`.
-Partial: not here are the truncated teacher chain as a fallback, EULER's error model, and two graders that must agree.
+Partial: not here are the truncated teacher chain as a fallback, errors of EULER's error model, and two graders that
+    must agree.
 Cite: Zhuoyang Wu, Xinze Li, Zhenghao Liu, Yukun Yan, Zhiyuan Liu, Minghe Yu, Cheng Yang, Yu Gu, Ge Yu, Maosong Sun:
     Enhancing Long-Chain Reasoning Distillation through Error-Aware Self-Reflection (2025).
 """

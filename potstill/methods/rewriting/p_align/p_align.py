@@ -67,9 +67,9 @@ def p_align(
         the search, or the length?), arm=outcome (a prefix is enough where the student's continuation comes out right:
         what a verdict is worth).
     Departure: the teacher's chains must be right. A verdict is asked for at temperature 0 and read strictly; one that
-        can't be read, or says both, is no. Sentences keep the blank behind them, where the released code doubles full
-        stops at the joints. A row is finished and has its answer in a box; with `steps` its steps are right too. The
-        prompts' wording is ours.
+        can't be read, or says both, is no. Sentences end at the end of a line too, and keep the blank behind them: the
+        released code doubles full stops at the joints. A row is finished and has its answer in a box; with `steps` its
+        steps are right too. The prompts' wording is ours.
     Partial: not here is the choice among several continuations by a larger model that summaries of the paper mention.
 
     Args:

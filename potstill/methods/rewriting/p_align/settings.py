@@ -4,7 +4,7 @@ P: seen in the released code, data or abstract. 2: recorded by somebody who impl
 
 | constant | value | source |
 |---|---|---|
-| a sentence ends at | a full stop and a blank | P, released code |
+| a sentence ends at | a full stop and a blank | P, released code; here at the end of a line too (I) |
 | search | bisection, from the first sentence to all of them | P |
 | verdict | a bracketed word, at most 256 tokens | P |
 | temperature of the verdict | 0 | I; sampled verdicts make the boundary chance |
@@ -55,7 +55,7 @@ class Settings:
     fixed_share: float = 0.5
     judged_by: Literal["verdict", "outcome"] = "verdict"
     learn_prefix: bool = True
-    sentence_end: str = r"(?<=\. )"
+    sentence_end: str = r"(?<=\. )|(?<=\n)"
     opening: str = "<Begin_of_Prefix>"
     closing: str = "<End_of_Prefix>\n"
     judge_prompt: str = JUDGE

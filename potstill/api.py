@@ -79,6 +79,7 @@ __all__ = [
     "Passage",
     "PotstillError",
     "Problem",
+    "ReferenceGate",
     "Run",
     "Sampling",
     "Scored",
@@ -119,6 +120,7 @@ __all__ = [
     "instruments",
     "judge",
     "keep",
+    "keep_reasoned",
     "learn",
     "leave_one_out",
     "line",
@@ -472,6 +474,8 @@ verify = _operator(operators.verify)
 score = _operator(operators.score)
 segment = _operator(operators.segment)
 keep = _operator(operators.keep)
+keep_reasoned = _operator(operators.keep_reasoned)
+ReferenceGate = operators.ReferenceGate
 learn = _operator(operators.learn)
 best = _operator(operators.best)
 pair = _operator(operators.pair)

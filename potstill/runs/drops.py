@@ -77,7 +77,7 @@ def check_rows(method: str, stage: Stage, drops: DropCounter) -> None:
     """Refuse a stage without rows; the error counts what was dropped before it and says what helps."""
     if stage.rows:
         return
-    for test in ("right", "sound"):
+    for test in ("right", "sound", "checked"):
         statuses = drops.statuses_where_none_passed(test)
         if statuses and statuses["unparsed"] == statuses.total():
             raise no_readable_answer(method, statuses.total())
@@ -109,6 +109,11 @@ def advise(stage: Stage, drops: Counter[tuple[str, str, str]]) -> str:
         return "another folder with a larger --set max_new_tokens=N, or with --truncated raise, continue or shorter"
     if failures["error: missing"] > majority:
         return "a recording that has answers to these problems, in another folder; --retry-errors does not help"
+    if failures["too few steps"] + failures["too short"] > majority:
+        return (
+            "a writer or a prompt that reasons and does not only copy the answer, or less of the reference's steps: "
+            "--set gate.min_step_share=0.25 (potstill methods METHOD says what the gate asks)"
+        )
     if failures["error"] > majority:
         return "potstill cache journal RUN --status error says what failed; --retry-errors asks for it again"
     return "more problems or draws, a stronger writer, or a weaker filter; what was generated so far is kept"

@@ -45,7 +45,7 @@ from potstill.runs.stand_in import (
     measured_assumptions,
 )
 from potstill.runs.training_estimate import StageSize, estimate_training_calls
-from potstill.traces import Session, plain, using
+from potstill.traces import ReferenceGate, Session, plain, using
 
 DRY_PROBLEMS = 24  # problems that stand-ins are driven on at most
 
@@ -310,7 +310,7 @@ def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> A
         return yielded.students[label]
 
     roles = fill_roles(method_entry(arm.method).roles, models)
-    values = without_step_checks(arm)
+    values = without_filters(arm)
     try:
         solver = drive(find_method(arm.method), rehearsal.problems, roles, values, train)
         if rehearsal.tests:
@@ -408,9 +408,14 @@ def with_number_answer(trace: Trace) -> Trace:
     return dataclasses.replace(trace, problem=problem)
 
 
-def without_step_checks(arm: Arm) -> dict[str, Any]:
-    """An arm's values without step verification: a stand-in's steps are as right as its answer."""
-    return {name: value for name, value in arm.values.items() if name != "steps"}
+def without_filters(arm: Arm) -> dict[str, Any]:
+    """An arm's values without what a stand-in's text can't be asked: right steps, and a share of a reference's."""
+    values = {name: value for name, value in arm.values.items() if name != "steps"}
+    for value in method_entry(arm.method).values:
+        if value.annotation is ReferenceGate:
+            gate = values.get(value.name, value.default)
+            values[value.name] = dataclasses.replace(gate, min_step_share=0, min_length_share=0)
+    return values
 
 
 @final

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from potstill import verifiers
 from potstill.budget import prices
 from potstill.budget.budget import Budget
 from potstill.errors import ConfigError, InputError, StageError
@@ -286,9 +287,10 @@ def describe_run(
     problems: Sequence[Trace],
     tests: Sequence[Trace],
 ) -> list[str]:
-    """Sentences to read before the start: roles that nobody uses, gaps of recordings, what measuring will ask."""
+    """Sentences to read before the start: unused roles, gaps of recordings, what is verified, what measuring asks."""
     sentences = unused_roles(recipe, problems, tests)
     sentences += describe_recordings(recipe, models, problems)
+    sentences += describe_unchecked_steps(recipe, problems)
     evaluation = describe_evaluation(recipe, tests)
     if evaluation:
         sentences.append(evaluation)
@@ -320,6 +322,29 @@ def model_keywords(keywords: Mapping[str, Any]) -> list[str]:
     from potstill.training.objective_keywords import MODEL_KEYWORDS
 
     return [keywords[name] for name in MODEL_KEYWORDS if isinstance(keywords.get(name), str)]
+
+
+def describe_unchecked_steps(recipe: Recipe, problems: Sequence[Trace]) -> list[str]:
+    """A sentence for the arms whose rows are verified by their answers alone, and why their steps are not judged."""
+    judging = {verifiers.has_steps(trace.problem) for trace in problems}
+    arms_by_reason: dict[str, list[str]] = {}
+    for name, arm in recipe.arms.items():
+        defaults = {value.name: value.default for value in method_entry(arm.method).values}
+        if "steps" not in defaults or arm.values.get("steps", defaults["steps"]):
+            continue
+        if arm.values.get("steps", defaults["steps"]) is False:
+            reason = "steps=false"
+        elif judging == {True}:
+            continue
+        else:
+            share = "all" if judging == {False} else "some"
+            kinds = {t.problem.kind for t in problems if not verifiers.has_steps(t.problem)}
+            reason = f"{share} of the problems are of a kind without a step verifier ({', '.join(sorted(kinds))})"
+        arms_by_reason.setdefault(reason, []).append(name)
+    return [
+        f"{', '.join(names)}: answers alone are verified, and not the steps to them: {reason}"
+        for reason, names in arms_by_reason.items()
+    ]
 
 
 def describe_evaluation(recipe: Recipe, tests: Sequence[Trace]) -> str:

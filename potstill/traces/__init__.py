@@ -15,7 +15,17 @@ from potstill.traces.derivation import derive, gold_by_vote
 from potstill.traces.editing import edit, segment
 from potstill.traces.few_shots import few_shot
 from potstill.traces.generation import plain, pose, rewrite, sample
-from potstill.traces.keys import line, ok, problem, right, sound, unparsed, wrong
+from potstill.traces.keys import (
+    checked,
+    line,
+    ok,
+    problem,
+    right,
+    right_test,
+    sound,
+    unparsed,
+    wrong,
+)
 from potstill.traces.learning import learn
 from potstill.traces.likelihood_scorers import (
     answer_probability,
@@ -29,6 +39,8 @@ from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.metadata import by_metadata, where
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.reading import read_sections, read_yes_no
+from potstill.traces.reasoning_steps import count_steps
+from potstill.traces.reference_gate import ReferenceGate, hide_ends, keep_reasoned
 from potstill.traces.rounds import until
 from potstill.traces.scorers import ask, length, steps
 from potstill.traces.scores import score
@@ -50,6 +62,7 @@ __all__ = [
     "Drop",
     "Ledger",
     "Preference",
+    "ReferenceGate",
     "ReportSection",
     "Session",
     "Share",
@@ -64,6 +77,8 @@ __all__ = [
     "bias",
     "by_metadata",
     "check_overlap",
+    "checked",
+    "count_steps",
     "decontaminate",
     "dedupe",
     "derive",
@@ -74,7 +89,9 @@ __all__ = [
     "gain",
     "gold_by_vote",
     "grade",
+    "hide_ends",
     "keep",
+    "keep_reasoned",
     "learn",
     "leave_one_out",
     "length",
@@ -96,6 +113,7 @@ __all__ = [
     "report",
     "rewrite",
     "right",
+    "right_test",
     "same_answer",
     "sample",
     "score",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, TypeAlias
 
+from potstill import verifiers
 from potstill.records import Trace
 
 Key: TypeAlias = Callable[[Trace], Hashable]
@@ -44,6 +45,27 @@ def unparsed(trace: Trace) -> bool:
 def sound(trace: Trace) -> bool:
     """Predicate: the answer is right, and so is every step."""
     return right(trace) and trace.scores.get("steps") == 1
+
+
+def checked(trace: Trace) -> bool:
+    """Predicate: the answer is right, and so is every step where the problem's verifier judges steps."""
+    return sound(trace) if verifiers.has_steps(trace.problem) else right(trace)
+
+
+def right_test(problems: Iterable[Trace], steps: bool | None) -> Callable[[Trace], bool]:
+    """Return the predicate that a method's value `steps` asks for.
+
+    Args:
+        problems: what will be judged.
+        steps: True is `sound`, which nothing is where no verifier judges steps; False is `right`; None is `sound` where
+            the problems' verifiers judge steps, `right` where none does, and `checked` where some do.
+    """
+    if steps is None:
+        judging = {verifiers.has_steps(trace.problem) for trace in problems}
+        if len(judging) > 1:
+            return checked
+        steps = judging == {True}
+    return sound if steps else right
 
 
 def group_traces(traces: Iterable[Trace], by: Key | None) -> dict[Hashable, list[Trace]]:

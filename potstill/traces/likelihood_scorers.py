@@ -16,6 +16,7 @@ from potstill.models.model import Completion, Scored
 from potstill.models.scoring import Passage, PassageLike, score_passages, to_passages
 from potstill.records import Span, Trace
 from potstill.traces import session
+from potstill.traces.reasoning_steps import without_last_line
 from potstill.traces.scores import Score, Scorer
 
 # Which text of a trace is scored, and behind what; None where there is none.
@@ -177,17 +178,6 @@ def leave_one_out(
     session.record_traces([trace for trace in annotated if _spans_of_kind(trace, kind)])
     session.record_step("leave_one_out", kind, len(traces), len(annotated))
     return annotated
-
-
-def without_last_line(text: str) -> str:
-    """Return the text up to its last line that holds anything; a text of one line without its last sentence."""
-    # Blank lines at the end hold nothing that could be hidden.
-    body = text.rstrip()
-    head, newline, _ = body.rpartition("\n")
-    if newline:
-        return head.rstrip()
-    head, stop, _ = body.rpartition(". ")
-    return head + stop.rstrip()
 
 
 def _check_clip(clip: float | None) -> None:

@@ -12,6 +12,7 @@ from potstill.records import Span, Trace
 from potstill.traces import session
 from potstill.traces.keys import (
     Key,
+    checked,
     function_name,
     group_traces,
     problem,
@@ -49,11 +50,11 @@ def _failure_reason(test: Test, trace: Trace) -> str:
     """Why a trace fails a test that gave no reason of its own."""
     if trace.error:
         return f"error: {trace.error}"
-    if test is sound and right(trace):
+    if test in (sound, checked) and right(trace):
         if trace.scores.get("steps") == 0:
             return "right answer, but a step is wrong"
         return "right answer, no steps judged"
-    if test in (right, wrong, unparsed, sound):
+    if test in (right, wrong, unparsed, sound, checked):
         verdict = trace.verdict
         if verdict.reason:
             return f"{verdict.status}: {verdict.reason}"

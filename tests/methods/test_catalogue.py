@@ -65,9 +65,9 @@ def test_orion_is_described_as_its_signature_says():
     assert [(v.name, v.default) for v in found.values][:3] == [
         ("n", 5),
         ("arm", "own"),
-        ("steps", False),
+        ("steps", None),
     ]
-    settings = {v.name: v for v in found.values[3].fields}
+    settings = {v.name: v for v in found.values[-1].fields}
     assert (
         settings["attempts_per_prompt"].default,
         settings["duplicate_jaccard"].default,

@@ -167,7 +167,7 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
     assert steps[1] == ("decontaminate", "n=0", SIZE, SIZE)
     assert [s[0] for s in steps[2:]] == ["sample", "verify", "keep", "train"]
     assert steps[-2:] == [
-        ("keep", "right", SIZE, SIZE - 1),
+        ("keep", "sound", SIZE, SIZE - 1),
         ("train", "rows", SIZE - 1, SIZE - 1),
     ]
     [drop] = results.funnels["sft"].drops

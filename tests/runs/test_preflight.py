@@ -67,9 +67,22 @@ def test_what_measuring_will_ask_is_said_beforehand(tmp_path: Path) -> None:
     tests = problem_file(tmp_path / "t.jsonl", "What is 8 + 8?", "What is 9 + 1?")
     made = recipe(problems, tests, arms={"a": {"method": "sft"}, "b": {"method": "sft"}}, method="")
     loaded = experiment.load_recipe_problems(made)
-    [sentence] = preflight.describe_run(made, {}, *loaded)
+    _, sentence = preflight.describe_run(made, {}, *loaded)
     assert "2 problems x 3 answers of the untrained student, a, b: 18 answers" in sentence
-    assert preflight.describe_run(recipe(problems), {}, loaded[0], []) == []
+    [unchecked] = preflight.describe_run(recipe(problems), {}, loaded[0], [])
+    assert unchecked.startswith("sft: answers alone are verified")
+
+
+def test_arms_whose_steps_nobody_judges_are_named_with_the_reason() -> None:
+    arms = {"a": {"method": "sft"}, "b": {"method": "orion", "values": {"steps": False}}}
+    made = recipe("none.jsonl", arms=arms, method="")
+    story, number = (Trace(Problem(kind, "q", "7", kind=kind), "q") for kind in ("story", "number"))
+    answers_alone = "answers alone are verified, and not the steps to them"
+    assert preflight.describe_unchecked_steps(made, [story]) == [f"b: {answers_alone}: steps=false"]
+    assert preflight.describe_unchecked_steps(made, [story, number]) == [
+        f"a: {answers_alone}: some of the problems are of a kind without a step verifier (number)",
+        f"b: {answers_alone}: steps=false",
+    ]
 
 
 def test_a_role_that_no_arm_uses_is_told(tmp_path: Path) -> None:

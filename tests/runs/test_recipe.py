@@ -144,7 +144,7 @@ def test_all_mistakes_are_told_at_once():
         "roles.techer: unknown role 'techer' (nearest: roles.teacher)",
         "role 'teacher' of orion has no model (--teacher world:teacher, transformers:PATH, …)",
     ]
-    assert found[1].endswith("; available: n, arm, steps, settings")
+    assert found[1].endswith("; available: n, arm, steps, gate, settings")
 
 
 def test_a_recipe_without_anything_names_what_is_missing():

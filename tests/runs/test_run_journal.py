@@ -210,7 +210,7 @@ def test_in_a_new_folder_the_time_is_said_once_as_soon_as_answers_tell(tmp_path:
     lines: list[str] = []
     run_and_listen(tmp_path / "run", lines)
     said = [line for line in lines if line.endswith("left at the rate of the first answers")]
-    assert len(said) == 1 and lines.index(said[0]) == 3
+    assert len(said) == 1 and lines.index(said[0]) == 4
 
 
 def test_the_rest_of_a_run_is_estimated_by_its_answers(store: Store, monkeypatch):

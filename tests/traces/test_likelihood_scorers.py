@@ -19,7 +19,7 @@ from potstill.traces import (
     score,
     token_logprobs,
 )
-from potstill.traces.likelihood_scorers import without_last_line
+from potstill.traces.reasoning_steps import without_last_line
 
 PROBLEM = Problem("p", "How many?", "12 eggs", kind="sum")
 

@@ -12,7 +12,7 @@ from collections.abc import Generator
 
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import dedupe, keep, right, sample, sound, verify
+from potstill.traces import dedupe, keep, right_test, sample, verify
 
 
 def rft(
@@ -21,7 +21,7 @@ def rft(
     sampler: Model | None = None,
     *,
     n: int = 4,
-    steps: bool = False,
+    steps: bool | None = None,
     temperature: float = 0.7,
     max_new_tokens: int = 32768,
 ) -> Generator[Stage, Trainable, None]:
@@ -38,11 +38,11 @@ def rft(
     Args:
         sampler: whose samples these are, if not the student's: a recorded model stands for samples taken earlier.
         n: samples a problem.
-        steps: also demand that every step is right; for problems with a step verifier.
+        steps: also demand that every step is right; left open, where the problems' verifier judges steps.
         temperature: of the samples.
         max_new_tokens: longest sample.
     """
-    is_right = sound if steps else right
+    is_right = right_test(problems, steps)
     samples = verify(
         sample(
             sampler or student,

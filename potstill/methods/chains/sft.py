@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import keep, right, sample, sound, verify
+from potstill.traces import keep, right_test, sample, verify
 
 
 def sft(
@@ -15,7 +15,7 @@ def sft(
     student: Trainable,
     *,
     n: int = 1,
-    steps: bool = False,
+    steps: bool | None = None,
     temperature: float = 0.6,
     max_new_tokens: int = 32768,
 ) -> Generator[Stage, Trainable, None]:
@@ -31,10 +31,10 @@ def sft(
 
     Args:
         n: chains sampled from the teacher a problem; every right one is a row.
-        steps: also demand that every step is right; for problems with a step verifier.
+        steps: also demand that every step is right; left open, where the problems' verifier judges steps.
         temperature: of the teacher.
         max_new_tokens: longest chain.
     """
-    is_right = sound if steps else right
+    is_right = right_test(problems, steps)
     chains = sample(teacher, problems, n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     yield Stage(student, keep(is_right, verify(chains)), "sft")

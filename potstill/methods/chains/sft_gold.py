@@ -16,8 +16,7 @@ from potstill.traces import (
     keep,
     note,
     report,
-    right,
-    sound,
+    right_test,
     verify,
 )
 
@@ -28,7 +27,7 @@ def sft_gold(
     problems: list[Trace],
     student: Trainable,
     *,
-    steps: bool = False,
+    steps: bool | None = None,
 ) -> Generator[Stage, Trainable, None]:
     """Gold SFT: the student learns the problems' own solutions (data-set baseline in arXiv:2505.22131).
 
@@ -44,7 +43,7 @@ def sft_gold(
 
     Args:
         student: learns; no model is asked for anything.
-        steps: also demand that every step is right; for problems with a step verifier.
+        steps: also demand that every step is right; left open, where the problems' verifier judges steps.
     """
     with_solution = keep(has_solution, problems)
     if not with_solution:
@@ -55,7 +54,7 @@ def sft_gold(
         )
     solutions = verify(edit(show_solution, with_solution))
     report_solutions(problems, solutions)
-    yield Stage(student, keep(sound if steps else right, solutions), "sft")
+    yield Stage(student, keep(right_test(problems, steps), solutions), "sft")
 
 
 def report_solutions(problems: Sequence[Trace], solutions: Sequence[Trace]) -> None:

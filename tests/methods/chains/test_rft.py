@@ -57,7 +57,6 @@ def test_step_checking_keeps_samples_whose_steps_are_right():
     sound, lucky = "19 - 14 = 5. 5 * 2 = 10. \\boxed{10}", "19 - 14 = 6. 6 * 2 = 10. \\boxed{10}"
     asked = blank(Problem("s", question, "10", kind="story"))
     pupil = student([lucky, sound])
-    assert [t.text for t in run("rft", [asked], {"student": pupil}, n=2).rows] == [lucky, sound]
-    assert [t.text for t in run("rft", [asked], {"student": pupil}, n=2, steps=True).rows] == [
-        sound
-    ]
+    loose = run("rft", [asked], {"student": pupil}, n=2, steps=False)
+    assert [t.text for t in loose.rows] == [lucky, sound]
+    assert [t.text for t in run("rft", [asked], {"student": pupil}, n=2).rows] == [sound]

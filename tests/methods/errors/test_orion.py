@@ -24,7 +24,7 @@ from potstill.models.model import Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Tokens, Trace, Verdict, blank
 from potstill.runs.driver import drive
-from potstill.traces import Session, Share, using
+from potstill.traces import ReferenceGate, Session, Share, using
 from potstill.traces.prompts import fill_template
 
 P1 = number("p1", "What is 2 + 2?", "4")
@@ -61,8 +61,8 @@ OWN = {
 REPEATS = "repeats more than 20% of its 32-word stretches"
 GOOD = {
     "p1": "Two and two: 4. So \\boxed{4}.",
-    "p2": "Three, four: \\boxed{7}.",
-    "p3": "Five, six: \\boxed{11}.",
+    "p2": "Three, four: 7. So \\boxed{7}.",
+    "p3": "Five, six: 11. So \\boxed{11}.",
 }
 
 
@@ -230,7 +230,7 @@ def test_a_rewrite_must_pass_every_filter_and_is_drawn_again_until_it_does():
         "I say \\boxed{9}.",
         "As in the reference, \\boxed{4}.",
         {"text": "Four: \\boxed{4}.", "finish": "length"},
-        "la " * 100 + "\\boxed{4}.",
+        "la " * 100 + ". So \\boxed{4}.",
         GOOD["p1"],
     ]
     ran, _, made = orion({"p1": bad}, problems=[P1])
@@ -452,6 +452,7 @@ def test_scores_of_copying_stand_on_every_row_and_filter_none():
         },
         attempts={**ATTEMPTS, P1.prompt: [error]},
         settings={"on_fail": "teacher", "max_repetition": 1.0},
+        gate=ReferenceGate(min_step_share=0),
     )
     first, second = ran.rows
     words = len(first.text.split())
@@ -518,6 +519,24 @@ def test_a_failed_generation_is_neither_error_nor_row():
     assert ran.dropped("is_finished").count(("", "error: down")) == 1 + 5
 
 
+def test_a_rewrite_that_copies_the_answer_without_the_reasoning_is_no_row():
+    chain = "Two and two more are four. One and one are two. So the answer is \\boxed{4}."
+    stepless = "So the answer is \\boxed{4}."
+    ran, _, _ = orion({"p1": [stepless, GOOD["p1"]]}, problems=[P1], teacher={P1.prompt: chain})
+    assert [t.text for t in ran.rows] == [GOOD["p1"]]
+    assert ran.dropped("reasons_enough") == [
+        (stepless, "too few steps: 0 where the reference has 2")
+    ]
+
+
+def test_the_end_of_the_reference_can_be_hidden_from_the_writer():
+    ran, _, made = orion(problems=[P1], gate=ReferenceGate(hide_end="last-line"))
+    hidden = "<think>\nTwo and two more are four.\n</think>"
+    assert prompts(made)[5:] == [shown(REFLECT, P1, OWN["p1"]).replace(CHAIN["p1"], hidden)]
+    reference = ran.book.traces[ran.rows[0].parents[0]]
+    assert reference.scores["hidden"] == "The answer is \\boxed{4}."
+
+
 def test_step_checking_drops_right_answers_with_a_wrong_step():
     question = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
     asked = blank(Problem("s", question, "10", kind="story"))
@@ -527,8 +546,9 @@ def test_step_checking_drops_right_answers_with_a_wrong_step():
     teacher = ScriptedModel({question: sound})
     made = student([Rule((wrong,), prompt=question), Rule((lucky, sound), pattern="Reference")])
     roles = {"teacher": teacher, "student": made}
-    loose = run("orion", [asked], roles, settings=Settings(**SHORT_TEXTS))
+    loose = run("orion", [asked], roles, settings=Settings(**SHORT_TEXTS), steps=False)
     assert [t.text for t in loose.rows] == [lucky]
-    strict = run("orion", [asked], roles, settings=Settings(**SHORT_TEXTS), steps=True)
+    # Left open, steps are checked where the problem's verifier judges them.
+    strict = run("orion", [asked], roles, settings=Settings(**SHORT_TEXTS))
     assert [t.text for t in strict.rows] == [sound]
     assert strict.dropped("sound") == [(lucky, "right answer, but a step is wrong")]

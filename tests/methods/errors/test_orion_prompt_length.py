@@ -14,6 +14,7 @@ from potstill.methods.errors.orion.prompt_length import (
 from potstill.methods.errors.orion.settings import Settings
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Trace
+from potstill.traces import ReferenceGate
 
 REFERENCE = f"<think>\n{'a' * 2000}{'b' * 2000}\n</think>\nThe answer is \\boxed{{4}}."
 END = "</think>\nThe answer is \\boxed{4}."
@@ -75,9 +76,8 @@ def test_a_run_shows_the_cut_prompt_and_keeps_whole_parents():
         [Rule((attempt,), prompt=asked.prompt), Rule(("So \\boxed{4}.",), pattern="Reference")]
     )
     roles = {"teacher": ScriptedModel([REFERENCE]), "student": made}
-    ran = run(
-        "orion", [asked], roles, n=1, settings=Settings(min_new_tokens=1, max_prompt_chars=1500)
-    )
+    settings = Settings(min_new_tokens=1, max_prompt_chars=1500)
+    ran = run("orion", [asked], roles, n=1, settings=settings, gate=ReferenceGate(0, 0))
     [row] = ran.rows
     text, [told] = fit_texts(REFERENCE, [attempt], Settings(max_prompt_chars=1500))
     assert f"\nReference solution:\n{text}\n\nWrong attempts:\n1. {told}" in prompts(made)[1]

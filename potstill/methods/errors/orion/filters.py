@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from potstill.methods.errors.orion.prompts import LEAKS
+from potstill.methods.errors.orion.settings import Settings
 from potstill.records import Trace
+from potstill.traces import ReferenceGate, keep, keep_reasoned, verify
 
 Words = Sequence[str]
 STRETCH = 32  # words of a stretch that may be repeated
+
+
+def filter_rewrites(
+    references: Sequence[Trace],
+    is_right: Callable[[Trace], bool],
+    gate: ReferenceGate,
+    settings: Settings,
+    rewrites: list[Trace],
+) -> list[Trace]:
+    """The rewrites that pass every filter.
+
+    Args:
+        references: the teacher's whole chains, also where their end was hidden or none was shown.
+        is_right: the verifier's test.
+        gate: how much of its reference a rewrite must show.
+        settings: of length and repetition.
+        rewrites: what was written.
+    """
+    rewrites = keep(is_right, verify(keep(is_finished, rewrites)))
+    rewrites = keep(is_self_contained, keep(has_box, rewrites))
+    rewrites = keep_reasoned(rewrites, references, gate=gate)
+    has_right_length = partial(has_length, settings.min_new_tokens, settings.max_new_tokens)
+    rewrites = keep(has_right_length, rewrites)
+    return keep(partial(repeats_little, settings.max_repetition), rewrites)
 
 
 def is_finished(trace: Trace) -> bool | tuple[bool, str]:

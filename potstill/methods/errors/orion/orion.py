@@ -23,10 +23,8 @@ from functools import partial
 from potstill.methods.checks import require_wrong_attempts
 from potstill.methods.errors.orion.copying import score_copying
 from potstill.methods.errors.orion.filters import (
-    has_box,
-    has_length,
+    filter_rewrites,
     is_finished,
-    is_self_contained,
     repeats_little,
     word_jaccard,
 )
@@ -37,24 +35,25 @@ from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
+    ReferenceGate,
     ReportSection,
     Share,
     each,
+    hide_ends,
     keep,
     problem,
     report,
     rewrite,
-    right,
+    right_test,
     same_answer,
     sample,
     score,
-    sound,
     verify,
     wrong,
 )
 
-Test = Callable[[Trace], bool]
 RewriteBases = Callable[..., list[Trace]]
+ApplyFilters = Callable[[list[Trace]], list[Trace]]
 
 
 def orion(
@@ -64,7 +63,8 @@ def orion(
     *,
     n: int = 5,
     arm: Arm = "own",
-    steps: bool = False,
+    steps: bool | None = None,
+    gate: ReferenceGate = ReferenceGate(),
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, None]:
     """ORION: error-aware self-reflection (arXiv:2505.22131).
@@ -75,11 +75,12 @@ def orion(
     Args:
         n: solutions sampled from the student a problem, to expose its errors.
         arm: which ablation; a row of `ARMS`.
-        steps: also demand that every step is right; for problems with a step verifier.
+        steps: also demand that every step is right; left open, where the problems' verifier judges steps.
+        gate: what of the reference is hidden from the writer, and how much of it a rewrite must show in its own words.
         settings: what is inferred.
     """
     settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
-    is_right = sound if steps else right
+    is_right = right_test(problems, steps)
 
     # Step 1, exposure: the student's wrong attempts. It comes first: a student without errors costs no teacher.
     attempts: list[Trace] = []
@@ -100,7 +101,7 @@ def orion(
         return
 
     # Step 3, reflection: the writer is shown question, reference and attempts; the learner sees the bare question.
-    bases = chains if settings.reference else problems
+    bases = hide_ends(chains, gate) if settings.reference else problems
     bases = score("left_out", partial(left_out, settings, attempts, attempts_key), bases)
     erring_problems = {trace.problem.id for trace in attempts}
     with_errors = [base for base in bases if base.problem.id in erring_problems]
@@ -114,7 +115,8 @@ def orion(
         prompt=partial(show_prompt, template, settings),
         by=attempts_key,
     )
-    rows, share = reflect(rewrite_with_attempts, with_errors, attempts, is_right, settings)
+    apply_filters = partial(filter_rewrites, chains, is_right, gate, settings)
+    rows, share = reflect(rewrite_with_attempts, with_errors, attempts, apply_filters, settings)
     shares = [share._replace(label="shown wrong attempts")]
 
     # Problems without errors follow a policy of their own.
@@ -125,7 +127,7 @@ def orion(
         rewrite_alone = partial(
             rewrite, writer, prompt=partial(show_prompt, prompt.reference_alone, settings)
         )
-        alone_rows, share = reflect(rewrite_alone, without_errors, [], is_right, settings)
+        alone_rows, share = reflect(rewrite_alone, without_errors, [], apply_filters, settings)
         rows += alone_rows
         shares.append(share._replace(label="shown no attempts"))
     elif settings.no_errors == "drop":
@@ -179,7 +181,7 @@ def reflect(
     rewrite_bases: RewriteBases,
     bases: list[Trace],
     attempts: list[Trace],
-    is_right: Test,
+    apply_filters: ApplyFilters,
     settings: Settings,
 ) -> tuple[list[Trace], Share]:
     """Rewrite each base until a rewrite passes every filter, at most 1 + m times; one row a problem.
@@ -188,20 +190,12 @@ def reflect(
         rewrite_bases: asks the writer.
         bases: what is rewritten.
         attempts: the wrong attempts that the writer is shown.
-        is_right: the verifier's test.
+        apply_filters: keeps the rewrites that may become rows.
         settings: of the method.
 
     Returns:
         The rows, and how many of the first rewrites passed every filter.
     """
-    filters = (
-        is_finished,
-        is_right,
-        has_box,
-        is_self_contained,
-        partial(has_length, settings.min_new_tokens, settings.max_new_tokens),
-        partial(repeats_little, settings.max_repetition),
-    )
     first_share = Share("", 0, len(bases))
     rows: list[Trace] = []
     for resample in range(1 + settings.resamples):
@@ -215,10 +209,7 @@ def reflect(
             max_new_tokens=settings.max_new_tokens,
             **dict(settings.reflection_sampling),
         )
-        for test in filters:
-            if test is is_right:
-                rewrites = verify(rewrites)
-            rewrites = keep(test, rewrites)
+        rewrites = apply_filters(rewrites)
         if resample == 0:
             first_share = first_share._replace(part=len(rewrites))
         rows += rewrites

@@ -173,11 +173,11 @@ def test_the_funnel_counts_from_problems_to_rows(whole):
     [drop] = results.funnels["sft"].drops
     assert (drop.operator, drop.test, drop.reason, drop.count) == (
         "keep",
-        "right",
+        "sound",
         "wrong: another total",
         1,
     )
-    assert "right" in {drop.test for drop in results.funnels["orion"].drops}
+    assert "sound" in {drop.test for drop in results.funnels["orion"].drops}
 
 
 def test_notes_say_for_how_many_problems_there_are_rows_by_how_hard_they_are(whole):

@@ -11,6 +11,7 @@ from potstill.methods.rewriting.p_align.settings import Settings
 from potstill.models.model import Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Trace, learns_end, learnt_stretches
+from potstill.traces import ReferenceGate
 from potstill.traces.prompts import fill_template
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
@@ -54,6 +55,7 @@ def pupil(enough: dict[str, int], good=GOOD) -> ScriptedModel:
 
 def p_align(enough, *, good=GOOD, teacher=TEACHER, settings=None, **values):
     made, master = pupil(enough, good), ScriptedModel(teacher)
+    values.setdefault("gate", ReferenceGate(0, 0))  # it has a test of its own
     ran = run(
         "p_align",
         [P1, P2],
@@ -111,7 +113,7 @@ def test_a_judge_judges_in_the_students_place():
     judge = ScriptedModel(["[ENOUGH]"])
     made = pupil({})
     roles = {"teacher": ScriptedModel(TEACHER), "student": made, "judge": judge}
-    ran = run("p_align", [P1, P2], roles)
+    ran = run("p_align", [P1, P2], roles, gate=ReferenceGate(0, 0))
     assert [row.scores["prefix_share"] for row in ran.rows] == [0.25, 0.5]
     assert len(made.calls) == 2 and len(judge.calls) == 3
 
@@ -184,6 +186,13 @@ def test_a_continuation_must_be_finished_boxed_and_right_and_is_drawn_again_wher
     ran, made = p_align({"p1": 1}, good={**GOOD, "p2": bad["p2"]}, settings={"resamples": 2})
     assert ran.dropped("right") == [(bad["p2"], "wrong: 8 is not 7 (boxed)")] * 3
     assert [r.sample_index for r in made.calls[-3:]] == [0, 1_000_000, 2_000_000]
+
+
+def test_a_row_shows_half_of_the_teachers_steps_prefix_and_continuation_together():
+    ran, _ = p_align({"p1": 1, "p2": 1}, gate=ReferenceGate())
+    assert [row.problem.id for row in ran.rows] == ["p2"]
+    [(text, reason)] = ran.dropped("reasons_enough")
+    assert "One is two." in text and reason == "too few steps: 1 where the reference has 3"
 
 
 def test_a_wrong_chain_of_the_teacher_is_no_reference():

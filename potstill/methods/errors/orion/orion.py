@@ -89,13 +89,7 @@ def orion(
     attempts_key = shuffled_key(attempts) if settings.errors == "shuffled" else problem
 
     # Step 2, the teacher's right reasoning: the reference of a rewrite.
-    chains = sample(
-        teacher,
-        problems,
-        max_new_tokens=settings.max_new_tokens,
-        **dict(settings.teacher_sampling),
-    )
-    chains = keep(is_right, verify(chains))
+    chains = keep(is_right, verify(reason(teacher, problems, settings)))
     if settings.writer == "nobody":
         yield Stage(student, score_copying(chains, chains, []), "sft")
         return
@@ -148,6 +142,16 @@ def expose_errors(student: Model, problems: list[Trace], n: int, settings: Setti
     attempts = keep(is_finished, keep(wrong, attempts))
     attempts = keep(partial(repeats_little, settings.max_repetition), attempts)
     return each(partial(select_attempts, settings), attempts, by=problem)
+
+
+def reason(teacher: Model, problems: list[Trace], settings: Settings) -> list[Trace]:
+    """The teacher's chains, one a problem."""
+    return sample(
+        teacher,
+        problems,
+        max_new_tokens=settings.max_new_tokens,
+        **dict(settings.teacher_sampling),
+    )
 
 
 def select_attempts(settings: Settings, attempts: list[Trace]) -> list[Trace]:

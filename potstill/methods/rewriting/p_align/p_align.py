@@ -28,16 +28,18 @@ from potstill.methods.rewriting.p_align.settings import ARMS, Arm, Settings
 from potstill.models.model import Model, Trainable
 from potstill.records import Span, Stage, Trace
 from potstill.traces import (
+    ReferenceGate,
     ReportSection,
     Share,
     edit,
     keep,
+    keep_reasoned,
     report,
     rewrite,
     right,
+    right_test,
     sample,
     score,
-    sound,
     verify,
 )
 
@@ -51,7 +53,8 @@ def p_align(
     judge: Model | None = None,
     *,
     arm: Arm = "align",
-    steps: bool = False,
+    steps: bool | None = None,
+    gate: ReferenceGate = ReferenceGate(),
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, None]:
     """P-ALIGN: adaptive prefix alignment (Liu et al., arXiv:2601.10064).
@@ -77,10 +80,12 @@ def p_align(
         student: learns; judges prefixes where there is no judge, and goes on behind them.
         judge: says whether a prefix is enough.
         arm: the method or one of its controls; a row of `ARMS`.
-        steps: also demand that every step is right; for problems with a step verifier.
+        steps: also demand that every step is right; left open, where the problems' verifier judges steps.
+        gate: how much of the teacher's reasoning a row must show, prefix and continuation together.
         settings: what the sources say and what is inferred.
     """
     settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    is_right = right_test(problems, steps)
 
     # Step 1, the teacher's right chains, their thoughts in sentences.
     chains = sample(
@@ -89,7 +94,7 @@ def p_align(
         max_new_tokens=settings.max_new_tokens,
         **dict(settings.teacher_sampling),
     )
-    chains = keep(sound if steps else right, verify(chains))
+    chains = keep(is_right, verify(chains))
     thoughts = split_sentences(settings, chains)
 
     # Step 2, the shortest prefix that is enough.
@@ -103,7 +108,9 @@ def p_align(
     prefixes = edit(partial(first_sentences, lengths), thoughts)
 
     # Steps 3 and 4, the student's continuation, kept where it comes to the right answer; then both as one text.
-    rows, first_share = align(student, prefixes, settings, steps=steps)
+    rows, first_share = align(
+        student, prefixes, settings, is_right=is_right, chains=chains, gate=gate
+    )
     rows = score("prefix_share", partial(score_prefix_shares, thoughts, lengths), rows)
 
     report(prefix_section(thoughts, searches, lengths, first_share))
@@ -111,9 +118,23 @@ def p_align(
 
 
 def align(
-    student: Model, prefixes: list[Trace], settings: Settings, *, steps: bool
+    student: Model,
+    prefixes: list[Trace],
+    settings: Settings,
+    *,
+    is_right: Test,
+    chains: Sequence[Trace],
+    gate: ReferenceGate,
 ) -> tuple[list[Trace], Share]:
     """Continue each prefix until a continuation passes, at most 1 + m times; one row a problem.
+
+    Args:
+        student: goes on.
+        prefixes: of the teacher's reasoning.
+        settings: of the method.
+        is_right: whether answers alone are verified, or steps too.
+        chains: the teacher's whole reasoning, beside which a row is measured.
+        gate: how much of it a row must show.
 
     Returns:
         The rows, and how many of the first continuations passed.
@@ -138,8 +159,10 @@ def align(
             passing = verify(
                 edit(partial(join, settings), continuations, context={"prefixes": prefixes})
             )
-        if steps:
-            passing = keep(partial(is_sound, sound_ids(continuations)), passing)
+        if is_right is not right:
+            ids = {trace.id for trace in continuations if is_right(trace)}
+            passing = keep(partial(is_sound, is_right, ids), passing)
+        passing = keep_reasoned(passing, chains, gate=gate)
         if resample == 0:
             first_share = first_share._replace(part=len(passing))
         rows += passing
@@ -161,18 +184,13 @@ def join(settings: Settings, continuation: Any, prefixes: Sequence[Any]) -> dict
     }
 
 
-def sound_ids(continuations: Sequence[Trace]) -> set[str]:
-    """The ids of the continuations that are right in every step by themselves: those that begin anew."""
-    return {trace.id for trace in continuations if sound(trace)}
-
-
-def is_sound(sound_continuations: Container[str], row: Trace) -> tuple[bool, str]:
+def is_sound(is_right: Test, sound_continuations: Container[str], row: Trace) -> tuple[bool, str]:
     """Its steps are right as one text, or those of the continuation are by themselves.
 
     A continuation goes on where the prefix breaks off, or solves the problem from the beginning.
     """
-    is_right = sound(row) or row.id in sound_continuations or row.parents[0] in sound_continuations
-    return is_right, "right answer, but a step is wrong or none was judged"
+    of_continuation = row.id in sound_continuations or row.parents[0] in sound_continuations
+    return is_right(row) or of_continuation, "right answer, but a step is wrong or none was judged"
 
 
 # What the report shows.

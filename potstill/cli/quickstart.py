@@ -21,18 +21,24 @@ from potstill.runs import recipe
 
 # Learning rate and epochs of each arm are the best of a grid on a dev split, within its noise (docs/LOG.md).
 LOOP: dict[str, Any] = {"optimizer": "muon", "batch_tokens": 4096, "batch_size": 0}
+# The prompt that the built-in student was taught to rewrite by (potstill/world/prompts.py).
+TAUGHT_PROMPT: dict[str, Any] = {"prompt": "paper"}
 ARMS: dict[str, dict[str, Any]] = {
     "sft": {"method": "sft", "training": {"learning_rate": 1e-3, "num_train_epochs": 1}},
     "rft": {"method": "rft", "training": {"learning_rate": 1e-3, "num_train_epochs": 8}},
-    "orion": {"method": "orion", "training": {"learning_rate": 2e-3, "num_train_epochs": 8}},
+    "orion": {
+        "method": "orion",
+        "values": {"settings": TAUGHT_PROMPT},
+        "training": {"learning_rate": 2e-3, "num_train_epochs": 8},
+    },
     "orion-no-errors": {
         "method": "orion",
-        "values": {"arm": "none"},
+        "values": {"arm": "none", "settings": TAUGHT_PROMPT},
         "training": {"learning_rate": 2e-3, "num_train_epochs": 8},
     },
     "orion-shuffled": {
         "method": "orion",
-        "values": {"arm": "shuffled"},
+        "values": {"arm": "shuffled", "settings": TAUGHT_PROMPT},
         "training": {"learning_rate": 2e-3, "num_train_epochs": 8},
     },
 }

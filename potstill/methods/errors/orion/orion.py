@@ -3,7 +3,8 @@
 Learns from: its own rewrites of the teacher's right chains, made with its own wrong attempts in view.
 Needs: teacher (writes), student (writes and is trained).
 Controls: arm=none (no attempts are shown), arm=shuffled (other problems' attempts), arm=errors-only (no teacher's
-    chain is shown), arm=no-rewriting (the teacher's chains as they are), arm=teacher-refines (the teacher rewrites).
+    chain is shown), arm=no-rewriting (the teacher's chains as they are), arm=teacher-refines (the teacher rewrites),
+    settings.prompt (order, number and marks of what is shown: `potstill tune-prompts orion` compares them).
 Departure: the paper's full text could not be read; this is its abstract's method, with the mechanics of its siblings
     EULER and P-ALIGN. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in
     `filters.py`.

@@ -24,6 +24,7 @@ from potstill.store.students import Student
 from potstill.traces import perplexity
 from potstill.training.host import Asked
 from potstill.training.objective_config import BoundKeywords, ObjectiveConfig, bind
+from potstill.training.row_sample import sample_rows
 from potstill.training.settings import TrainingSettings
 from potstill.training.student_key import student_key
 
@@ -62,6 +63,7 @@ def train_stage(
     bound = bind(keywords.pop("objective", stage.objective), keywords)
     settings = merge_settings(training, bound, folder.threads)
     settings = dataclasses.replace(settings, chat=chat_mode)
+    stage = limit_rows(stage, settings, ledger)
     key = student_key(stage.rows, settings, bound.config, start_id=stage.model.id)
 
     # The rows are written before the training, so that they can be read while it runs.
@@ -91,6 +93,15 @@ def train_stage(
     )
     # What the student writes is counted under the role that it starts from, whoever asks it and when.
     return folder.wrap_model(student, roles["student"], arm)
+
+
+def limit_rows(stage: Stage, settings: TrainingSettings, ledger: Ledger) -> Stage:
+    """The stage with at most `max_train_samples` rows; the ledger says how many were left."""
+    rows = sample_rows(stage.rows, settings.max_train_samples, settings.seed)
+    if len(rows) == len(stage.rows):
+        return stage
+    ledger.add_step("sample rows", "max_train_samples", len(stage.rows), len(rows))
+    return Stage(stage.model, rows, stage.objective, name=stage.name, **stage.constants)
 
 
 def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:

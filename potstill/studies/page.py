@@ -25,7 +25,7 @@ def write_page(
     fingerprint: Mapping[str, Any],
     command: str,
 ) -> tuple[Path, Path]:
-    """Write NAME.md and NAME.svg into a folder.
+    """Write NAME.md and NAME.svg into a folder, and NAME.json where the page has a summary.
 
     Args:
         folder: of the page.
@@ -36,12 +36,15 @@ def write_page(
         command: that makes the page again.
 
     Returns:
-        The paths of the two files.
+        The paths of page and figure.
     """
     markdown, figure = folder / f"{name}.md", folder / f"{name}.svg"
     write_text(figure, render_svg(page.chart))
     text = render_page(name, page, question=question, fingerprint=fingerprint, command=command)
     write_text(markdown, text)
+    if page.summary:
+        summary = json.dumps(page.summary, indent=1, allow_nan=False)
+        write_text(folder / f"{name}.json", f"{summary}\n")
     return markdown, figure
 
 
@@ -58,6 +61,8 @@ def render_page(
     ]
     for title, rows in page.tables.items():
         parts += [f"## {title}", markdown_table(rows)]
+    for title, text in page.sections.items():
+        parts += [f"## {title}", text.strip()]
     parts += ["## Fingerprint", fingerprint_list(fingerprint)]
     return "\n\n".join(_fill(part) for part in parts) + "\n"
 

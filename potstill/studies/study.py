@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, InputError, StoreError
@@ -30,7 +31,9 @@ LISTED_CONSTANTS = (
     "QUESTION",
     "SIZES",
     "ROLES",
+    "WORLDS",
 )  # of a study's file; literals, since they are read and not run
+OPTIONAL_CONSTANTS = ("WORLDS",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class StudySettings:
         sizes: how many problems, answers or steps, under the names of the study's `SIZES`.
         roles: the models by role, as specs, under the names of the study's `ROLES`.
         retry_errors: ask again where a recorded generation failed.
+        world: of a study with `WORLDS`, in which of them it is run; its folder `out` is then that world's.
     """
 
     out: Path
@@ -50,6 +54,7 @@ class StudySettings:
     sizes: Mapping[str, int] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     retry_errors: bool = False
+    world: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,16 @@ class StudyPage:
         tables: by title; each a list of rows, a row by column.
         chart: the figure.
         finding: one paragraph that answers the question, chosen from the figures. It also says what they do not show.
+        sections: further Markdown by title, below the tables.
+        summary: what other pages quote, as JSON; it is written beside the page where there is any.
     """
 
     setup: str
     tables: Mapping[str, Sequence[Mapping[str, str]]]
     chart: Chart
     finding: str
+    sections: Mapping[str, str] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 class StudyModule(Protocol):
@@ -77,6 +86,10 @@ class StudyModule(Protocol):
         QUESTION: what it asks, in one sentence.
         SIZES: its sizes with their defaults, a literal; `--size NAME=N` changes one.
         ROLES: its models by role, as specs, a literal; `--role NAME=SPEC` changes one, and so does an edit of the file.
+
+    A study may be made in several worlds (problems with a teacher and a student): a literal `WORLDS` names them, the
+    default first, each with the "sizes" and "roles" that differ there. Each world has a folder of its own in the
+    study's folder, and `describe_study` gets the figures of all worlds that are there, by name.
     """
 
     QUESTION: str
@@ -96,12 +109,40 @@ class StudyModule(Protocol):
         ...
 
 
+@runtime_checkable
+class UnfinishedStudy(Protocol):
+    """A study whose page can be written before it has come to its end."""
+
+    def collect_figures(self, settings: StudySettings) -> dict[str, Any]:
+        """The figures of what the folder holds by now, read beside a running study; nothing is run."""
+        ...
+
+
+@runtime_checkable
+class StudyOfWorlds(Protocol):
+    """A study that may be made in several worlds."""
+
+    WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
 class StudyListing(NamedTuple):
-    """What the file of a study says of it; the fields are its `QUESTION`, `SIZES` and `ROLES`."""
+    """What the file of a study says of it; the fields are its `QUESTION`, `SIZES`, `ROLES` and `WORLDS`."""
 
     question: str
     sizes: Mapping[str, int]
     roles: Mapping[str, str]
+    worlds: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+
+    def sizes_in(self, world: str) -> dict[str, int]:
+        """The sizes of the study in one of its worlds; "" for a study without any."""
+        return {**self.sizes, **self._world(world).get("sizes", {})}
+
+    def roles_in(self, world: str) -> dict[str, str]:
+        """The models of the study in one of its worlds; "" for a study without any."""
+        return {**self.roles, **self._world(world).get("roles", {})}
+
+    def _world(self, world: str) -> Mapping[str, Mapping[str, Any]]:
+        return self.worlds[world] if world else {}
 
 
 @cache
@@ -112,7 +153,8 @@ def list_studies(folder: Path = Path(__file__).parent) -> dict[str, StudyListing
         constants = read_constants(path)
         if "QUESTION" in constants:
             name = path.stem.replace("_", "-")
-            studies[name] = StudyListing(*[constants[key] for key in LISTED_CONSTANTS])
+            values = [constants[key] for key in LISTED_CONSTANTS if key in constants]
+            studies[name] = StudyListing(*values)
     return studies
 
 
@@ -134,6 +176,8 @@ def read_constants(path: Path) -> dict[str, Any]:
     # Their values, without running anything.
     constants: dict[str, Any] = {}
     for name in LISTED_CONSTANTS:
+        if name in OPTIONAL_CONSTANTS and name not in expressions:
+            continue
         try:
             constants[name] = ast.literal_eval(expressions[name])
         except (KeyError, ValueError):
@@ -160,6 +204,30 @@ def load_study(name: str) -> StudyModule:
         )
     module: Any = import_module(f"potstill.studies.{name.replace('-', '_')}")
     return module  # type: ignore[no-any-return]
+
+
+def listing_of(module: StudyModule) -> StudyListing:
+    """What a loaded study says of itself."""
+    worlds = module.WORLDS if isinstance(module, StudyOfWorlds) else {}
+    return StudyListing(module.QUESTION, module.SIZES, module.ROLES, worlds)
+
+
+def choose_world(name: str, listing: StudyListing, world: str) -> str:
+    """The world that was asked for, or the study's first one; "" for a study without worlds.
+
+    Raises:
+        ConfigError: the study has none of that name.
+    """
+    if not world:
+        return next(iter(listing.worlds), "")
+    if world not in listing.worlds:
+        raise ConfigError(
+            f"The study {name} has no world {world!r}.",
+            available=list(listing.worlds) or ["none: the study is made in one place"],
+            wanted=world,
+            fix="potstill study lists the worlds of each",
+        )
+    return world
 
 
 def merge_choices(
@@ -197,7 +265,13 @@ def run_in_folder(
 
 def check_folder(name: str, settings: StudySettings) -> None:
     """Note in a new folder which study it holds; refuse one that holds another, or other sizes or models."""
-    chosen = {"study": name, "sizes": dict(settings.sizes), "roles": dict(settings.roles)}
+    chosen: dict[str, Any] = {
+        "study": name,
+        "sizes": dict(settings.sizes),
+        "roles": dict(settings.roles),
+    }
+    if settings.world:
+        chosen["world"] = settings.world
     file = settings.out / SETTINGS_FILE
     if not file.exists():
         write_json(file, chosen)
@@ -209,6 +283,54 @@ def check_folder(name: str, settings: StudySettings) -> None:
             expected=json.dumps(chosen),
             fix="another --out",
         )
+
+
+def collect_unfinished(
+    name: str, study: UnfinishedStudy, settings: StudySettings
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The figures of what a folder holds by now, and the fingerprint with which it was begun; nothing is run.
+
+    Raises:
+        InputError: the study was not begun in this folder.
+    """
+    file = settings.out / FINGERPRINT_FILE
+    if not file.exists():
+        raise InputError(
+            f"There is no {file}.",
+            expected="a folder in which the study was begun",
+            fix="the same command without --page-only",
+        )
+    check_folder(name, settings)
+    figures = study.collect_figures(settings)
+    write_json(settings.out / FIGURES_FILE, figures)
+    return figures, json.loads(file.read_text("utf-8"))
+
+
+def settings_from_json(stored: Mapping[str, Any], seeds: int) -> StudySettings:
+    """The settings that `check_folder` noted; where the folder lies is not among them."""
+    return StudySettings(
+        out=Path(), seeds=seeds, sizes=stored["sizes"], roles=stored["roles"], world=stored["world"]
+    )
+
+
+class WorldFigures(NamedTuple):
+    """What the folders of a study's worlds hold, by world, in the order of `WORLDS`."""
+
+    figures: dict[str, dict[str, Any]]
+    fingerprints: dict[str, dict[str, Any]]
+    settings: dict[str, dict[str, Any]]
+
+
+def read_worlds(folder: Path, listing: StudyListing) -> WorldFigures:
+    """The figures of all worlds whose folders in the study's folder have any."""
+    found = WorldFigures({}, {}, {})
+    for world in listing.worlds:
+        files = [folder / world / name for name in (FIGURES_FILE, FINGERPRINT_FILE, SETTINGS_FILE)]
+        if not all(file.exists() for file in files):
+            continue
+        documents = [json.loads(file.read_text("utf-8")) for file in files]
+        found.figures[world], found.fingerprints[world], found.settings[world] = documents
+    return found
 
 
 def read_figures(name: str, settings: StudySettings) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -40,6 +40,7 @@ from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import ObjectiveInputs, StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
+from potstill.training.row_sample import sample_rows
 from potstill.training.settings import FIT_FILE, FitResult, LoraSettings, TrainingSettings
 from potstill.training.student_key import StudentKey, student_key
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
@@ -85,6 +86,7 @@ def fit(
         host: the run around the training, which judges and counts.
     """
     distributed.join_processes()
+    traces = sample_rows(traces, settings.max_train_samples, settings.seed)
     key = key or student_key(traces, settings, config)
     if (output_dir / FIT_FILE).is_file():
         stored_result = training_folder.read_result(output_dir, key)

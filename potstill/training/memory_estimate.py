@@ -97,6 +97,8 @@ def count_steps(
 ) -> tuple[int, float]:
     """The steps of a training, and the rows of each."""
     batch_rows = rows_per_batch(settings, row_length)
+    if settings.max_train_samples:
+        row_count = min(row_count, settings.max_train_samples)
     # No micro-batch spans two epochs: the last of each may be smaller.
     batches = settings.num_train_epochs * math.ceil(row_count / batch_rows)
     steps = settings.max_steps or math.ceil(batches / settings.gradient_accumulation_steps)

@@ -23,6 +23,7 @@ NOT_NEGATIVE = (
     "batch_tokens",
     "batch_size",
     "max_length",
+    "max_train_samples",
     "threads",
     "save_steps",
     "save_minutes",
@@ -73,6 +74,7 @@ class TrainingSettings:
             either way.
         max_length: rows with more tokens, prompt included, are left out, never truncated; 0 is the model's context.
         max_dropped_share: share of rows that may be left out as too long before training refuses to start.
+        max_train_samples: rows to train on at most, a seeded sample that has as many problems as possible; 0 is all.
         seed: of the order of rows, of adapters and dropout.
         lora: adapter settings; None trains all weights.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
@@ -105,6 +107,7 @@ class TrainingSettings:
     group_by_length: bool = True
     max_length: int = 0
     max_dropped_share: float = 0.0
+    max_train_samples: int = 0
     seed: int = 0
     lora: LoraSettings | None = None
     gradient_checkpointing: bool = False
@@ -169,7 +172,7 @@ class TrainingSettings:
         values = dataclasses.asdict(self)
         # When checkpoints are written decides nothing: another run of the same recipe may say otherwise.
         del values["save_minutes"]
-        for name in ("packing", "report_to", "objective_config"):
+        for name in ("packing", "report_to", "objective_config", "max_train_samples"):
             if not values[name]:
                 del values[name]
         if self.lora and not self.lora.use_dora:
@@ -179,7 +182,8 @@ class TrainingSettings:
     def identity(self) -> dict[str, Any]:
         """The settings that can change the trained weights, for keys; the objective config has its own."""
         values = self.to_json()
-        for name in ("save_steps", "report_to", "objective_config"):
+        # Which rows were chosen is part of the id of the rows.
+        for name in ("save_steps", "report_to", "objective_config", "max_train_samples"):
             values.pop(name, None)
         return values
 

@@ -91,7 +91,7 @@ def test_a_study_without_literal_sizes_says_so(sizes, tmp_path):
 
 def test_a_study_is_named_after_its_file(tmp_path):
     (tmp_path / "why_not.py").write_text("QUESTION = 'Why?'\nROLES: dict = {}\nSIZES = {'n': 1}\n")
-    assert study.list_studies(tmp_path) == {"why-not": ("Why?", {"n": 1}, {})}
+    assert study.list_studies(tmp_path) == {"why-not": ("Why?", {"n": 1}, {}, {})}
 
 
 def test_the_list_has_sizes_and_models(capsys):
@@ -217,3 +217,37 @@ def test_sources_count_whole_and_what_only_prints_does_not(tmp_path):
     assert fingerprint.sources_digest(tmp_path) == before
     (tmp_path / "a.py").write_text("2")
     assert fingerprint.sources_digest(tmp_path) != before
+
+
+def worldly_study(runs):
+    """A study of two worlds, whose page can be written at any time."""
+    study_of_one = counting_study(runs)
+    study_of_one.WORLDS = {"small": {}, "large": {"sizes": {"test": 80}}}
+    study_of_one.collect_figures = lambda settings: {"runs": -1, "test": settings.sizes["test"]}
+
+    def describe_study(figures):
+        rows = [{"world": world, "runs": str(one["runs"])} for world, one in figures.items()]
+        return StudyPage("Two worlds.", {"Runs": rows}, CHART, "It ran.", {"Seen": "- a"}, {"n": 2})
+
+    study_of_one.describe_study = describe_study
+    return study_of_one
+
+
+def test_a_study_of_worlds_has_a_folder_for_each_and_one_page(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "load_study", lambda name: worldly_study(runs))
+    words = ["study", "counting", "--out", str(tmp_path), "--quiet", "--json"]
+    assert main([*words, "--seeds", "1"]) == 0
+    assert main([*words, "--world", "large"]) == 0
+    assert [(run.world, run.sizes["test"]) for run in runs] == [("small", 8), ("large", 80)]
+    capsys.readouterr()
+    assert main([*words, "--world", "large", "--page-only"]) == 0
+    assert json.loads(capsys.readouterr().out)["figures"] == {
+        "small": {"runs": 1, "test": 8},
+        "large": {"runs": -1, "test": 80},
+    }
+    page = (tmp_path / "counting.md").read_text()
+    assert "--seeds 1 --world small" in page and "--seeds 3 --world large" in page
+    assert "## Seen\n\n- a" in page
+    assert json.loads((tmp_path / "counting.json").read_text()) == {"n": 2}
+    assert main([*words, "--world", "middle"]) == 2
+    assert "no world 'middle'" in capsys.readouterr().out

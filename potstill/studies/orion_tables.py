@@ -1,0 +1,514 @@
+"""The page of `orion-arms`: what the figures of its worlds say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+from potstill.evaluation.intervals import Estimate
+from potstill.evaluation.table import format_points
+from potstill.studies import arms
+from potstill.studies.chart import Dot, DotChart
+from potstill.studies.orion_worlds import ARMS, OWN, UNTRAINED, Regime, World
+from potstill.studies.study import StudyPage
+
+CLAIM = 0.02  # "over 2 % above all baselines" (arXiv:2505.22131), read as points of accuracy
+NONE = "–"
+ERROR_CONTROLS = ("none", "shuffled")  # own less these is what its own errors add
+REGIME_WORDS: Mapping[Regime, str] = {
+    "matched": "at equal rows and steps",
+    "unmatched": "with all rows of each arm",
+}
+SETUP = """\
+Every arm starts from the same student, teacher and training problems, and is measured on the same test problems.
+*Matched* arms learn equally many rows in equally many steps: as many rows as the smallest arm has, a seeded sample with
+as many problems as possible and of the same problems in all arms (`training.max_train_samples`); an arm with fewer rows
+than `min_rows` is left out and named. *Unmatched* arms learn all their rows, in the steps that these take. Every arm is
+tuned on a dev split with the same trials, on seed 0; the best one is then used with every seed. Each seed has training
+problems, samples and an order of rows of its own. Differences are paired by problem and seed, and both are levels of
+the 95 % intervals. All numbers come from the run folders of the study, each of which `potstill report` opens.
+"""
+
+
+class WorldPage(NamedTuple):
+    """A world with its figures, as `orion_figures.collect` returns them."""
+
+    world: World
+    figures: Mapping[str, Any]
+
+    def cells(self, regime: Regime) -> Mapping[str, Mapping[str, Any]]:
+        """By arm and seed, what came out in a regime."""
+        cells: Mapping[str, Mapping[str, Any]] = self.figures["cells"].get(regime, {})
+        return cells
+
+    def title(self, regime: Regime) -> str:
+        """What the page calls the world's part of a regime."""
+        return f"{self.world.title}, {regime}"
+
+
+def describe_worlds(worlds: Mapping[str, tuple[World, Mapping[str, Any]]]) -> StudyPage:
+    """The page of all worlds, by name."""
+    pages = [WorldPage(world, figures) for world, figures in worlds.values()]
+    tables: dict[str, Sequence[Mapping[str, str]]] = {}
+    for page in pages:
+        tables |= score_tables(page)
+    for page in pages:
+        tables |= work_tables(page)
+    setup = [SETUP]
+    dots: list[Dot] = []
+    for page in pages:
+        setup.append(describe_setup(page))
+        dots += lead_dots(page)
+    sections: dict[str, str] = {}
+    for page in pages:
+        if page.figures["reading"]:
+            sections[f"What the rows say: {page.world.title}"] = page.figures["reading"]
+    for page in pages:
+        if page.figures["rows"]:
+            sections[f"Ten rows of each arm: {page.world.title}"] = shown_rows(page)
+    sentences = summary_sentences(pages)
+    return StudyPage(
+        setup="\n\n".join(text.strip() for text in setup),
+        tables=tables,
+        chart=DotChart(
+            "ORION less each arm, at equal rows and steps", "points of accuracy", dots, 0.0
+        ),
+        finding=" ".join(sentences) or "Nothing has been measured yet.",
+        sections=sections,
+        summary={"sentences": sentences, "leads": lead_summary(pages)},
+    )
+
+
+def score_tables(page: WorldPage) -> dict[str, list[dict[str, str]]]:
+    """What came out in a world: ORION less each arm, and the arms."""
+    tables: dict[str, list[dict[str, str]]] = {}
+    for regime in page.world.regimes:
+        leads = lead_table(page, regime)
+        if leads:
+            tables[f"ORION less each arm: {page.title(regime)}"] = leads
+        if page.cells(regime):
+            tables[f"Arms: {page.title(regime)}"] = arms_table(page, regime)
+    return tables
+
+
+def work_tables(page: WorldPage) -> dict[str, list[dict[str, str]]]:
+    """How it came about in a world: the trials, the rows, the cost."""
+    tables: dict[str, list[dict[str, str]]] = {}
+    for regime in page.world.regimes:
+        if page.figures["trials"].get(regime):
+            tables[f"Trials on the dev split: {page.title(regime)}"] = trials_table(page, regime)
+    if page.figures["rows"]:
+        tables[f"Rows: {page.world.title}"] = rows_table(page)
+    if page.figures["cpu"]:
+        tables[f"Cost: {page.world.title}"] = cost_table(page)
+    return tables
+
+
+def describe_setup(page: WorldPage) -> str:
+    """What is particular to a world: its models, sizes, trials, and what is not there yet."""
+    sizes = page.figures["sizes"]
+    parts = [
+        page.world.about,
+        f"{sizes['train']} training, {sizes['dev']} dev and {sizes['test']} test problems, "
+        f"{page.figures['seeds']} seeds; "
+        f"{sizes['samples']} samples of the student a training problem, {sizes['n']} answers a test problem and "
+        f"{sizes['dev_n']} a dev problem at temperature {page.world.sampling['temperature']}; matched trainings take "
+        f"{sizes['steps']} steps of {page.world.training['batch_size']} rows.",
+    ]
+    matched_rows = page.figures["matched_rows"]
+    if matched_rows:
+        counts = ", ".join(str(count) for count in matched_rows.values())
+        parts.append(f"Rows of a matched arm, by seed: {counts}.")
+    left_out = describe_left_out(page)
+    if left_out:
+        parts.append(left_out)
+    missing = missing_cells(page)
+    if missing:
+        parts.append(f"**Not measured yet:** {', '.join(missing)}.")
+    return " ".join(parts)
+
+
+def describe_left_out(page: WorldPage) -> str:
+    """Which arms have too few rows to be matched, with how many they have."""
+    least = page.figures["sizes"]["min_rows"]
+    parts: list[str] = []
+    for seed, counts in page.figures["row_counts"].items():
+        for name, count in counts.items():
+            if count < least:
+                parts.append(f"{name} ({count} rows with seed {seed})")
+    if not parts:
+        return ""
+    return f"Left out of the matched comparison, with fewer than {least} rows: {', '.join(parts)}."
+
+
+def missing_cells(page: WorldPage) -> list[str]:
+    """The cells of the grid that are not measured, by regime, arm and seed; arms that were left out are none."""
+    missing: list[str] = []
+    for regime in page.world.regimes:
+        cells = page.cells(regime)
+        for name in [UNTRAINED, *page.world.arms]:
+            if is_left_out(page, regime, name):
+                continue
+            for seed in range(page.figures["seeds"]):
+                if str(seed) not in cells.get(name, {}):
+                    missing.append(f"{name} {regime} seed {seed}")
+    return missing
+
+
+def is_left_out(page: WorldPage, regime: Regime, arm: str) -> bool:
+    """Whether an arm has too few rows to be matched with some seed."""
+    if regime != "matched" or arm == UNTRAINED:
+        return False
+    least = page.figures["sizes"]["min_rows"]
+    return any(counts.get(arm, least) < least for counts in page.figures["row_counts"].values())
+
+
+# Differences.
+
+
+def paired_runs(
+    cells: Mapping[str, Mapping[str, Any]], arm: str, base: str, shares: str = "shares"
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] | None:
+    """The runs of two arms with the seeds that both have; None where there is none.
+
+    Args:
+        cells: by arm and seed.
+        arm: one of the two.
+        base: the other.
+        shares: which measure stands for "shares" in them.
+    """
+    seeds = [seed for seed in cells.get(arm, {}) if seed in cells.get(base, {})]
+    pairs: list[list[Mapping[str, Any]]] = []
+    for name in (arm, base):
+        runs: list[Mapping[str, Any]] = []
+        for seed in seeds:
+            run = cells[name][seed]
+            if any(share is None for share in run[shares]):
+                return None  # steps that can't be judged
+            runs.append({**run, "shares": run[shares]})
+        pairs.append(runs)
+    return (pairs[0], pairs[1]) if seeds else None
+
+
+def lead(
+    cells: Mapping[str, Mapping[str, Any]], arm: str, base: str, shares: str = "shares"
+) -> Estimate | None:
+    """An arm's lead over another in [-1, 1], over the seeds that both have; None where it can't be said."""
+    runs = paired_runs(cells, arm, base, shares)
+    return arms.difference(*runs) if runs is not None else None
+
+
+def judge_claim(estimate: Estimate) -> str:
+    """Whether a lead is more than 2 points: yes or no where the whole interval says so, else open."""
+    if estimate.low > CLAIM:
+        return "yes"
+    return "no" if estimate.high <= CLAIM else "open"
+
+
+def other_arms(page: WorldPage, regime: Regime) -> list[str]:
+    """What ORION is compared with in a regime: the untrained student and the arms that were measured."""
+    cells = page.cells(regime)
+    return [name for name in [UNTRAINED, *page.world.arms] if name != OWN and name in cells]
+
+
+def lead_table(page: WorldPage, regime: Regime) -> list[dict[str, str]]:
+    """A row an arm: ORION's lead over it, in answers and in steps, and what that says of the claim."""
+    cells = page.cells(regime)
+    rows: list[dict[str, str]] = []
+    for name in other_arms(page, regime):
+        answers = lead(cells, OWN, name)
+        if answers is None:
+            continue
+        steps = lead(cells, OWN, name, "step_shares")
+        passes = lead(cells, OWN, name, "passes")
+        rows.append(
+            {
+                "own less": name,
+                "kind": kind_of(name),
+                "answers, points [95 %]": format_points(answers),
+                "every step, points": format_points(steps) if steps is not None else NONE,
+                f"pass@{page.figures['sizes']['n']}": (
+                    format_points(passes) if passes is not None else NONE
+                ),
+                "over 2 points": judge_claim(answers),
+            }
+        )
+    return rows
+
+
+def kind_of(arm: str) -> str:
+    """What an arm is to ORION."""
+    if arm == UNTRAINED:
+        return "start"
+    return "control" if ARMS[arm].is_control else "baseline"
+
+
+def lead_dots(page: WorldPage) -> list[Dot]:
+    """ORION's lead over each matched arm in points."""
+    regime = page.world.regimes[0]
+    cells = page.cells(regime)
+    dots: list[Dot] = []
+    for name in other_arms(page, regime):
+        estimate = lead(cells, OWN, name)
+        if estimate is not None:
+            label = f"{page.world.title}: own - {name}"
+            dots.append(Dot(label, *(100 * end for end in estimate)))
+    return dots
+
+
+def lead_summary(pages: Sequence[WorldPage]) -> list[dict[str, Any]]:
+    """ORION's lead over each arm, by world and regime, in points, for other pages and programs."""
+    entries: list[dict[str, Any]] = []
+    for page in pages:
+        for regime in page.world.regimes:
+            for name in other_arms(page, regime):
+                estimate = lead(page.cells(regime), OWN, name)
+                if estimate is None:
+                    continue
+                points = [round(100 * end, 1) for end in estimate]
+                entries.append(
+                    {
+                        "world": page.world.title,
+                        "regime": regime,
+                        "own_less": name,
+                        "points": points[0],
+                        "low": points[1],
+                        "high": points[2],
+                        "over_2_points": judge_claim(estimate),
+                    }
+                )
+    return entries
+
+
+# Tables.
+
+
+def arms_table(page: WorldPage, regime: Regime) -> list[dict[str, str]]:
+    """A row an arm: its scores, what it learnt, and what that took."""
+    rows: list[dict[str, str]] = []
+    cells = page.cells(regime)
+    n = page.figures["sizes"]["n"]
+    for name in [UNTRAINED, *page.world.arms]:
+        if name not in cells:
+            continue
+        runs = list(cells[name].values())
+        row = {
+            "arm": name,
+            f"avg@{n}": f"{arms.score(runs):.1f}",
+            "seeds": ", ".join(f"{value:.1f}" for value in arms.seed_scores(runs)),
+            "every step": format_share(runs, "step_shares"),
+            f"pass@{n}": format_share(runs, "passes"),
+            "vs untrained": NONE,
+            "tokens an answer": f"{arms.mean_figure(runs, 'tokens'):.0f}",
+            "unparsed": f"{100 * arms.mean_figure(runs, 'unparsed'):.1f} %",
+            "rows": NONE,
+            "steps": NONE,
+            "tokens learnt": NONE,
+            "perplexity before": NONE,
+            "tokens written for it": arms.format_by_role(runs, "written_tokens") or NONE,
+            "seconds of training": NONE,
+        }
+        if "rows" in runs[0]:
+            estimate = lead(cells, name, UNTRAINED)
+            row["vs untrained"] = format_points(estimate) if estimate is not None else NONE
+            row["rows"] = f"{arms.mean_figure(runs, 'rows'):,.0f}"
+            row["steps"] = f"{arms.mean_figure(runs, 'steps'):,.0f}"
+            row["tokens learnt"] = f"{arms.mean_figure(runs, 'loss_tokens'):,.0f}"
+            row["seconds of training"] = f"{arms.mean_figure(runs, 'train_seconds'):.0f}"
+            if all("perplexity" in run for run in runs):
+                row["perplexity before"] = f"{arms.mean_figure(runs, 'perplexity'):.2f}"
+        rows.append(row)
+    return rows
+
+
+def format_share(runs: Sequence[Mapping[str, Any]], shares: str) -> str:
+    """The mean of a measure over problems and seeds, in percent."""
+    values: list[float] = []
+    for run in runs:
+        if any(share is None for share in run[shares]):
+            return NONE
+        values.append(100 * sum(run[shares]) / len(run[shares]))
+    return f"{sum(values) / len(values):.1f}"
+
+
+def trials_table(page: WorldPage, regime: Regime) -> list[dict[str, str]]:
+    """A row an arm: the score of each trial on the dev split, the chosen one in bold."""
+    rows: list[dict[str, str]] = []
+    trials = page.world.trials[regime]
+    for name, scores in page.figures["trials"][regime].items():
+        row = {"arm": name}
+        for number, trial in enumerate(trials):
+            text = NONE
+            if number < len(scores):
+                text = f"{scores[number]:.1f}"
+            if page.figures["choices"][regime].get(name) == number:
+                text = f"**{text}**"
+            row[describe_trial(trial)] = text
+        rows.append(row)
+    return rows
+
+
+def describe_trial(trial: Mapping[str, Any]) -> str:
+    """The settings of a trial, short."""
+    words = {"learning_rate": "rate", "num_train_epochs": "epochs", "max_steps": "steps"}
+    parts: list[str] = []
+    for name, value in trial.items():
+        text = f"{value:g}" if isinstance(value, int | float) else str(value)
+        parts.append(f"{words.get(name, name)} {text}")
+    return ", ".join(parts)
+
+
+def rows_table(page: WorldPage) -> list[dict[str, str]]:
+    """A row an arm: what its rows are made of, with seed 0."""
+    rows: list[dict[str, str]] = []
+    probabilities = page.figures["answer_probability"]
+    for name, figures in page.figures["rows"].items():
+        counts = [str(by_arm.get(name, NONE)) for by_arm in page.figures["row_counts"].values()]
+        row = {
+            "arm": name,
+            "learns from": ARMS[name].learns,
+            "rows by seed": ", ".join(counts),
+            "tokens a row": format_number(figures["tokens"], ".0f"),
+            "without a step": format_percent(figures["stepless"]),
+            "copied from the teacher": format_percent(figures["copied"]["teacher"]),
+            "teacher's words in it": format_percent(figures["chain_recall"]),
+            "copied from shown errors": format_percent(figures["copied"]["errors"]),
+            "P(answer) before the last line": format_number(probabilities.get(name), ".2f"),
+        }
+        for difficulty, (kept, total) in figures["kept"].items():
+            row[f"kept of {difficulty} solved"] = f"{kept} of {total}"
+        rows.append(row)
+    return rows
+
+
+def format_number(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return NONE if value is None else format(value, form)
+
+
+def format_percent(value: float | None) -> str:
+    """A share in percent, or a dash where there is none."""
+    return NONE if value is None else f"{value:.0%}"
+
+
+def cost_table(page: WorldPage) -> list[dict[str, str]]:
+    """CPU seconds by run folder, and what the cells that are missing would take at the same price."""
+    rows: list[dict[str, str]] = []
+    total = 0.0
+    for name, seconds in page.figures["cpu"].items():
+        total += seconds
+        rows.append({"run folder": name, "CPU minutes": f"{seconds / 60:.1f}"})
+    rows.append({"run folder": "all so far", "CPU minutes": f"{total / 60:.1f}"})
+    measured = count_measured(page)
+    missing = len(missing_cells(page))
+    if measured and missing:
+        rest = total * missing / measured
+        rows.append(
+            {
+                "run folder": f"the missing {missing} cells, at the mean price of the {measured} measured ones",
+                "CPU minutes": f"{rest / 60:.0f}",
+            }
+        )
+    return rows
+
+
+def count_measured(page: WorldPage) -> int:
+    """How many cells of the grid are measured."""
+    count = 0
+    for regime in page.world.regimes:
+        count += sum(len(by_seed) for by_seed in page.cells(regime).values())
+    return count
+
+
+def shown_rows(page: WorldPage) -> str:
+    """Ten rows of each arm of seed 0, to be read; what they are is model output, shown as text."""
+    parts: list[str] = []
+    for name, figures in page.figures["rows"].items():
+        lines = [f"<details><summary>{name}: {ARMS[name].learns}</summary>", ""]
+        for number, row in enumerate(figures["shown"], 1):
+            lines += [f"{number}. {as_text(row['question'])} **{as_text(row['answer'])}**<br>"]
+            lines += [f"   → {as_text(row['text'])}"]
+        lines += ["", "</details>"]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def as_text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    escaped = escape(text, quote=False)
+    for character in "\\`*_{}[]#|~$":
+        escaped = escaped.replace(character, f"\\{character}")
+    return " ⏎ ".join(line.strip() for line in escaped.splitlines() if line.strip())
+
+
+# What came out.
+
+
+def summary_sentences(pages: Sequence[WorldPage]) -> list[str]:
+    """A sentence a world on ORION against the baselines, and one on what its own errors add, all with intervals."""
+    sentences: list[str] = []
+    error_parts: list[str] = []
+    for page in pages:
+        regime = page.world.regimes[0]
+        if OWN not in page.cells(regime):
+            continue
+        sentences.append(describe_baselines(page, regime))
+        part = describe_errors(page, regime)
+        if part:
+            error_parts.append(part)
+    if error_parts:
+        sentences.append(f"What its own errors add to ORION's rewrites: {'; '.join(error_parts)}.")
+    return sentences
+
+
+def describe_baselines(page: WorldPage, regime: Regime) -> str:
+    """ORION's gain and its lead over each baseline in a regime, and what they say of the claim."""
+    cells = page.cells(regime)
+    seeds = len(cells[OWN])
+    by_sign: dict[str, list[str]] = {"above": [], "below": [], "undecided": []}
+    verdicts: dict[str, str] = {}
+    gain = lead(cells, OWN, UNTRAINED)
+    for name in other_arms(page, regime):
+        estimate = lead(cells, OWN, name)
+        if estimate is None or kind_of(name) != "baseline":
+            continue
+        by_sign[arms.sign(estimate)].append(f"{name} ({format_points(estimate)})")
+        verdicts[name] = judge_claim(estimate)
+    words = {"above": "above", "below": "below", "undecided": "not told apart from"}
+    parts: list[str] = []
+    for sign, names in by_sign.items():
+        if names:
+            parts.append(f"{words[sign]} {' and '.join(names)}")
+    gained = "was trained"
+    if gain is not None:
+        gained = f"gains {format_points(gain)} points on the untrained student"
+    compared = ", ".join(parts) or "compared with no baseline"
+    plural = "s" if seeds > 1 else ""
+    return (
+        f"In the {page.world.title}, {REGIME_WORDS[regime]} ({seeds} seed{plural}), ORION {gained} and is {compared}; "
+        f"{describe_claim(verdicts)}."
+    )
+
+
+def describe_claim(verdicts: Mapping[str, str]) -> str:
+    """What the leads over the baselines say of the claim of over 2 points above all of them."""
+    if not verdicts:
+        return "nothing is known of the claim"
+    contradicting = [name for name, verdict in verdicts.items() if verdict == "no"]
+    if contradicting:
+        return f"over 2 points above every baseline it is not ({', '.join(contradicting)})"
+    if all(verdict == "yes" for verdict in verdicts.values()):
+        return "it is over 2 points above every baseline"
+    undecided = [name for name, verdict in verdicts.items() if verdict == "open"]
+    return f"whether it is over 2 points above every baseline stays open ({', '.join(undecided)})"
+
+
+def describe_errors(page: WorldPage, regime: Regime) -> str:
+    """ORION less the arms that are shown no errors, or another problem's."""
+    parts: list[str] = []
+    for name in ERROR_CONTROLS:
+        estimate = lead(page.cells(regime), OWN, name)
+        if estimate is not None:
+            parts.append(f"{format_points(estimate)} points against {name}")
+    return f"{' and '.join(parts)} in the {page.world.title}" if parts else ""

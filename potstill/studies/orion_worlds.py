@@ -1,0 +1,132 @@
+"""What the arms of `orion-arms` are, and the worlds that they are compared in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from potstill.studies.arms import UNTRAINED
+
+Regime = Literal["matched", "unmatched"]
+REGIMES: tuple[Regime, ...] = ("matched", "unmatched")
+OWN = "own"  # ORION as its paper describes it: the arm that all others are compared with
+
+
+class ArmSpec(NamedTuple):
+    """An arm: a method with its values.
+
+    Args:
+        method: its name.
+        learns: what the student learns from, for the table.
+        values: of its parameters.
+        is_control: whether it is ORION with one thing changed; the others are baselines.
+        samples: the parameter that counts the student's samples a problem; "" where it takes none.
+    """
+
+    method: str
+    learns: str
+    values: Mapping[str, Any]
+    is_control: bool = False
+    samples: str = ""
+
+
+def orion_arm(arm: str, learns: str, *, samples: str = "n") -> ArmSpec:
+    """An arm of ORION itself."""
+    return ArmSpec("orion", learns, {"arm": arm}, is_control=arm != OWN, samples=samples)
+
+
+ARMS: Mapping[str, ArmSpec] = {
+    "sft": ArmSpec("sft", "the teacher's right chains", {}),
+    "sft-gold": ArmSpec("sft_gold", "the problems' own solutions", {}),
+    "rft": ArmSpec("rft", "its own right samples", {}, samples="n"),
+    OWN: orion_arm(OWN, "its rewrites of the teacher's chains, shown its own errors"),
+    "none": orion_arm("none", "its rewrites, shown no errors"),
+    "shuffled": orion_arm("shuffled", "its rewrites, shown another problem's errors"),
+    "errors-only": orion_arm("errors-only", "its corrections, shown its errors and no reference"),
+    "no-rewriting": orion_arm("no-rewriting", "the teacher's chains as they are"),
+    "teacher-refines": orion_arm("teacher-refines", "the teacher's rewrites, shown its errors"),
+}
+CORE = ("sft", "rft", OWN, "none", "shuffled")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Problems with a teacher and a student, and how its students are trained and measured.
+
+    Args:
+        title: what the page calls it.
+        about: what a reader must know of problems, teacher and student, as a paragraph of Markdown.
+        problems: the source of the problems by split ("train", "dev", "test"); `{seed}` and `{size}` are filled in.
+        arms: names in `ARMS`.
+        regimes: "matched": equal rows and steps; "unmatched": all rows of each arm, and the steps that they take.
+        training: what all trainings have in common.
+        trials: by regime, the settings that every arm is tried with on the dev split.
+        sampling: of the answers that are measured.
+        orion: settings of every arm of ORION.
+        values: of single arms, by name.
+        overlap: what becomes of training problems that are also problems of the dev or test split.
+    """
+
+    title: str
+    about: str
+    problems: Mapping[str, str]
+    arms: Sequence[str]
+    regimes: Sequence[Regime]
+    training: Mapping[str, Any]
+    trials: Mapping[Regime, Sequence[Mapping[str, Any]]]
+    sampling: Mapping[str, Any]
+    orion: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    overlap: Literal["stop", "drop"] = "stop"
+
+    def source(self, split: str, size: int, seed: int = 0) -> str:
+        """The problems of a split, as a recipe names them."""
+        return self.problems[split].format(size=size, seed=seed)
+
+    def values_of(self, arm: str, samples: int) -> dict[str, Any]:
+        """The values of an arm's method in this world."""
+        spec = ARMS[arm]
+        values: dict[str, Any] = {"steps": True, **spec.values, **self.values.get(arm, {})}
+        if spec.samples:
+            values[spec.samples] = samples
+        if spec.method == "orion" and self.orion:
+            values["settings"] = dict(self.orion)
+        return values
+
+
+STORY = World(
+    title="built-in world",
+    about=(
+        "**Built-in world.** Stories of a running total; teacher and student are checkpoints of 0.86 million "
+        "parameters that come with Potstill, and both were trained on such stories, the student also on rewriting. "
+        "The teacher's style (two events at once, checks, slips taken back) is foreign to the student; the problems' "
+        "own solutions are in the brief style that the student was taught, so sft-gold has no style to learn here. "
+        "Weights are trained whole, with Muon."
+    ),
+    problems={
+        "train": "world:story?split=train&seed={seed}&size={size}",
+        "dev": "world:story?split=dev&size={size}",
+        "test": "world:story?split=test&size={size}",
+    },
+    arms=tuple(ARMS),
+    regimes=REGIMES,
+    training={"optimizer": "muon", "batch_size": 32},
+    trials={
+        "matched": (
+            {"learning_rate": 2e-4},
+            {"learning_rate": 1e-3},
+            {"learning_rate": 2e-3},
+        ),
+        "unmatched": (
+            {"learning_rate": 1e-3, "num_train_epochs": 1},
+            {"learning_rate": 1e-3, "num_train_epochs": 8},
+            {"learning_rate": 2e-3, "num_train_epochs": 8},
+        ),
+    },
+    sampling={"temperature": 0.6, "max_new_tokens": 256},
+)
+
+WORLD_OF: Mapping[str, World] = {"built-in": STORY}
+
+__all__ = ["ARMS", "CORE", "OWN", "REGIMES", "UNTRAINED", "WORLD_OF", "ArmSpec", "Regime", "World"]

@@ -1,0 +1,171 @@
+"""orion-arms: what its page says of made-up figures, and what its runs share; the study itself in small is slow."""
+
+from __future__ import annotations
+
+import pytest
+
+from potstill.evaluation.intervals import Estimate
+from potstill.records import no_progress
+from potstill.studies import orion_arms, orion_tables
+from potstill.studies.orion_arms import SIZES, describe_study
+from potstill.studies.orion_run import WorldRun, share_work
+from potstill.studies.orion_worlds import ARMS, OWN, STORY, UNTRAINED
+from potstill.studies.study import StudySettings, run_in_folder
+
+PROBLEMS = [f"p{number}" for number in range(40)]
+
+
+def cell(right, problems=PROBLEMS):
+    """What an arm came to that answers the first so many problems right."""
+    shares = [float(number < right) for number in range(len(problems))]
+    return {
+        "problems": problems,
+        "shares": shares,
+        "step_shares": shares,
+        "passes": shares,
+        "tokens": 50,
+        "unparsed": 0.0,
+        "rows": 30,
+        "steps": 32,
+        "loss_tokens": 900,
+        "train_seconds": 2.0,
+        "perplexity": 1.2,
+        "calls": {},
+        "written_tokens": {"student": 300},
+    }
+
+
+def figures(seeds=3, **right):
+    """Figures of all arms at 20 of 40, but for those that are named (with _ for -)."""
+    scores = dict.fromkeys([UNTRAINED, *ARMS], 20)
+    scores |= {name.replace("_", "-"): value for name, value in right.items()}
+    cells = {}
+    for name, score in scores.items():
+        cells[name] = {str(seed): cell(score) for seed in range(seeds)}
+    row = {"question": "1 * 1?", "answer": "1", "text": "1 * 1 = 1.\n<b>"}
+    rows = {
+        "tokens": 40.0,
+        "stepless": 0.5,
+        "copied": {"teacher": 0.25, "errors": None},
+        "chain_recall": 0.5,
+        "kept": {"never": [1, 4]},
+        "shown": [row],
+    }
+    return {
+        "seeds": seeds,
+        "sizes": dict(SIZES),
+        "roles": {},
+        "row_counts": {str(seed): dict.fromkeys(ARMS, 30) for seed in range(seeds)},
+        "matched_rows": {str(seed): 30 for seed in range(seeds)},
+        "trials": {"matched": {OWN: [10.0, 30.0, 20.0]}},
+        "choices": {"matched": {OWN: 1}},
+        "cells": {"matched": cells, "unmatched": {}},
+        "rows": dict.fromkeys(ARMS, rows),
+        "answer_probability": {OWN: 0.9},
+        "cpu": {"matched-0": 120.0},
+        "reading": "I read them.",
+    }
+
+
+def page_of(**right):
+    return describe_study({"built-in": figures(**right)})
+
+
+@pytest.mark.parametrize(
+    ("right", "sentence"),
+    [
+        ({OWN: 36}, "it is over 2 points above every baseline."),
+        ({OWN: 10}, "over 2 points above every baseline it is not (sft, sft-gold, rft"),
+        ({OWN: 36, "rft": 35}, "stays open (rft)"),
+    ],
+)
+def test_the_claim_is_judged_by_the_intervals(right, sentence):
+    assert sentence in page_of(**right).finding
+
+
+def test_what_its_errors_add_is_said_against_both_controls():
+    finding = page_of(own=30, none=38).finding
+    assert "What its own errors add to ORION's rewrites: -20.0 [" in finding
+    assert "against none and +25.0 [" in finding and "in the built-in world." in finding
+
+
+@pytest.mark.parametrize(
+    ("estimate", "verdict"),
+    [
+        (Estimate(0.05, 0.021, 0.08), "yes"),
+        (Estimate(0.01, -0.01, 0.02), "no"),
+        (Estimate(0.03, 0.01, 0.05), "open"),
+    ],
+)
+def test_two_points_are_decided_by_the_whole_interval(estimate, verdict):
+    assert orion_tables.judge_claim(estimate) == verdict
+
+
+def test_the_page_has_every_table_and_the_rows_as_text():
+    page = page_of(own=30)
+    leads = {
+        row["own less"]: row for row in page.tables["ORION less each arm: built-in world, matched"]
+    }
+    assert list(leads) == [UNTRAINED, *[name for name in ARMS if name != OWN]]
+    assert leads["none"]["kind"] == "control" and leads["rft"]["kind"] == "baseline"
+    [trials] = page.tables["Trials on the dev split: built-in world, matched"]
+    assert trials["rate 0.001"] == "**30.0**"
+    assert page.sections["What the rows say: built-in world"] == "I read them."
+    shown = page.sections["Ten rows of each arm: built-in world"]
+    assert "1 \\* 1 = 1. ⏎ &lt;b&gt;" in shown and "<b>" not in shown
+    assert page.summary["leads"][0]["own_less"] == UNTRAINED
+
+
+def test_what_is_not_measured_yet_is_named_and_compared_over_the_seeds_that_are_there():
+    data = figures(own=30)
+    del data["cells"]["matched"]["rft"]["2"]
+    page = describe_study({"built-in": data})
+    assert "**Not measured yet:** rft matched seed 2, untrained unmatched seed 0" in page.setup
+    [cost] = [row for row in page.tables["Cost: built-in world"] if "missing" in row["run folder"]]
+    assert cost["CPU minutes"] == "2"
+    leads = {
+        row["own less"]: row for row in page.tables["ORION less each arm: built-in world, matched"]
+    }
+    assert leads["rft"]["answers, points [95 %]"].startswith("+25.0 [")
+
+
+def test_an_arm_with_too_few_rows_is_left_out_and_named():
+    data = figures()
+    data["row_counts"]["1"]["errors-only"] = 3
+    for cells in data["cells"].values():
+        cells.pop("errors-only", None)
+    setup = describe_study({"built-in": data}).setup
+    assert "with fewer than 24 rows: errors-only (3 rows with seed 1)" in setup
+    assert "errors-only matched" not in setup and "errors-only unmatched seed 0" in setup
+
+
+@pytest.mark.slow
+def test_the_study_in_small_is_resumed_and_its_folders_share_what_they_paid_for(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    small = {"train": 24, "dev": 4, "test": 4, "samples": 3, "n": 1, "steps": 2, "min_rows": 2}
+    settings = StudySettings(
+        tmp_path, 1, {**SIZES, **small}, dict(orion_arms.ROLES), world="built-in"
+    )
+    run = WorldRun(settings, STORY)
+    run.collect_rows(0, no_progress)
+    early = orion_arms.collect_figures(settings)
+    assert early["row_counts"]["0"][OWN] > 1 and not early["cells"]["matched"]
+
+    outcome = run_in_folder("orion-arms", orion_arms, settings, no_progress)
+    counts = outcome["row_counts"]["0"]
+    learnt = {by_seed["0"].get("rows") for by_seed in outcome["cells"]["matched"].values()}
+    assert learnt == {None, min(counts.values())}, "equal rows"
+    assert {by_seed["0"].get("steps") for by_seed in outcome["cells"]["matched"].values()} == {
+        None,
+        2,
+    }
+    unmatched = outcome["cells"]["unmatched"]
+    assert {name: unmatched[name]["0"]["rows"] for name in ARMS} == counts
+    assert outcome == orion_arms.collect_figures(settings)
+    # Every completion of the rows was brought along, and a student of the trials was not trained again.
+    trained = {path.name for path in (tmp_path / "matched-0" / "students").iterdir()}
+    tried = {path.name for path in (tmp_path / "matched-tune" / "students").iterdir()}
+    assert trained <= tried
+    share_work(
+        [tmp_path / "rows-0"], tmp_path / "matched-0"
+    )  # a folder that was begun is left alone

@@ -132,15 +132,14 @@ def _work(
     from potstill.studies import study
     from potstill.studies.fingerprint import study_fingerprint
 
-    is_readable_early = isinstance(module, study.UnfinishedStudy)
     if args.page_only:
-        if is_readable_early:
+        if isinstance(module, study.UnfinishedStudy):
             return study.collect_unfinished(name, module, settings)
         return study.read_figures(name, settings)
     study.check_folder(name, settings)
     # Before the work: what it is computed with, and not what the files may have become meanwhile.
     fingerprint = study_fingerprint(name, settings)
-    if is_readable_early:
+    if isinstance(module, study.UnfinishedStudy):
         study.write_json(settings.out / study.FINGERPRINT_FILE, fingerprint)
     with noting_kept_work(settings.out), show_progress(args.quiet) as progress:
         figures = study.run_in_folder(name, module, settings, progress)
@@ -186,7 +185,10 @@ def _command_of(name: str, listing: StudyListing, settings: StudySettings) -> st
 
 def _print_studies(studies: Mapping[str, StudyListing], *, as_json: bool) -> None:
     if as_json:
-        show.print_json([{"name": name, **study._asdict()} for name, study in studies.items()])
+        documents: list[dict[str, Any]] = []
+        for name, study in studies.items():
+            documents.append({"name": name, **study._asdict(), "worlds": dict(study.worlds)})
+        show.print_json(documents)
         return
     rows: list[dict[str, str]] = []
     for name, study in studies.items():

@@ -246,7 +246,8 @@ def test_a_study_of_worlds_has_a_folder_for_each_and_one_page(runs, tmp_path, mo
         "large": {"runs": -1, "test": 80},
     }
     page = (tmp_path / "counting.md").read_text()
-    assert "--seeds 1 --world small" in page and "--seeds 3 --world large" in page
+    written = " ".join(page.split())
+    assert "--seeds 1 --world small" in written and "--seeds 3 --world large" in written
     assert "## Seen\n\n- a" in page
     assert json.loads((tmp_path / "counting.json").read_text()) == {"n": 2}
     assert main([*words, "--world", "middle"]) == 2

@@ -132,6 +132,7 @@ def _work(
     from potstill.studies import study
     from potstill.studies.fingerprint import study_fingerprint
 
+    # A study that can be read early is never refused for having seeds to come.
     if args.page_only:
         if isinstance(module, study.UnfinishedStudy):
             return study.collect_unfinished(name, module, settings)

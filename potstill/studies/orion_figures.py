@@ -55,6 +55,7 @@ def collect(run: WorldRun) -> Figures:
         "cpu": read_json(run, CPU_FILE),
         "reading": "",
     }
+    # Which folders are there: a study that still runs has only some of them.
     for seed in seeds:
         if counts[str(seed)] and run.arms_of("matched", seed):
             figures["matched_rows"][str(seed)] = run.matched_rows(seed)
@@ -124,6 +125,7 @@ def row_figures(run: WorldRun) -> Figures:
     with Store.open(folder, readonly=True) as store:
         rows_by_arm = {name: stage_rows(store, name) for name in run.world.arms}
         difficulties = difficulty_by_problem(store, results.models["student"])
+    # The rows of sft are the teacher's right chains: what the other arms may have copied from.
     chains = rows_by_arm.get("sft", [])
     figures: Figures = {}
     for name, rows in rows_by_arm.items():
@@ -175,6 +177,7 @@ def chain_recall(rows: Sequence[Trace], chains: Sequence[Trace]) -> float | None
 
 def difficulty_by_problem(store: Store, student_id: str) -> dict[str, str]:
     """How often the untrained student solved each training problem in the attempts of ORION: a word of DIFFICULTIES."""
+    # ORION's exposure: the only samples of the untrained student on training problems that every seed has.
     outcomes: dict[str, list[bool]] = {}
     for trace in store.history.traces(OWN, "sample"):
         if trace.author is not None and trace.author.model == student_id:
@@ -194,11 +197,11 @@ def kept_by_difficulty(
 ) -> dict[str, list[int]]:
     """By difficulty, how many problems have a row, and how many there are."""
     covered = {row.problem.id for row in rows}
-    kept: dict[str, list[int]] = {name: [0, 0] for name in DIFFICULTIES}
+    counts: dict[str, list[int]] = {name: [0, 0] for name in DIFFICULTIES}
     for problem_id, difficulty in difficulties.items():
-        kept[difficulty][0] += problem_id in covered
-        kept[difficulty][1] += 1
-    return kept
+        counts[difficulty][0] += problem_id in covered
+        counts[difficulty][1] += 1
+    return counts
 
 
 def show_row(row: Trace) -> dict[str, str]:
@@ -223,7 +226,8 @@ def measure_leakage(run: WorldRun) -> None:
         with Store.open(run.rows_folder(TUNING_SEED), readonly=True) as store:
             rows_by_arm = {name: stage_rows(store, name) for name in run.world.arms}
         for name, rows in rows_by_arm.items():
-            shown = sample_rows(rows, run.settings.sizes["min_rows"], TUNING_SEED)
-            values = [value for value in scorer(shown) if isinstance(value, float)]
+            # A few rows tell: each costs a reading by the student.
+            scored_rows = sample_rows(rows, run.settings.sizes["min_rows"], TUNING_SEED)
+            values = [value for value in scorer(scored_rows) if isinstance(value, float)]
             probabilities[name] = mean(values)
         write_json(file, probabilities)

@@ -76,6 +76,7 @@ class WorldRun:
         """Measure every arm with every trial of a regime on the dev split."""
         recipe_arms: dict[str, Any] = {}
         for name in self.arms_of(regime, TUNING_SEED):
+            # Each trial collects the same rows anew, from the store.
             for number, trial in enumerate(self.world.trials[regime]):
                 block = self.arm_block(name)
                 block["training"] = self.training(regime, TUNING_SEED, trial)
@@ -97,6 +98,7 @@ class WorldRun:
             block["training"] = self.training(regime, seed, trial)
             recipe_arms[name] = block
         folder = self.test_folder(regime, seed)
+        # The untrained student's answers are the same in every regime, and the chosen trials were trained already.
         sources = [self.rows_folder(seed)]
         if seed == TUNING_SEED:
             sources.append(self.tuning_folder(regime))
@@ -193,6 +195,7 @@ class WorldRun:
         rows_only: bool = False,
     ) -> None:
         """Run a recipe of this world in a folder, or go on with it; a finished one is left as it is."""
+        # A finished run would only be read again; its recipe may not be looked at, which a new version may write otherwise.
         if manifest.is_finished(folder):
             return
         data: dict[str, Any] = {
@@ -245,6 +248,7 @@ def share_work(sources: Sequence[Path], target: Path) -> None:
     """
     if (target / manifest.FILE).exists():
         return
+    # Without a manifest nothing was begun here; a kill before it is written leaves a store that is filled once more.
     with TemporaryDirectory() as temporary, Store.open(target) as store:
         export = Path(temporary) / "completions.jsonl"
         for source in sources:
@@ -262,6 +266,7 @@ def share_work(sources: Sequence[Path], target: Path) -> None:
 
 def link_folder(source: Path, target: Path) -> None:
     """Link every file of a folder into another one, which is there whole or not at all."""
+    # A kill between two links leaves a draft, which the next attempt takes away.
     draft = target.with_name(f"{target.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(source, draft, copy_function=os.link)

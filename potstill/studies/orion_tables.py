@@ -55,11 +55,13 @@ def describe_worlds(worlds: Mapping[str, tuple[World, Mapping[str, Any]]]) -> St
         tables |= score_tables(page)
     for page in pages:
         tables |= work_tables(page)
+    # What is the same in all worlds, then what is particular to each.
     setup = [SETUP]
     dots: list[Dot] = []
     for page in pages:
         setup.append(describe_setup(page))
         dots += lead_dots(page)
+    # What somebody saw in the rows comes before the rows themselves.
     sections: dict[str, str] = {}
     for page in pages:
         if page.figures["reading"]:
@@ -376,8 +378,8 @@ def rows_table(page: WorldPage) -> list[dict[str, str]]:
             "copied from shown errors": format_percent(figures["copied"]["errors"]),
             "P(answer) before the last line": format_number(probabilities.get(name), ".2f"),
         }
-        for difficulty, (kept, total) in figures["kept"].items():
-            row[f"kept of {difficulty} solved"] = f"{kept} of {total}"
+        for difficulty, (covered, total) in figures["kept"].items():
+            row[f"kept of {difficulty} solved"] = f"{covered} of {total}"
         rows.append(row)
     return rows
 
@@ -436,6 +438,7 @@ def shown_rows(page: WorldPage) -> str:
 
 def as_text(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
+    # Model output: no HTML of its own, and no Markdown.
     escaped = escape(text, quote=False)
     for character in "\\`*_{}[]#|~$":
         escaped = escaped.replace(character, f"\\{character}")
@@ -466,6 +469,7 @@ def describe_baselines(page: WorldPage, regime: Regime) -> str:
     """ORION's gain and its lead over each baseline in a regime, and what they say of the claim."""
     cells = page.cells(regime)
     seeds = len(cells[OWN])
+    # Each baseline by what the interval of ORION's lead decides.
     by_sign: dict[str, list[str]] = {"above": [], "below": [], "undecided": []}
     verdicts: dict[str, str] = {}
     gain = lead(cells, OWN, UNTRAINED)
@@ -495,6 +499,7 @@ def describe_claim(verdicts: Mapping[str, str]) -> str:
     """What the leads over the baselines say of the claim of over 2 points above all of them."""
     if not verdicts:
         return "nothing is known of the claim"
+    # One baseline is enough to contradict a claim about all of them.
     contradicting = [name for name, verdict in verdicts.items() if verdict == "no"]
     if contradicting:
         return f"over 2 points above every baseline it is not ({', '.join(contradicting)})"

@@ -323,14 +323,15 @@ class WorldFigures(NamedTuple):
 
 def read_worlds(folder: Path, listing: StudyListing) -> WorldFigures:
     """The figures of all worlds whose folders in the study's folder have any."""
-    found = WorldFigures({}, {}, {})
+    worlds = WorldFigures({}, {}, {})
     for world in listing.worlds:
         files = [folder / world / name for name in (FIGURES_FILE, FINGERPRINT_FILE, SETTINGS_FILE)]
         if not all(file.exists() for file in files):
             continue
+        # Whole documents: each is written at once, also by a study that still runs.
         documents = [json.loads(file.read_text("utf-8")) for file in files]
-        found.figures[world], found.fingerprints[world], found.settings[world] = documents
-    return found
+        worlds.figures[world], worlds.fingerprints[world], worlds.settings[world] = documents
+    return worlds
 
 
 def read_figures(name: str, settings: StudySettings) -> tuple[dict[str, Any], dict[str, Any]]:

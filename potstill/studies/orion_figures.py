@@ -72,6 +72,7 @@ def collect(run: WorldRun) -> Figures:
         figures["cells"][regime] = cells
     if counts[str(TUNING_SEED)]:
         figures["rows"] = row_figures(run)
+    # What a person wrote about this very run.
     reading = settings.out / READING_FILE
     if reading.exists():
         figures["reading"] = reading.read_text("utf-8")
@@ -99,6 +100,7 @@ def cell_figures(results: Results, arm: str) -> Figures:
     figures = arms.arm_figures(results, arm)
     figures["step_shares"] = [step_share(row) for row in evaluation.rows]
     figures["passes"] = [float(row.right > 0) for row in evaluation.rows]
+    # Seconds by the clock: what else the machine did is in them.
     seconds = [float(report.get("seconds", 0.0)) for report in arms.stage_reports(results, arm)]
     if seconds:
         figures["train_seconds"] = math.fsum(seconds)

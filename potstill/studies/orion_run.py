@@ -158,6 +158,7 @@ class WorldRun:
         """By arm, the number of its best trial on the dev split; of equal ones the first."""
         choices: dict[str, int] = {}
         for name, scores in self.trial_scores(regime).items():
+            # Only where all trials are measured: half of them choose nothing.
             if len(scores) == len(self.world.trials[regime]):
                 choices[name] = scores.index(max(scores))
         return choices
@@ -195,7 +196,7 @@ class WorldRun:
         rows_only: bool = False,
     ) -> None:
         """Run a recipe of this world in a folder, or go on with it; a finished one is left as it is."""
-        # A finished run would only be read again; its recipe may not be looked at, which a new version may write otherwise.
+        # A finished run would only be read again. Its recipe is not compared: a later version may write it otherwise.
         if manifest.is_finished(folder):
             return
         data: dict[str, Any] = {
@@ -207,6 +208,7 @@ class WorldRun:
             "overlap_n": 0,
             "overlap": self.world.overlap,
         }
+        # A run that ends with its rows has nothing to measure.
         if evaluate is not None:
             data["evaluate"] = dict(evaluate)
         with self.counting_cpu(folder.name):

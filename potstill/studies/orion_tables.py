@@ -219,6 +219,7 @@ def lead_table(page: WorldPage, regime: Regime) -> list[dict[str, str]]:
     cells = page.cells(regime)
     rows: list[dict[str, str]] = []
     for name in other_arms(page, regime):
+        # Of the same answers: right, right in every step, and any of them right.
         answers = lead(cells, OWN, name)
         if answers is None:
             continue
@@ -311,6 +312,7 @@ def arms_table(page: WorldPage, regime: Regime) -> list[dict[str, str]]:
             "tokens written for it": arms.format_by_role(runs, "written_tokens") or NONE,
             "seconds of training": NONE,
         }
+        # Only what was trained has rows, steps and a lead.
         if "rows" in runs[0]:
             estimate = lead(cells, name, UNTRAINED)
             row["vs untrained"] = format_points(estimate) if estimate is not None else NONE

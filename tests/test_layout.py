@@ -88,8 +88,10 @@ IMPORTS: dict[str, tuple[str, ...]] = {
         *("runs", "report", "methods", "training", "store", "evaluation", "world", "traces"),
         *("data", "models", "budget", "verifiers", "objectives"),
     ),
+    "viewer": ("runs", "report", "evaluation", "store", "data", "models", "traces"),
     "cli": (
         *(
+            "viewer",
             "runs",
             "report",
             "studies",
@@ -140,6 +142,7 @@ LIGHT = (
         "training.settings",
         "training.memory_estimate",
         "world.oracle",
+        "viewer.serve",
         "cli",
     ),
 )

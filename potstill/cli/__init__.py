@@ -46,6 +46,7 @@ VERBS = {
     "study": "prepared comparisons: data, trainings, measurements, and a page with table, figure and fingerprint",
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
+    "view": "look at runs in the browser: arms and intervals, every trace, where each row came from, live",
     "show": "one trace of a run with all that it came from: what was asked, what was written, what became of it",
 }
 HELPERS = ("show",)  # modules of this package that have a verb's name and are none

@@ -169,12 +169,16 @@ def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
 
     counts: Counter[tuple[str, str, str]] = Counter()
     for drop in store.history.drops(arm):
-        reason = _TRACE_ID.sub("another trace", drop.reason)
-        counts[drop.operator, drop.test, reason] += 1
+        counts[drop.operator, drop.test, general_reason(drop.reason)] += 1
     # Inside `each` drops come in an order of chance.
     most_frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     drops = [FunnelDrop(*key, count) for key, count in most_frequent]
     return Funnel(tuple(steps), tuple(drops))
+
+
+def general_reason(reason: str) -> str:
+    """A reason without the ids of single traces in it."""
+    return _TRACE_ID.sub("another trace", reason)
 
 
 def collect_trainings(store: Store, arm: str) -> dict[str, dict[str, object]]:

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -132,11 +132,35 @@ class Database:
                 f"{self.path} was opened for reading only",
                 fix="open the store without readonly=True",
             )
+        with self.attached_transaction():
+            yield self._connection
+
+    def attach(self, uri: str, name: str) -> None:
+        """Let statements name the tables of another SQLite file, as NAME.TABLE.
+
+        It may hold what SQLite makes of JSON: texts with lone surrogates, which are no UTF-8.
+
+        Args:
+            uri: of the file, with the mode in which it is opened.
+            name: of its tables.
+        """
+        with self._lock:
+            self._connection.execute(f"ATTACH ? AS {name}", (uri,))
+            self._connection.text_factory = _decode_text
+
+    def create_function(self, name: str, arguments: int, function: Callable[..., Any]) -> None:
+        """Let statements call a function of Python's, whose value its arguments decide."""
+        with self._lock:
+            self._connection.create_function(name, arguments, function, deterministic=True)
+
+    @contextmanager
+    def attached_transaction(self) -> Iterator[None]:
+        """One view of the store, and all or nothing in what is attached, which a reader of the store may write to."""
         with self._lock, _explain_errors(self.path):
             try:
                 # IMMEDIATE takes the right to write now, not at the first write, when another may have it.
                 self._connection.execute("BEGIN IMMEDIATE")
-                yield self._connection
+                yield
                 self._connection.execute("COMMIT")
             except BaseException:
                 # SQLite may have rolled back by itself, on a full disk for instance.
@@ -157,6 +181,10 @@ def to_column(text: str) -> str | bytes:
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
     return text
+
+
+def _decode_text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogatepass")
 
 
 def from_column(value: str | bytes) -> str:

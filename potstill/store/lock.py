@@ -96,6 +96,22 @@ def has_writer(path: Path) -> bool:
     return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
+def writer_pid(path: Path) -> int | None:
+    """The id of the process that holds the lock file `path`, as it left it there; None where it can't be read.
+
+    To be asked only where there is a writer: a free lock file has the id of the last one.
+    """
+    # This process's own lock file must not be opened: closing a second descriptor would drop the lock.
+    with _OWN_LOCKS_GUARD:
+        if str(path.resolve()) in _OWN_LOCKS:
+            return os.getpid()
+        try:
+            text = path.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+    return int(text) if text.isdigit() else None
+
+
 def unwritable_folder_error(folder: Path, error: OSError) -> StoreError:
     """The error of a run folder that can't be written to."""
     if folder.is_file():

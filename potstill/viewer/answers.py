@@ -1,0 +1,228 @@
+"""From a request's path and parameters to its document. The server calls this in a thread."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+from potstill.errors import InputError, PotstillError
+from potstill.viewer import overview, trace_lists, trace_page
+from potstill.viewer.index.indexer import Indexer
+from potstill.viewer.notes import NotesFile, read_note
+from potstill.viewer.reader import RunReader
+from potstill.viewer.selection import Chosen, Selection
+
+FACET_PREFIX = "f."
+
+
+class NotFoundError(InputError):
+    """There is no such run, page or file."""
+
+
+class ForbiddenError(InputError):
+    """Something that this server was not started for."""
+
+
+class Parameters:
+    """The parameters of a request.
+
+    Args:
+        values: all values of each name.
+    """
+
+    def __init__(self, values: Mapping[str, Sequence[str]]) -> None:
+        self._values = values
+
+    def text(self, name: str, default: str = "") -> str:
+        """The last value of a parameter."""
+        return self._values[name][-1] if self._values.get(name) else default
+
+    def number(self, name: str, default: int) -> int:
+        """A whole number of 0 or more; InputError where it is none."""
+        text = self.text(name)
+        if not text:
+            return default
+        if not text.isascii() or not text.isdecimal() or len(text) > 9:
+            raise InputError(f"{name}={text[:40]} is no whole number", expected=f"{name}={default}")
+        return int(text)
+
+    def chosen(self) -> Chosen:
+        """The query and the facets of a list."""
+        facets = {}
+        for name, values in self._values.items():
+            if name.startswith(FACET_PREFIX):
+                facets[name.removeprefix(FACET_PREFIX)] = list(values)
+        return Chosen(self.text("q"), facets)
+
+
+class Request(NamedTuple):
+    """What is asked: the run, the rest of the path, the parameters."""
+
+    reader: RunReader
+    rest: tuple[str, ...]
+    parameters: Parameters
+
+
+Answer = Callable[[Request], dict[str, Any]]
+
+
+@final
+class Answers:
+    """Answers requests about some runs.
+
+    Args:
+        readers: of all runs, by name.
+        indexer: that builds and follows their indexes; None where somebody else did it.
+        takes_notes: whether notes may be written.
+    """
+
+    def __init__(
+        self,
+        readers: Mapping[str, RunReader],
+        indexer: Indexer | None = None,
+        *,
+        takes_notes: bool = False,
+    ) -> None:
+        self.readers, self.indexer, self.takes_notes = readers, indexer, takes_notes
+
+    def reader(self, name: str) -> RunReader:
+        """A run by its name in addresses."""
+        if name not in self.readers:
+            raise NotFoundError(
+                f"there is no run {name[:80]!r}", available=list(self.readers), wanted=name
+            )
+        reader = self.readers[name]
+        if self.indexer is not None:
+            self.indexer.ask_for(name)
+        return reader
+
+    def add_note(self, path: Sequence[str], values: Any) -> dict[str, Any]:
+        """Write a note and return it.
+
+        Raises:
+            ForbiddenError: this server takes no notes.
+            InputError: it is none, or names a trace that the run does not have.
+        """
+        if not self.takes_notes:
+            raise ForbiddenError(
+                "this server takes no notes", fix="potstill view RUN --notes RUN/notes.jsonl"
+            )
+        reader = self.reader(path[1])
+        note = read_note(values)
+        with reader.store() as store:
+            trace_page.find_trace_id(store, note.trace)
+        return NotesFile(reader.notes_path).add(values).to_json()
+
+    def answer(self, path: Sequence[str], parameters: Parameters) -> dict[str, Any]:
+        """The document at a path below `api/`.
+
+        Raises:
+            NotFoundError: there is none.
+            PotstillError: the run can't be read, or a parameter is wrong.
+        """
+        if list(path) == ["runs"]:
+            return overview.describe_runs(self.readers, takes_notes=self.takes_notes)
+        # Everything else is of one run.
+        if len(path) < 2 or path[0] != "run":
+            raise NotFoundError("there is no such page", available=["api/runs", "api/run/R"])
+        reader = self.reader(path[1])
+        name = path[2] if len(path) > 2 else ""
+        # Pages are looked up by name, and what comes after the name is the page's own to read.
+        page = _PAGES.get(name)
+        if page is None:
+            raise NotFoundError(
+                f"there is no page {name[:40]!r}", available=sorted(_PAGES), wanted=name
+            )
+        if self.indexer is not None and reader.run.name in self.indexer.errors:
+            raise self.indexer.errors[reader.run.name]
+        # Read before the answer: what changes meanwhile is then asked for again.
+        generation = reader.generation()
+        document = page(Request(reader, tuple(path[3:]), parameters))
+        return {"generation": generation, **document}
+
+
+def _overview(request: Request) -> dict[str, Any]:
+    document = overview.describe_overview(request.reader, request.parameters.text("base"))
+    document["indexed"] = {"traces": 1.0, "words": 1.0, "has_words": True}
+    if request.reader.has_store:
+        with request.reader.store() as store:
+            document["indexed"] = Selection(store, Chosen()).indexed()
+    return document
+
+
+def _order(parameters: Parameters) -> trace_lists.Order:
+    return trace_lists.make_order(parameters.text("sort", "made"), parameters.text("order", "asc"))
+
+
+def _traces(request: Request) -> dict[str, Any]:
+    parameters = request.parameters
+    columns = tuple(filter(None, parameters.text("columns").split(",")))
+    page = trace_lists.PageRequest(
+        order=_order(parameters),
+        after=parameters.text("after"),
+        before=parameters.text("before"),
+        limit=parameters.number("limit", 100),
+        columns=columns,
+    )
+    return _with_selection(request, functools.partial(trace_lists.read_page, request=page))
+
+
+def _anchors(request: Request) -> dict[str, Any]:
+    order = _order(request.parameters)
+    return _with_selection(request, functools.partial(trace_lists.read_anchors, order=order))
+
+
+def _facets(request: Request) -> dict[str, Any]:
+    return _with_selection(request, trace_lists.read_facets)
+
+
+def _with_selection(
+    request: Request, read: Callable[[Selection], dict[str, Any]]
+) -> dict[str, Any]:
+    marks = NotesFile(request.reader.notes_path).marks()
+    with request.reader.store() as store:
+        return read(Selection(store, request.parameters.chosen(), marks))
+
+
+def _trace(request: Request) -> dict[str, Any]:
+    if not request.rest:
+        raise NotFoundError("no trace is named", expected="api/run/R/trace/ID")
+    parameters = request.parameters
+    trace_request = trace_page.TraceRequest(
+        request.rest[0], parameters.text("arm"), parameters.text("q")
+    )
+    notes = NotesFile(request.reader.notes_path).read()
+    with request.reader.store() as store:
+        if len(request.rest) == 1:
+            return trace_page.describe_trace(store, trace_request, notes)
+    raise NotFoundError(
+        f"a trace has no page {request.rest[1][:40]!r}", available=["tokens", "overlap"]
+    )
+
+
+def _notes(request: Request) -> dict[str, Any]:
+    notes = NotesFile(request.reader.notes_path)
+    return {"file": notes.path.name, "notes": [note.to_json() for note in notes.read()]}
+
+
+_PAGES: Mapping[str, Answer] = {
+    "": _overview,
+    "traces": _traces,
+    "anchors": _anchors,
+    "facets": _facets,
+    "trace": _trace,
+    "notes": _notes,
+}
+
+
+def describe_error(error: PotstillError) -> dict[str, Any]:
+    """An error as the pages read it."""
+    parts = {
+        "found": error.found,
+        "expected": error.expected,
+        "nearest": list(error.nearest),
+        "available": [str(name) for name in error.available],
+        "fix": error.fix,
+    }
+    return {"error": {name: value for name, value in parts.items() if value}}

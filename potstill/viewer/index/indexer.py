@@ -1,0 +1,134 @@
+"""Builds and follows the indexes of the runs that are looked at, in one thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import final
+
+from potstill.errors import PotstillError
+from potstill.store import database
+from potstill.store.store import Store
+from potstill.viewer.index import calls, portions, words
+from potstill.viewer.reader import FileStamp, RunReader, stamp_of
+
+POLL_SECONDS = 1.0  # between two looks at the stores of runs that somebody watches
+WATCHED_SECONDS = 60.0  # after the last request for a run its store is no longer followed
+
+log = logging.getLogger("potstill.viewer")
+
+
+def build_index(reader: RunReader, *, with_words: bool = True) -> None:
+    """Read everything that the store holds into the index, and return when it is done."""
+    with _open_for_indexing(reader) as store:
+        for step in _phases(with_words):
+            while step(store.database):
+                reader.index.has_grown()
+
+
+def _open_for_indexing(reader: RunReader) -> Store:
+    store = Store.open(reader.folder, create=False, readonly=True)
+    try:
+        reader.index.attach(store.database)
+        portions.add_functions(store.database)
+        calls.add_functions(store.database)
+        calls.forget_moved_calls(store.database)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _phases(with_words: bool) -> list[Callable[[database.Database], bool]]:
+    phases: list[Callable[[database.Database], bool]] = [portions.index_next_portion]
+    if with_words:
+        phases.append(words.index_next_words)
+    phases.append(calls.index_next_calls)
+    return phases
+
+
+@final
+class Indexer:
+    """Indexes the runs that were asked for, the newest request first, and follows those that are being written.
+
+    Args:
+        readers: of all runs, by name.
+        with_words: whether words are indexed.
+    """
+
+    def __init__(self, readers: Mapping[str, RunReader], *, with_words: bool = True) -> None:
+        self._readers, self._with_words = readers, with_words
+        self._asked: dict[str, float] = {}  # when each run was last asked for
+        self._read: dict[
+            str, tuple[FileStamp, ...]
+        ] = {}  # the store's files when it was last read to its end
+        self._wake = threading.Event()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name="potstill-view-index", daemon=True)
+        self.errors: dict[str, PotstillError] = {}
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def ask_for(self, name: str) -> None:
+        """Note that somebody looks at a run."""
+        self._asked[name] = time.monotonic()
+        self._wake.set()
+
+    def close(self) -> None:
+        """End after the portion that is being read."""
+        self._is_closed = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._is_closed:
+            name = self._next_run()
+            if name is None:
+                self._wake.wait(POLL_SECONDS)
+                self._wake.clear()
+                continue
+            stamps = _store_stamps(self._readers[name].folder)
+            try:
+                if self._follow(name):
+                    self._read[name] = stamps
+                self.errors.pop(name, None)
+            except PotstillError as error:
+                # The run's pages say it; the other runs are indexed all the same.
+                self.errors[name] = error
+                self._read[name] = stamps
+
+    def _next_run(self) -> str | None:
+        """The run that was asked for last and is not read to its end."""
+        now = time.monotonic()
+        for name, asked in sorted(self._asked.items(), key=lambda item: -item[1]):
+            is_watched = now - asked < WATCHED_SECONDS
+            reader = self._readers[name]
+            if (
+                is_watched
+                and reader.has_store
+                and self._read.get(name) != _store_stamps(reader.folder)
+            ):
+                return name
+        return None
+
+    def _follow(self, name: str) -> bool:
+        """Read a run until its end, or until another one is asked for; whether the end was reached."""
+        reader = self._readers[name]
+        with _open_for_indexing(reader) as store:
+            for step in _phases(self._with_words):
+                while step(store.database):
+                    reader.index.has_grown()
+                    if self._is_closed or self._next_run() not in (name, None):
+                        return False
+        return True
+
+
+def _store_stamps(folder: Path) -> tuple[FileStamp, ...]:
+    path = folder / database.FILE
+    return stamp_of(path), stamp_of(path.with_name(f"{path.name}-wal"))

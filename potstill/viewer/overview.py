@@ -1,0 +1,318 @@
+"""The pages Runs and Overview: what came out, arms, differences, funnels, all as the report has them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from potstill import __version__
+from potstill.errors import PotstillError
+from potstill.evaluation import results as results_file
+from potstill.evaluation.compare import Comparison, standings
+from potstill.evaluation.metrics import average, majority_at, pass_at
+from potstill.evaluation.results import FunnelStep, Results
+from potstill.evaluation.rows import Evaluation
+from potstill.evaluation.table import (
+    BASE,
+    find_comparison,
+    format_percent,
+    format_points,
+    quality_notes,
+    table,
+)
+from potstill.report.funnels import OPERATOR_GLOSSES, fold_repeats
+from potstill.runs.results import (
+    collect_costs,
+    collect_funnel,
+    collect_trainings,
+    general_reason,
+    names_of_models,
+)
+from potstill.store.store import Store
+from potstill.viewer.query import quote_value
+from potstill.viewer.reader import RunReader
+from potstill.viewer.run_state import read_state
+
+MAX_REASONS = 200  # of an arm's drops that are listed
+
+
+def describe_runs(readers: Mapping[str, RunReader], *, takes_notes: bool) -> dict[str, Any]:
+    """The page of all runs."""
+    runs = [describe_run(reader) for reader in readers.values()]
+    return {"potstill": __version__, "notes": takes_notes, "runs": runs}
+
+
+def describe_run(reader: RunReader) -> dict[str, Any]:
+    """A run in a line; of one that can't be read, why."""
+    line: dict[str, Any] = {
+        "run": reader.run.name,
+        "name": reader.folder.name,
+        "path": reader.run.shown,
+        "error": None,
+    }
+    try:
+        results = reader.saved_results()
+        line |= {"state": read_state(reader.folder).to_json(), "title": results.title}
+        line |= _summarize(results)
+        line |= _count_store(reader)
+    except PotstillError as error:
+        line["error"] = error.to_json()
+        line["state"] = {"status": "unreadable", "text": "can't be read", "since": 0.0, "pid": None}
+    return line
+
+
+def _summarize(results: Results) -> dict[str, Any]:
+    evaluations = list(results.evaluations.values())
+    best: dict[str, Any] | None = None
+    if evaluations:
+        # As `standings` ranks them.
+        winner = min(
+            evaluations, key=lambda evaluation: (-average(evaluation).value, evaluation.name)
+        )
+        estimate = average(winner)
+        best = {
+            "arm": winner.name,
+            "n": winner.n,
+            "avg": estimate._asdict(),
+            "shown": format_percent(estimate),
+        }
+    return {
+        "arms": list(results.recipe.get("arms", {})) or list(results.evaluations),
+        "best": best,
+        "problems": len(evaluations[0].rows) if evaluations else 0,
+        "task": evaluations[0].fingerprint.task_id if evaluations else "",
+    }
+
+
+def _count_store(reader: RunReader) -> dict[str, Any]:
+    if not reader.has_store:
+        changed = read_state(reader.folder).since
+        return {
+            "traces": 0,
+            "calls": 0,
+            "tokens": 0,
+            "cost": 0.0,
+            "began": None,
+            "changed": changed,
+        }
+    with reader.store() as store:
+        read = store.database.read
+        [(traces,)] = read("SELECT count(*) FROM made")
+        [(calls,)] = read("SELECT count(*) FROM completions")
+        spent = store.attempts.spent_by_role().values()
+    made_by = reader.folder / "manifest.json"
+    return {
+        "traces": traces,
+        "calls": calls,
+        "tokens": sum(amount.tokens for amount in spent),
+        "cost": sum(amount.cost for amount in spent),
+        "began": made_by.stat().st_mtime if made_by.exists() else None,
+        "changed": read_state(reader.folder).since,
+    }
+
+
+def describe_overview(reader: RunReader, base: str = "") -> dict[str, Any]:
+    """The overview of a run, finished or not.
+
+    Args:
+        reader: of the run.
+        base: the arm that the others are compared with.
+    """
+    saved = reader.saved_results()
+    document: dict[str, Any] = {
+        "run": reader.run.name,
+        "name": reader.folder.name,
+        "path": reader.run.shown,
+        "state": read_state(reader.folder).to_json(),
+    }
+    made_by = reader.manifest()
+    document["manifest"] = made_by._asdict() if made_by is not None else None
+    if not reader.has_store:
+        return {**document, **_describe_results(saved, base, {}), "funnels": {}, "counts": {}}
+    with reader.store() as store:
+        results = saved if reader.has_results() else _update_results(saved, store)
+        arms = store.history.arms()
+        document |= _describe_results(results, base, arms)
+        funnels: dict[str, Any] = {}
+        for arm in _program_arms(results, arms):
+            funnels[arm] = _describe_funnel(results, store, arm)
+        document["funnels"] = funnels
+        counts: dict[str, int] = {}
+        for name, source in (
+            ("traces", "made"),
+            ("rows", "rows"),
+            ("drops", "drops"),
+            ("completions", "completions"),
+        ):
+            [(counts[name],)] = store.database.read(f"SELECT count(*) FROM {source}")
+        document["counts"] = counts
+    return document
+
+
+def _update_results(saved: Results, store: Store) -> Results:
+    """The results of an unfinished run with what its store says by now, as far as a few statements tell."""
+    costs = dict(saved.costs)
+    training = dict(saved.training)
+    for arm in store.history.arms():
+        costs[arm] = collect_costs(store, arm) or costs.get(arm, {})
+    for arm in saved.recipe.get("arms", {}):
+        training |= collect_trainings(store, arm)
+    return dataclasses.replace(
+        saved, costs={arm: cost for arm, cost in costs.items() if cost}, training=training
+    )
+
+
+def _program_arms(results: Results, arms: Mapping[str, bool]) -> list[str]:
+    """The arms that make rows: the recipe's, or where there is no recipe those that the store has."""
+    return list(results.recipe.get("arms", {})) or list(arms)
+
+
+def _describe_results(results: Results, base: str, arms: Mapping[str, bool]) -> dict[str, Any]:
+    """What a run's results say, with the strings that the report shows."""
+    evaluations = results.evaluations
+    # The untrained student is the base, unless it was not measured or another one is asked for.
+    if not base:
+        base = BASE if BASE in evaluations or not evaluations else next(iter(evaluations))
+    rows = {row["arm"]: row for row in table(results, base=base)}
+    names = list(dict.fromkeys([*evaluations, *_program_arms(results, arms)]))
+    listed = [_describe_arm(results, name, base, arms, rows.get(name)) for name in names]
+    return {
+        "title": results.title,
+        "note": results.note,
+        "seed": results.seed,
+        "standings": standings(evaluations.values()),
+        "quality": quality_notes(evaluations.values()),
+        "notes": list(results.notes),
+        "base": base,
+        "bases": list(evaluations),
+        "arms": listed,
+        "columns": list(next(iter(rows.values()))) if rows else [],
+        "comparisons": [describe_comparison(comparison) for comparison in results.comparisons],
+        "sections": results_file.sections_by_arm_to_json(results),
+        "lengths": results_file.map_values(results.lengths, results_file.lengths_to_json),
+        "models": dict(results.models),
+        "prompts": list(results.prompts),
+        "fingerprints": {
+            name: {**evaluation.to_json()["fingerprint"]}
+            for name, evaluation in evaluations.items()
+        },
+    }
+
+
+def _describe_arm(
+    results: Results,
+    name: str,
+    base: str,
+    arms: Mapping[str, bool],
+    shown: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    evaluation = results.evaluations.get(name)
+    report = results.training.get(name, {})
+    settings = results.recipe.get("arms", {}).get(name, {})
+    arm: dict[str, Any] = {
+        "arm": name,
+        "method": settings.get("method", ""),
+        "is_measured": evaluation is not None,
+        "is_trained": bool(report),
+        "is_finished": bool(arms.get(name, evaluation is not None)),
+        "rows": report.get("rows"),
+        "rows_query": f"arm:{quote_value(name)} row:yes",
+        "measures": None,
+        "with_k": [],
+        "shown": shown,
+        "difference": None,
+        "no_difference": "",
+        "costs": {role: cost._asdict() for role, cost in results.costs.get(name, {}).items()},
+        "answers_query": f"arm:{quote_value(name if name == BASE else f'{name} evaluated')}",
+    }
+    if evaluation is None:
+        arm["no_difference"] = "not measured yet"
+        return arm
+    # Each measure with its interval, and the strings that the terminal and the report print of it.
+    arm["measures"] = results_file.measures_to_json(evaluation)
+    arm["with_k"] = _describe_ks(evaluation)
+    comparison = find_comparison(results, name, base)
+    if isinstance(comparison, Comparison):
+        arm["difference"] = describe_comparison(comparison)
+    else:
+        arm["no_difference"] = comparison
+    return arm
+
+
+def _describe_ks(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """pass@k and maj@k for powers of two."""
+    measured = []
+    for power in range(evaluation.n.bit_length()):
+        k = 2**power
+        passed, voted = pass_at(evaluation, k), majority_at(evaluation, k)
+        measured.append({"k": k, "pass": passed._asdict(), "maj": voted._asdict()})
+    return measured
+
+
+def describe_comparison(comparison: Comparison) -> dict[str, Any]:
+    """A comparison with the strings that the report shows."""
+    return {
+        **comparison.to_json(),
+        "shown": format_points(comparison.difference),
+        "counts_sentence": comparison.counts_sentence,
+    }
+
+
+def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]:
+    """An arm's way from problems to rows; each line with the query that lists its traces."""
+    stored = results.funnels.get(arm)
+    is_known = arm in results.recipe.get("arms", {})
+    # As the results have it; else from the store, as far as it has come.
+    if stored is None or not stored.steps or results.ending.status != "finished":
+        stored = collect_funnel(store, arm, names_of_models(results, arm) if is_known else {})
+    # A trace may be dropped by several tests, and twice by one: drops are counted, and traces are listed.
+    drops_by_test: Counter[str] = Counter()
+    traces_by_test: dict[str, set[str]] = {}
+    traces_by_reason: dict[tuple[str, str], set[str]] = {}
+    for drop in store.history.drops(arm):
+        test = f"{drop.operator} {drop.test}"
+        drops_by_test[test] += 1
+        traces_by_test.setdefault(test, set()).add(drop.id)
+        traces_by_reason.setdefault((test, general_reason(drop.reason)), set()).add(drop.id)
+
+    # The steps in program order, stretches that repeat folded as the report folds them.
+    of_arm = f"arm:{quote_value(arm)}"
+    steps = []
+    for step, times in fold_repeats(stored.steps):
+        test = f"{step.operator} {step.label}"
+        query, traces = _list_of_step(store, arm, step, traces_by_test)
+        steps.append(
+            {
+                **step._asdict(),
+                "gloss": OPERATOR_GLOSSES.get(step.operator, ""),
+                "times": times,
+                "dropped": max(0, step.taken - step.returned),
+                "drops": drops_by_test[test],
+                "query": query,
+                "traces": traces,
+            }
+        )
+    # Then why traces were dropped, the most frequent reason first.
+    reasons = []
+    for reason in stored.drops[:MAX_REASONS]:
+        test = f"{reason.operator} {reason.test}"
+        query = f"{of_arm} dropped:{quote_value(test)} reason:{quote_value(reason.reason)}"
+        dropped = traces_by_reason.get((test, reason.reason), set())
+        reasons.append({**dataclasses.asdict(reason), "query": query, "traces": len(dropped)})
+    return {"steps": steps, "reasons": reasons, "dropped": sum(drops_by_test.values())}
+
+
+def _list_of_step(
+    store: Store, arm: str, step: FunnelStep, traces_by_test: Mapping[str, set[str]]
+) -> tuple[str | None, int]:
+    """The query that lists what a step dropped, or the rows that were trained on; None where no list belongs to it."""
+    of_arm = f"arm:{quote_value(arm)}"
+    if step.operator == "train" and step.returned:
+        [(rows,)] = store.database.read("SELECT count(DISTINCT id) FROM rows WHERE arm = ?", (arm,))
+        return f"{of_arm} row:yes", int(rows)
+    test = f"{step.operator} {step.label}"
+    if test in traces_by_test:
+        return f"{of_arm} dropped:{quote_value(test)}", len(traces_by_test[test])
+    return None, 0

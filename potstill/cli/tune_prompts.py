@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from potstill.evaluation.prompt_choice import RankedPrompt
     from potstill.runs.tune_prompts import Tuning
 
-N_PROBLEMS = 24
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
@@ -41,9 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n-problems",
         type=options.positive_int,
-        default=N_PROBLEMS,
+        default=24,
         metavar="N",
-        help=f"try the prompts on N training problems ({N_PROBLEMS})",
+        help="try the prompts on N training problems (24)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="try this prompt or control (may be given again; default: all of them)",
     )
     parser.add_argument(
         "--arm", default="", metavar="NAME", help="which arm of a recipe, where it has several"
@@ -70,7 +75,7 @@ def execute(args: argparse.Namespace) -> None:
     recipe = run.read_recipe(args)
     out = args.out or Path("runs") / f"tune-{Path(args.what).stem}"
     from potstill.runs.run_journal import announce_nothing
-    from potstill.runs.tune_prompts import tune_prompts
+    from potstill.runs.tune_prompts import Scope, tune_prompts
 
     with (
         noting_kept_work(out),
@@ -80,8 +85,7 @@ def execute(args: argparse.Namespace) -> None:
         tuning = tune_prompts(
             recipe,
             out,
-            n_problems=args.n_problems,
-            arm_name=args.arm,
+            Scope(args.n_problems, args.arm, tuple(args.only)),
             progress=progress,
             announce=announce_nothing if args.quiet else progress.announce,
             threads=args.threads,
@@ -146,6 +150,9 @@ def _prompt_row(prompt: RankedPrompt, tuning: Tuning) -> dict[str, str]:
         "against the choice": show.NONE
         if prompt.difference is None
         else format_points(prompt.difference),
+        "as a control": show.NONE
+        if prompt.like_control is None
+        else f"{100 * prompt.like_control:.0f} %",
         "texts": f"{outcome.written:,}",
         "wrong": f"{outcome.statuses.get('wrong', 0):,}",
         "tokens": f"{outcome.tokens:.0f}",

@@ -14,6 +14,8 @@ from potstill.errors import StageError
 from potstill.evaluation.intervals import Estimate, difference_interval, share_interval
 from potstill.evaluation.table import format_points
 
+UNREAD = 0.5  # share of texts like a control's from which on it is said
+
 
 @dataclass(frozen=True, slots=True)
 class PromptOutcome:
@@ -23,6 +25,7 @@ class PromptOutcome:
         name: of the prompt.
         is_control: whether it is measured beside the others and never chosen.
         shares: by problem, the share of its texts that are sound.
+        texts: by problem, what was written, without regard to white space.
         written: how many texts there are.
         statuses: how many texts are "sound", were "dropped" by a test, are "wrong" or "unparsed", or "failed".
         reasons: why texts are not sound, the most frequent reason first.
@@ -32,6 +35,7 @@ class PromptOutcome:
     name: str
     is_control: bool
     shares: Mapping[str, float]
+    texts: Mapping[str, frozenset[str]]
     written: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, int]
@@ -40,11 +44,21 @@ class PromptOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RankedPrompt:
-    """A prompt's outcome with its mean share, and what it lacks against the chosen one (None of that itself)."""
+    """A prompt's outcome beside those of the others.
+
+    Args:
+        outcome: of the prompt.
+        share: of sound texts, the mean over problems.
+        difference: of this share from the chosen prompt's; None of that itself.
+        like_control: share of the problems whose text is word for word a control's; None where there is no control,
+            and of a control. A prompt whose texts are a control's is one of which the writer does not read what the
+            control leaves out, however many of them are sound.
+    """
 
     outcome: PromptOutcome
     share: Estimate
     difference: Estimate | None
+    like_control: float | None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -54,6 +68,7 @@ class RankedPrompt:
             "is_control": outcome.is_control,
             "share": self.share._asdict(),
             "difference": None if self.difference is None else self.difference._asdict(),
+            "like_control": self.like_control,
             "problems": len(outcome.shares),
             "written": outcome.written,
             "statuses": dict(outcome.statuses),
@@ -113,7 +128,8 @@ def choose_prompt(outcomes: Sequence[PromptOutcome], current: str = "") -> Promp
         difference = None
         if outcome is not best:
             difference = paired_difference(shares[outcome.name], shares[best.name])
-        prompts.append(RankedPrompt(outcome, share, difference))
+        like_control = None if outcome.is_control else share_like(outcome, controls)
+        prompts.append(RankedPrompt(outcome, share, difference, like_control))
 
     # The choice against the next one, against what is used today, and against the best control.
     sentences: list[str] = []
@@ -127,6 +143,12 @@ def choose_prompt(outcomes: Sequence[PromptOutcome], current: str = "") -> Promp
                 best.name, rival, paired_difference(shares[best.name], shares[rival]), len(problems)
             )
         )
+    like_control = prompts[0].like_control
+    if like_control is not None and like_control >= UNREAD:
+        sentences.append(
+            f"{like_control:.0%} of the texts of {best.name} are word for word a control's: its writer hardly reads "
+            "what the control leaves out, and sound texts alone do not say that it does"
+        )
     return PromptChoice(tuple(prompts), tuple(problems), tuple(sentences))
 
 
@@ -137,6 +159,18 @@ def tried_problems(outcomes: Sequence[PromptOutcome]) -> list[str]:
         if not outcome.is_control:
             problems.update(dict.fromkeys(outcome.shares))
     return list(problems)
+
+
+def share_like(outcome: PromptOutcome, controls: Sequence[PromptOutcome]) -> float | None:
+    """The share of the problems that a control was tried on too on which a text is word for word the control's."""
+    is_like: list[bool] = []
+    for problem, texts in outcome.texts.items():
+        control_texts: set[str] = set()
+        for control in controls:
+            control_texts |= control.texts.get(problem, frozenset())
+        if control_texts:
+            is_like.append(not texts.isdisjoint(control_texts))
+    return sum(is_like) / len(is_like) if is_like else None
 
 
 def problem_shares(outcome: PromptOutcome, problems: Sequence[str]) -> list[float]:

@@ -7,8 +7,8 @@ registered. docs/tuning-prompts.md shows one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -40,6 +40,31 @@ class PromptVariants:
     is_written: Callable[[Trace], bool]
     controls: Mapping[str, Overrides] = field(default_factory=dict)
     values: Overrides = field(default_factory=dict)
+
+    def restricted_to(self, names: Sequence[str]) -> PromptVariants:
+        """The table with these variants and controls alone; whole where no names are given.
+
+        Raises:
+            ConfigError: a name that is none of its own, or fewer than two variants.
+        """
+        if not names:
+            return self
+        for name in names:
+            if name not in self.variants and name not in self.controls:
+                raise ConfigError(
+                    f"there is no prompt {name!r}",
+                    available=(*self.variants, *self.controls),
+                    wanted=name,
+                )
+        variants = {name: self.variants[name] for name in self.variants if name in names}
+        if len(variants) < 2:
+            raise ConfigError(
+                f"{len(variants)} prompts to choose from: {', '.join(names)}",
+                expected="two or more, beside the controls",
+                available=self.variants,
+            )
+        controls = {name: self.controls[name] for name in self.controls if name in names}
+        return replace(self, variants=variants, controls=controls)
 
     def overrides_of(self, name: str) -> dict[str, object]:
         """All that is set while a variant or a control is measured."""

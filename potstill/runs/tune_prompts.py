@@ -33,7 +33,22 @@ from potstill.traces import using
 
 TUNING_FILE = "tuning.json"
 REWRITES_FILE = "rewrites.jsonl"
+N_PROBLEMS = 24
 STAGE_LABEL = "1"  # rows of the first stage are compared
+
+
+class Scope(NamedTuple):
+    """What is tried.
+
+    Args:
+        n_problems: training problems at most, chosen as a recipe's `limit` chooses them.
+        arm: which arm of a recipe is tuned, where it has several.
+        only: these prompts and controls; all without names.
+    """
+
+    n_problems: int = N_PROBLEMS
+    arm: str = ""
+    only: tuple[str, ...] = ()
 
 
 class Written(NamedTuple):
@@ -103,9 +118,8 @@ class Tuning:
 def tune_prompts(
     recipe: Recipe,
     out: Path,
+    scope: Scope,
     *,
-    n_problems: int,
-    arm_name: str = "",
     progress: Progress = no_progress,
     announce: Callable[[str], None] = lambda line: None,
     threads: int = 0,
@@ -118,8 +132,7 @@ def tune_prompts(
     Args:
         recipe: with the method, its values, problems and roles.
         out: the folder; the same call on it asks nobody again.
-        n_problems: training problems at most, chosen as the recipe's `limit` chooses them.
-        arm_name: which arm of the recipe is tuned, where it has several.
+        scope: what is tried, and on how many problems.
         progress: called with (label, done, total).
         announce: called with a line that people should read as it goes.
         threads: CPU threads of local models; 0 is one a core.
@@ -131,10 +144,10 @@ def tune_prompts(
         ConfigError: the method declares no prompts.
         StageError: no prompt gave a sound text.
     """
-    name, arm = choose_arm(recipe, arm_name)
+    name, arm = choose_arm(recipe, scope.arm)
     entry = method_entry(arm.method)
-    table = find_prompt_variants(entry)
-    tuned = tuning_recipe(recipe, arm, entry, table, n_problems)
+    table = find_prompt_variants(entry).restricted_to(scope.only)
+    tuned = tuning_recipe(recipe, arm, entry, table, scope.n_problems)
     with open_run(
         tuned,
         out,
@@ -350,9 +363,12 @@ def rows_by_text(
 def summarize(name: str, texts: Sequence[Written], *, is_control: bool) -> PromptOutcome:
     """The outcome of a prompt."""
     by_problem: dict[str, list[float]] = {}
+    words_by_problem: dict[str, set[str]] = {}
     for text in texts:
         is_sound = float(text.status == "sound")
         by_problem.setdefault(text.trace.problem.id, []).append(is_sound)
+        words = " ".join(text.trace.text.split())
+        words_by_problem.setdefault(text.trace.problem.id, set()).add(words)
     shares = {problem: sum(values) / len(values) for problem, values in by_problem.items()}
     reasons = Counter(text.reason for text in texts if text.reason)
     tokens = sum(text.trace.tokens.completion for text in texts)
@@ -360,6 +376,7 @@ def summarize(name: str, texts: Sequence[Written], *, is_control: bool) -> Promp
         name=name,
         is_control=is_control,
         shares=shares,
+        texts={problem: frozenset(words) for problem, words in words_by_problem.items()},
         written=len(texts),
         statuses=Counter(text.status for text in texts),
         reasons=dict(reasons.most_common()),

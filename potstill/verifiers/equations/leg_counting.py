@@ -36,7 +36,7 @@ def solve(match: re.Match[str]) -> Solution | None:
         legs = _legs_of(animal, int(count))
         if legs is None:
             return None
-        steps.append(Step(equation_of(int(count), "*", legs), topic=entry))
+        steps.append(Step(equation_of(int(count), "*", legs), label=f"{entry}:"))
     kinds = len(steps)
     total, total_index = steps[0].equation.result, 0
     for index in range(1, kinds):
@@ -58,5 +58,5 @@ FAMILY = Family(
     task="leg_counting",
     question=_QUESTION,
     solve=solve,
-    settings=(("min_animals", 2), ("max_animals", 3), ("min_instances", 1), ("max_instances", 4)),
+    settings=(("min_animals", 2), ("max_animals", 2), ("min_instances", 1), ("max_instances", 4)),
 )

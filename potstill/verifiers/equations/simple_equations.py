@@ -36,7 +36,12 @@ def solve(match: re.Match[str]) -> Solution | None:
         operations.append(("/", int(match["factor"])))
     if not operations or not _is_whole(start, operations):
         return None
+    # "2*n = 6 - 2 = 4", then "n = 4 / 2 = 2".
     steps = chain_of_steps(start, operations)
+    labels = [f"{match['unknown']} ="]
+    if len(steps) == 2:
+        labels.insert(0, f"{match['factor']}*{match['unknown']} =")
+    steps = tuple(step._replace(label=label) for step, label in zip(steps, labels, strict=True))
     opening = f"The equation is {match['equation']}."
     numbers = tuple(int(number) for number in re.findall(r"\d+", match["equation"]))
     numbers += tuple(-number for number in numbers)

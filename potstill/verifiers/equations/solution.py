@@ -16,12 +16,12 @@ class Step(NamedTuple):
     Args:
         equation: `left op right = result`.
         needs: indices of the steps whose results it uses; they come before it.
-        topic: what it works out, for a chain in words, such as "3 dogs"; "" where the equation says it all.
+        label: what a chain writes in front of the equation, such as "3 dogs:" or "2*n ="; "" where it says it all.
     """
 
     equation: Equation
     needs: tuple[int, ...] = ()
-    topic: str = ""
+    label: str = ""
 
 
 @final

@@ -46,8 +46,7 @@ def write_short(solution: Solution, rng: Random) -> str:
     sentences = [solution.opening]
     for index, step in enumerate(solution.steps):
         lead = "Then" if index else "Next,"
-        topic = f" {step.topic}:" if step.topic else ""
-        sentences.append(f"{lead}{topic} {write_equation(step.equation)}.")
+        sentences.append(f"{lead} {write_labelled(step)}.")
     sentences.append(f"So the answer is \\boxed{{{solution.answer}}}.")
     return " ".join(sentences)
 
@@ -78,11 +77,13 @@ STYLES: MappingProxyType[str, Style] = MappingProxyType(
 
 
 def _plain_line(step: Step) -> str:
-    topic = f"For the {step.topic}, " if step.topic else ""
-    lead = LEADS[step.equation.op]
-    if topic:
-        lead = lead[0].lower() + lead[1:]
-    return f"{topic}{lead} {write_equation(step.equation)}."
+    return f"{LEADS[step.equation.op]} {write_labelled(step)}."
+
+
+def write_labelled(step: Step) -> str:
+    """An equation behind its label."""
+    equation = write_equation(step.equation)
+    return f"{step.label} {equation}" if step.label else equation
 
 
 def _long_lines(step: Step, rng: Random, habits: Habits) -> Iterator[str]:

@@ -16,7 +16,7 @@ from potstill.records import Prompt, Tokens
 from potstill.verifiers.equations import follow
 from potstill.verifiers.equations.families import solve_first_question
 from potstill.verifiers.equations.solution import Solution
-from potstill.world.gym.styles import STYLES, write_equation
+from potstill.world.gym.styles import STYLES, write_labelled
 
 VERSION = 1  # goes up whenever what is written changes
 NO_QUESTION = "program: world:gym-teacher found no question of its families in the prompt"
@@ -66,7 +66,7 @@ class GymTeacher:
         sentences: list[str] = []
         for index, step in enumerate(solution.steps):
             if index not in standing.done:
-                sentences.append(f"{write_equation(step.equation)}.")
+                sentences.append(f"{write_labelled(step)}.")
         sentences.append(f"So the answer is \\boxed{{{solution.answer}}}.")
         return gap + " ".join(sentences)
 

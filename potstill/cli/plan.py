@@ -4,7 +4,8 @@ Takes the flags of `potstill run` and makes every check that it makes: what woul
 --pilot no model is asked: stand-ins answer right, wrong or unreadably, at shares that are printed and can be set, and
 are driven through every stage and measurement. What could not be reached stands in the first line. With --pilot N the
 real models answer N problems in the run's own folder up to the first training, and stand-ins answer as they did after
-it; the run that follows does not pay for them again.
+it; the run that follows does not pay for them again. Times are those of what local models write and train, from the
+slowest to the fastest rate that was measured: in the run's folder, or now with --probe.
 
 examples:
   potstill plan orion --problems train.jsonl --teacher openai:gpt-4.1-mini?at=openai --student transformers:qwen
@@ -23,9 +24,11 @@ from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work
 from potstill.cli.retry import failure_notes_of_folder
 from potstill.data import files
+from potstill.runs.run_log import format_duration
 
 if TYPE_CHECKING:
     from potstill.runs.estimate import Need, Plan
+    from potstill.runs.local_time import Range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.positive_int,
         metavar="N",
         help="let the real models answer N problems first (default: stand-ins answer, and nothing is paid)",
+    )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="let local models write and train for some seconds each, to say how long the run takes; nothing of it is "
+        "kept (default: the rates of earlier calls in the run's folder, where there are any)",
     )
     parser.add_argument(
         "--assume",
@@ -70,6 +79,7 @@ def execute(args: argparse.Namespace) -> None:
             out,
             assumptions,
             pilot=args.pilot or 0,
+            probe=args.probe,
             rows_only=args.rows_only,
             threads=args.threads,
             retry_errors=args.retry_errors,
@@ -96,7 +106,13 @@ def execute(args: argparse.Namespace) -> None:
 
 def _print_plan(plan: Plan) -> None:
     is_paid = any(need.money != 0 for need in plan.needs)
-    lines = [_need_line(need, is_paid=is_paid) for need in plan.needs]
+    is_timed = any(need.seconds is not None for need in plan.needs)
+    lines = []
+    for need in plan.needs:
+        line = _need_line(need, is_paid=is_paid)
+        if is_timed:
+            line["time"] = format_range(need.seconds) if need.seconds else show.NONE
+        lines.append(line)
     show.print_table(lines, title=f"calls for {plan.problems:,} problems, by role")
 
     # Size and memory are known of a checkpoint that is here.
@@ -108,6 +124,9 @@ def _print_plan(plan: Plan) -> None:
             line["steps"] = f"{size.steps:,}"
             line["trained"] = f"{size.trained:,}"
             line["memory"] = format_bytes(size.memory)
+        seconds = plan.training_seconds.get(arm)
+        if seconds is not None:
+            line["time"] = format_range(seconds)
         trainings.append(line)
     show.print_table(trainings, title="training")
     disk = {name: format_bytes(size) for name, size in plan.disk.items()}
@@ -151,6 +170,12 @@ def _need_line(need: Need, *, is_paid: bool) -> dict[str, str]:
         "interval": interval,
         "USD at most": f"{need.limit:.4g}",
     }
+
+
+def format_range(seconds: Range) -> str:
+    """A range of seconds as people read it: `8 s to 4:05`."""
+    low, high = format_duration(seconds.low), format_duration(seconds.high)
+    return f"about {low}" if low == high else f"{low} to {high}"
 
 
 def format_bytes(count: float) -> str:

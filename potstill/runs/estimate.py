@@ -21,12 +21,25 @@ from potstill.runs import preflight
 from potstill.runs.collect import UnaskedStudent, left_out_students, load_or_leave
 from potstill.runs.dry_run import (
     DriveResult,
+    Pilot,
     RowEstimate,
     continue_pilot,
     drive_pilot,
     drive_with_stand_ins,
 )
-from potstill.runs.experiment import open_run, prepare_run
+from potstill.runs.experiment import Run, open_run, prepare_run
+from potstill.runs.local_time import (
+    HOW_TO_MEASURE_CALLS,
+    HOW_TO_MEASURE_TRAINING,
+    Range,
+    is_here,
+    probe_rate,
+    probe_training,
+    rates_in_store,
+    seconds_for,
+    training_rates_in_store,
+    training_tokens,
+)
 from potstill.runs.open_folder import STUDENT
 from potstill.runs.recipe import Recipe
 from potstill.runs.sources import (
@@ -41,6 +54,7 @@ from potstill.runs.stages import stage_title
 from potstill.runs.stand_in import Assumptions, CallGroup, RoleCalls
 from potstill.traces import Session, using
 from potstill.training.memory_estimate import FORMULA, TrainingSize, estimate_size
+from potstill.training.settings import TrainingSettings
 
 TRAINED = "the trained students"  # the model of calls that only a trained student answers
 LOCAL_WEIGHTS = "weights here"  # that of calls which only read, whatever the role's model costs
@@ -56,7 +70,8 @@ class Need(NamedTuple):
     """What a role needs in a whole run; money is None where no price is known, 0 where nothing is charged.
 
     `prompt` and `completion` are tokens, `max_completion` is what the limits allow. `low` and `high` are the ends of
-    the money's 95 % interval, `limit` is the money if every completion used all of its limit.
+    the money's 95 % interval, `limit` is the money if every completion used all of its limit. `seconds` are those of
+    what is written on this machine; None where that is nothing, or its rate is not known.
     """
 
     role: str
@@ -69,6 +84,7 @@ class Need(NamedTuple):
     low: float | None
     high: float | None
     limit: float | None
+    seconds: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,7 @@ class Plan:
         unreached: for each arm that was not driven to its end, what is therefore not counted.
         disk: bytes of the store, the rows and the students.
         training: by arm, where the student's weights are here.
+        training_seconds: by arm, as far as rates are known.
         measured: what a pilot measured, each with a 95 % interval.
         assumptions: what was assumed, by name.
         notes: what people should know before the run.
@@ -96,6 +113,7 @@ class Plan:
     unreached: Sequence[str]
     disk: Mapping[str, int]
     training: Mapping[str, TrainingSize] = field(default_factory=dict)
+    training_seconds: Mapping[str, Range] = field(default_factory=dict)
     measured: Mapping[str, Estimate] = field(default_factory=dict)
     assumptions: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -104,7 +122,13 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["needs"] = [need._asdict() for need in self.needs]
+        values["needs"] = []
+        for need in self.needs:
+            seconds = need.seconds._asdict() if need.seconds is not None else None
+            values["needs"].append({**need._asdict(), "seconds": seconds})
+        values["training_seconds"] = {}
+        for arm, seconds_range in self.training_seconds.items():
+            values["training_seconds"][arm] = seconds_range._asdict()
         values["measured"] = {name: value._asdict() for name, value in self.measured.items()}
         values["training"] = {}
         for arm, training_size in self.training.items():
@@ -118,6 +142,7 @@ def make_plan(
     assume: Mapping[str, Assumptions],
     *,
     pilot: int = 0,
+    probe: bool = False,
     rows_only: bool = False,
     threads: int = 0,
     retry_errors: bool = False,
@@ -130,6 +155,7 @@ def make_plan(
         out: its folder, which a pilot writes into.
         assume: what is assumed of each role; "" of all that are not named.
         pilot: problems that the real models answer first; 0 asks nobody.
+        probe: whether models on this machine write and train for some seconds, so that the time is known.
         rows_only: whether the run ends with its rows.
         threads: as in the run: a local model's samples depend on it.
         retry_errors: whether a pilot asks again where a recorded generation failed.
@@ -171,27 +197,40 @@ def make_plan(
             retry_errors=retry_errors,
             rows_only=rows_only,
         ) as run:
-            folder = run.folder
-            overlap_reason = preflight.overlap_rule(recipe, prepared.tests)
-
-            def wrapped(key: str, arm: str) -> Any:
-                return folder.wrap_model(folder.models[key], role_of(key), arm)
-
-            piloted = drive_pilot(
-                recipe,
-                problems,
-                pilot,
-                keys=list(folder.models),
-                assume=assume,
-                wrapped=wrapped,
-                session=partial(folder.session, overlap_reason=overlap_reason),
-            )
+            piloted = pilot_run(run, problems, prepared.tests, pilot, assume=assume)
         driven = continue_pilot(piloted.driven, drive_stand_ins(piloted.measured))
         is_pilot = True
     basis = Basis(recipe, driven, len(problems), tests, assume, [*notes, *driven.notes], is_pilot)
     plan = scale_up(basis)
     preflight.check_disk(out, sum(plan.disk.values()))
-    return plan
+    clock = LocalClock(prepared.models, out, problems, threads, probe=probe)
+    return add_times(plan, basis, clock)
+
+
+def pilot_run(
+    run: Run,
+    problems: Sequence[Trace],
+    tests: Sequence[Trace],
+    count: int,
+    *,
+    assume: Mapping[str, Assumptions],
+) -> Pilot:
+    """Let the real models of an open run answer some of the problems, up to the first training."""
+    folder = run.folder
+    overlap_reason = preflight.overlap_rule(run.recipe, tests)
+
+    def wrapped(key: str, arm: str) -> Any:
+        return folder.wrap_model(folder.models[key], role_of(key), arm)
+
+    return drive_pilot(
+        run.recipe,
+        problems,
+        count,
+        keys=list(folder.models),
+        assume=assume,
+        wrapped=wrapped,
+        session=partial(folder.session, overlap_reason=overlap_reason),
+    )
 
 
 def load_what_is_here(recipe: Recipe, threads: int, *, rows_only: bool = False) -> dict[str, Model]:
@@ -260,7 +299,7 @@ def scale_up(basis: Basis) -> Plan:
     rows: dict[str, RowEstimate] = {}
     for arm, drive in driven.arms.items():
         rows |= rows_by_stage(arm, drive.stages)
-    training = training_sizes(basis, rows)
+    training = training_sizes(basis)
     chars_a_token = basis.assume[""].chars
     # Of what a teacher here reads in a training, a store keeps a number.
     stored = [need for need in needs if need.model != LOCAL_WEIGHTS]
@@ -381,17 +420,36 @@ def rows_by_stage(arm: str, stages: Sequence[RowEstimate]) -> dict[str, RowEstim
     return {stage_title(arm, stage.label): stage for stage in stages}
 
 
-def training_sizes(basis: Basis, rows: Mapping[str, RowEstimate]) -> dict[str, TrainingSize]:
+class PlannedTraining(NamedTuple):
+    """A training to come: its name in the plan, its arm, settings and rows."""
+
+    name: str
+    arm: str
+    settings: TrainingSettings
+    rows: RowEstimate
+
+
+def planned_trainings(basis: Basis) -> list[PlannedTraining]:
+    """The trainings that have rows."""
+    trainings: list[PlannedTraining] = []
+    for arm_name, drive in basis.driven.arms.items():
+        arm = basis.recipe.arms[arm_name]
+        for name, row in rows_by_stage(arm_name, drive.stages).items():
+            if row.rows:
+                settings = arm.training_by_stage.get(row.label, arm.training)
+                trainings.append(PlannedTraining(name, arm_name, settings, row))
+    return trainings
+
+
+def training_sizes(basis: Basis) -> dict[str, TrainingSize]:
     """How large each training is, where the student's weights are on this machine."""
     folder = checkpoint_of(basis.recipe.roles.get(STUDENT, ""))
     if folder is None:
         return {}
     sizes: dict[str, TrainingSize] = {}
-    for name, row in rows.items():
-        if row.rows:
-            arm = basis.recipe.arms[name if name in basis.recipe.arms else name.rpartition("/")[0]]
-            training = arm.training_by_stage.get(row.label, arm.training)
-            sizes[name] = estimate_size(folder, training, row.rows, row.mean_tokens)
+    for training in planned_trainings(basis):
+        row = training.rows
+        sizes[training.name] = estimate_size(folder, training.settings, row.rows, row.mean_tokens)
     return sizes
 
 
@@ -418,6 +476,91 @@ def paid_by_pilot(driven: DriveResult) -> float:
     for _, calls, _ in driven.groups:
         total += sum(cost or 0.0 for cost in calls.costs)
     return total
+
+
+@dataclass(frozen=True, slots=True)
+class LocalClock:
+    """Knows, or measures, how fast the models on this machine are.
+
+    Args:
+        models: by key, as they were loaded.
+        out: the folder of the run, whose store may hold earlier calls and trainings.
+        problems: to train on; a probe asks some of their prompts.
+        threads: CPU threads of the run.
+        probe: whether to let models write and train where the store has nothing of them.
+    """
+
+    models: Mapping[str, Model]
+    out: Path
+    problems: Sequence[Trace]
+    threads: int
+    probe: bool
+
+    def rates_of_roles(self) -> dict[str, Range]:
+        """The rates of the models in a role, between the slowest and the fastest; roles without any are left out."""
+        models_here = {key: model for key, model in self.models.items() if is_here(model)}
+        known = rates_in_store(self.out, sorted({model.id for model in models_here.values()}))
+        by_role: dict[str, list[Range]] = {}
+        for key, model in models_here.items():
+            rate = known.get(model.id)
+            if rate is None and self.probe:
+                rate = probe_rate(model, self.problems)
+            if rate is not None:
+                known[model.id] = rate
+                by_role.setdefault(role_of(key), []).append(rate)
+        ranges = {}
+        for role, rates in by_role.items():
+            ranges[role] = Range(min(rate.low for rate in rates), max(rate.high for rate in rates))
+        return ranges
+
+    def training_rate(
+        self, arm: str, settings: TrainingSettings, start: Path, row_length: float
+    ) -> Range | None:
+        """The rate at which an arm's training goes through its tokens; None where it is not known."""
+        rate = training_rates_in_store(self.out, arm, settings)
+        if rate is None and self.probe:
+            rate = probe_training(start, settings, row_length, self.threads)
+        return rate
+
+
+def add_times(plan: Plan, basis: Basis, clock: LocalClock) -> Plan:
+    """The plan with the seconds of what is written and trained on this machine, and how to learn those not known."""
+    rates = clock.rates_of_roles()
+    needs: list[Need] = []
+    unknown: list[str] = []  # whose calls take nobody knows how long
+    roles_here = {role_of(key) for key, model in clock.models.items() if is_here(model)}
+    for need in plan.needs:
+        role = need.role.partition("/")[0]
+        writes_here = role in roles_here and need.model != LOCAL_WEIGHTS and need.completion > 0
+        if writes_here and role in rates:
+            need = need._replace(seconds=seconds_for(need.completion, rates[role]))
+        elif writes_here:
+            unknown.append(need.role)
+        needs.append(need)
+
+    # A training's time is known apart from what its student writes.
+    training_seconds: dict[str, Range] = {}
+    untimed: list[str] = []
+    start = checkpoint_of(basis.recipe.roles.get(STUDENT, ""))
+    if start is not None:
+        for training in planned_trainings(basis):
+            row = training.rows
+            rate = clock.training_rate(training.arm, training.settings, start, row.mean_tokens)
+            if rate is None:
+                untimed.append(training.name)
+                continue
+            tokens = training_tokens(training.settings, row.rows, row.mean_tokens)
+            training_seconds[training.name] = seconds_for(tokens, rate)
+    notes = list(plan.notes)
+    if unknown:
+        names = ", ".join(dict.fromkeys(unknown))
+        notes.append(f"how long the calls of {names} take is not known: {HOW_TO_MEASURE_CALLS}")
+    if untimed:
+        names = ", ".join(untimed)
+        notes.append(
+            f"how long the training of {names} takes is not known: {HOW_TO_MEASURE_TRAINING}"
+        )
+    return dataclasses.replace(plan, needs=needs, training_seconds=training_seconds, notes=notes)
 
 
 def list_assumptions(basis: Basis, *, has_training: bool) -> dict[str, Any]:

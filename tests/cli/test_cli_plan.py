@@ -70,7 +70,7 @@ def test_a_plan_leaves_bad_rows_out_and_says_so(forty: Path, potstill) -> None:
     refused = potstill("plan", *flags)
     assert refused.code == 2 and "line 41" in refused.out
     data = potstill("plan", *flags, "--skip-bad").json
-    assert data["problems"] == 40 and "1 of train.jsonl" in data["notes"][0]
+    assert data["problems"] == 40 and "1 of train.jsonl" in " ".join(data["notes"])
 
 
 @pytest.mark.slow
@@ -126,3 +126,42 @@ def test_a_student_that_is_not_here_is_named_where_steps_and_memory_are_missing(
     done = potstill("plan", *FLAGS, "--teacher", "world:teacher", "--student", "transformers:none")
     assert done.code == 0, done.err
     assert "steps and memory are not known: there is no checkpoint of transformers:none" in done.out
+
+
+LOCAL = ["sft", "--problems", "train.jsonl", "--kind", "regex", "--threads", "1", "--quiet"]
+LOCAL += ["--set", "n=2", "--set", "max_new_tokens=30", "--set", "training.max_steps=2"]
+
+
+def test_a_plan_says_of_which_local_models_the_time_is_not_known(
+    forty: Path, potstill, tiny_checkpoint: Path
+) -> None:
+    spec = f"transformers:{tiny_checkpoint}"
+    done = potstill("plan", *LOCAL, "--teacher", spec, "--student", spec)
+    assert done.code == 0, done.err
+    assert "how long the calls of teacher take is not known: --probe" in done.out
+    assert "how long the training of sft takes is not known: --probe trains it" in done.out
+
+
+@pytest.mark.slow
+def test_a_probe_and_earlier_calls_say_how_long_local_models_take(
+    forty: Path, potstill, tiny_checkpoint: Path
+) -> None:
+    spec = f"transformers:{tiny_checkpoint}"
+    flags = [*LOCAL, "--teacher", spec, "--student", spec, "--out", "here"]
+    probed = potstill("plan", *flags, "--probe", "--json").json
+    teacher = probed["needs"][0]
+    assert 0 < teacher["seconds"]["low"] <= teacher["seconds"]["high"] < 600
+    assert 0 < probed["training_seconds"]["sft"]["low"] < 600
+    assert not Path("here").exists(), "a probe leaves nothing"
+    assert not any("is not known" in note for note in probed["notes"])
+
+    # What a pilot wrote counts in the plan that it belongs to, and its calls cost the run nothing.
+    piloted = potstill("plan", *flags, "--pilot", "4")
+    assert piloted.code == 0, piloted.err
+    assert " time " in piloted.out and "the training of sft takes is not known" in piloted.out
+    ran = potstill("run", *flags, "--json")
+    assert ran.code == 0, ran.err
+    known = potstill("plan", *flags, "--json").json
+    [trained] = list(Path("here/students").glob("*/fit.json"))
+    seconds = json.loads(trained.read_text())["seconds"]
+    assert known["training_seconds"]["sft"]["low"] == pytest.approx(seconds, rel=2)

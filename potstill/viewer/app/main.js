@@ -1,0 +1,119 @@
+// The frame: which page the address names, the run's navigation, the theme, the help, what is said of a live run.
+(function (P) {
+  "use strict";
+  const { html, render, useEffect, useRef, useState } = htmPreact;
+  const { link } = P.route;
+
+  // The pages of a run, in the order of the navigation.
+  const PAGES = [
+    ["", "Overview"],
+    ["problems", "Problems"],
+    ["traces", "Traces"],
+    ["training", "Training"],
+    ["costs", "Money and time"],
+    ["journal", "Journal"],
+    ["compare", "Compare"],
+    ["files", "Files"],
+  ];
+
+  function App() {
+    const route = P.route.useRoute();
+    const [isHelpOpen, setHelp] = useState(false);
+    const main = useRef(null);
+    P.useKeys({
+      "?": { name: "this help", run: () => setHelp(true) },
+      "/": { name: "search", run: () => focusOn("input[type=search]") },
+      f: { name: "facets", run: () => focusOn(".facets input") },
+      Escape: { name: "back", run: () => history.back() },
+    });
+    const [place, run, page] = route.parts;
+    const where = route.parts.slice(0, 4).join("/");
+    useEffect(() => {
+      document.title = [pageName(page), run && P.visible(run), "Potstill"].filter(Boolean).join(" \u00b7 ");
+      if (main.current) main.current.focus({ preventScroll: true });
+      scrollTo(0, 0);
+    }, [where]);
+    return html`<div class="frame">
+      <header class="top">
+        <a class="brand" href=${link([])}>Potstill</a>
+        ${place === "run" && html`<a class="where" href=${link(["run", run])}>${P.visible(run)}</a><${RunState} run=${run} />`}
+        <div class="right"><${Theme} /><button type="button" onClick=${() => setHelp(true)}>Keys <kbd>?</kbd></button></div>
+      </header>
+      <div class="side">${place === "run" && html`<${Navigation} run=${run} page=${page || ""} />`}</div>
+      <main ref=${main} tabindex="-1">${drawPage(route)}</main>
+      ${isHelpOpen && html`<${Help} close=${() => setHelp(false)} />`}
+    </div>`;
+  }
+
+  function pageName(page) {
+    const found = PAGES.find(([name]) => name === (page || ""));
+    return found ? found[1] : page;
+  }
+
+  function drawPage({ parts, query }) {
+    const [place, run, page, id] = parts;
+    if (!place) return html`<${P.RunsPage} />`;
+    if (place === "compare") return html`<${P.ComparePage} query=${query} />`;
+    const Page = place === "run" && run && P.pages[page || ""];
+    if (!Page) return html`<h1>There is no such page</h1><p><a href=${link([])}>All runs</a></p>`;
+    return html`<${Page} key=${run + "/" + page} run=${run} id=${id} query=${query} />`;
+  }
+
+  function Navigation({ run, page }) {
+    const { data } = P.useData(P.runPath(run));
+    const counts = data ? { traces: data.counts.traces, journal: data.counts.completions } : {};
+    return html`<nav aria-label="Pages of the run"><ul>${PAGES.map(
+      ([name, title]) => html`<li><a href=${link(["run", run, name].filter(Boolean))}
+        aria-current=${page === name || (page === "trace" && name === "traces") || (page === "problem" && name === "problems") ? "page" : undefined}>
+        ${title}${counts[name] != null && html`<span class="count">${P.format.count(counts[name])}</span>`}</a></li>`
+    )}</ul></nav>`;
+  }
+
+  // What the run is doing now, as the live stream says.
+  function RunState({ run }) {
+    const overview = P.useData(P.runPath(run));
+    const [live, setLive] = useState(null);
+    const [isLost, setLost] = useState(false);
+    useEffect(() => {
+      P.follow(run);
+      return P.subscribe((message) => {
+        if (message.type === "lost" || message.type === "hello" || message.type === "beat") setLost(message.type === "lost");
+        if (message.type === "run" && message.run === run) setLive(message);
+      });
+    }, [run]);
+    if (isLost) return html`<${P.Badge} kind="error">the viewer has ended<//>`;
+    const state = (live && live.state) || (overview.data && overview.data.state);
+    if (!state) return null;
+    const progress = state.status === "running" && live && live.progress;
+    return html`<span class="row small" aria-live="polite"><${P.State} state=${state} />
+      ${progress && html`<span class="soft">${P.visible(progress.label || progress.arm || "")}
+        ${progress.total ? html`<${P.Bar} share=${progress.done / progress.total} /> ${P.format.count(progress.done)} of ${P.format.count(progress.total)}` : ""}</span>`}</span>`;
+  }
+
+  function Theme() {
+    const [theme, setTheme] = useState(localStorage.getItem("potstill-theme") || "");
+    useEffect(() => {
+      document.documentElement.dataset.theme = theme;
+      localStorage.setItem("potstill-theme", theme);
+    }, [theme]);
+    return html`<label class="small soft">Theme <select value=${theme} onChange=${(event) => setTheme(event.target.value)}>
+      <option value="">system</option><option value="light">light</option><option value="dark">dark</option></select></label>`;
+  }
+
+  function Help({ close }) {
+    const dialog = useRef(null);
+    useEffect(() => dialog.current.showModal(), []);
+    return html`<dialog ref=${dialog} onClose=${close} aria-labelledby="help-title">
+      <h2 id="help-title">Keys</h2>
+      <dl>${P.listKeys().map(([key, name]) => html`<dt><kbd>${key}</kbd></dt><dd>${name}</dd>`)}</dl>
+      <form method="dialog"><button>Close</button></form>
+    </dialog>`;
+  }
+
+  function focusOn(selector) {
+    const element = document.querySelector(selector);
+    if (element) element.focus();
+  }
+
+  render(html`<${App} />`, document.getElementById("app"));
+})((window.potstill = window.potstill || {}));

@@ -1,0 +1,119 @@
+// Overview: what came out, how sure it is, where the traces went.
+(function (P) {
+  "use strict";
+  const { html } = htmPreact;
+  const { link, setQuery } = P.route;
+  const { count, NONE } = P.format;
+
+  function OverviewPage({ run, query }) {
+    const base = query.base && query.base[0];
+    const state = P.useData(P.runPath(run) + (base ? "?base=" + encodeURIComponent(base) : ""));
+    return html`<${P.Loaded} state=${state}>${(data) => html`
+      <h1>${P.visible(data.title || data.name)}</h1>
+      ${data.note && html`<p class="soft">${P.visible(data.note)}</p>`}
+      ${data.state.message && html`<div class="notice bad"><p>${P.visible(data.state.message)}</p></div>`}
+      <ul class="facts">
+        <li><b>${count(data.counts.traces)}</b> traces</li><li><b>${count(data.counts.rows)}</b> rows for training</li>
+        <li><b>${count(data.counts.drops)}</b> dropped</li><li><b>${count(data.counts.completions)}</b> calls</li><li>seed <b>${data.seed ?? NONE}</b></li>
+      </ul>
+      <${Standings} data=${data} />
+      <${Arms} run=${run} data=${data} />
+      ${Object.entries(data.funnels).map(([arm, funnel]) => html`<${Funnel} run=${run} arm=${arm} funnel=${funnel} />`)}
+      ${Object.entries(data.sections || {}).map(([arm, sections]) => sections.map((section) => html`<${Shares} arm=${arm} section=${section} />`))}
+      <${Setup} data=${data} />`}<//>`;
+  }
+
+  function Standings({ data }) {
+    const said = data.standings.length ? data.standings : ["Nothing has been measured yet."];
+    return html`<section class="card" aria-labelledby="came-out"><h2 id="came-out">What came out</h2>
+      ${said.map((sentence) => html`<p>${P.visible(sentence)}</p>`)}
+      ${[...data.quality, ...data.notes].map((sentence) => html`<div class="notice"><p>${P.visible(sentence)}</p></div>`)}
+    </section>`;
+  }
+
+  function Arms({ run, data }) {
+    const { arms } = data;
+    const low = Math.min(0, ...arms.map((arm) => (arm.difference ? arm.difference.low : 0)));
+    const high = Math.max(0, ...arms.map((arm) => (arm.difference ? arm.difference.high : 0)));
+    const pad = 0.05 * (high - low) || 0.05;
+    const others = data.columns.filter((column) => !column.startsWith("vs ") && column !== "arm" && column !== "rows" && column !== "verdict");
+    const columns = [
+      { key: "arm", head: "arm", value: (arm) => arm.arm, cell: (arm) => armCell(run, arm) },
+      { key: "rows", head: "rows", number: true, value: (arm) => arm.rows, cell: (arm) => (arm.rows ? html`<a href=${tracesLink(run, arm.rows_query)}>${count(arm.rows)}</a>` : NONE) },
+      ...others.map((name) => ({ key: name, head: name, number: true, cell: (arm) => shownCell(run, arm, name) })),
+      { key: "difference", head: "vs " + (data.base || NONE), value: (arm) => arm.difference && arm.difference.difference, number: true,
+        cell: (arm) => (arm.difference ? P.visible(arm.difference.shown) : html`<span title=${arm.no_difference}>${NONE}</span>`) },
+      { key: "whiskers", head: "difference, 95 % interval", cell: (arm) => arm.difference && html`<${P.Whisker} value=${arm.difference.difference} low=${arm.difference.low}
+          high=${arm.difference.high} from=${low - pad} to=${high + pad} tone=${tone(arm.difference)} />` },
+    ];
+    return html`<section class="card" aria-labelledby="arms"><div class="row"><h2 id="arms">Arms</h2>
+      ${data.bases.length > 1 && html`<label class="small soft">compared with <select value=${data.base} onChange=${(event) => setQuery({ base: event.target.value })}>
+        ${data.bases.map((name) => html`<option value=${name}>${P.visible(name)}</option>`)}</select></label>`}</div>
+      <${P.SortedTable} caption="Arms" rows=${arms} columns=${columns} />
+      ${arms.filter((arm) => arm.difference).map((arm) => html`<p class="small soft">${P.visible(arm.difference.sentence)} ${P.visible(arm.difference.counts_sentence || "")}</p>`)}
+    </section>`;
+  }
+
+  function armCell(run, arm) {
+    const doing = arm.is_measured ? "" : arm.is_trained ? "trained, not measured" : arm.is_finished ? "" : "not finished";
+    return html`${P.visible(arm.arm)}${arm.method && arm.method !== arm.arm && html`<span class="soft small"> ${P.visible(arm.method)}</span>`}
+      ${doing && html`<br /><span class="soft small">${doing}</span>`}`;
+  }
+
+  function shownCell(run, arm, name) {
+    const shown = arm.shown && arm.shown[name];
+    if (!shown) return NONE;
+    return name.startsWith("avg") && arm.answers_query ? html`<a href=${tracesLink(run, arm.answers_query)}>${P.visible(shown)}</a>` : P.visible(shown);
+  }
+
+  function tone(difference) {
+    if (!difference.distinguishable) return "plain";
+    return difference.difference > 0 ? "better" : "worse";
+  }
+
+  function tracesLink(run, query) {
+    return link(["run", run, "traces"], { q: query });
+  }
+
+  // The way of the traces through an arm: each operator, what it took and returned, why it dropped.
+  function Funnel({ run, arm, funnel }) {
+    const most = Math.max(1, ...funnel.steps.map((step) => Math.max(step.taken, step.returned)));
+    const id = "funnel-" + arm;
+    return html`<section class="card" aria-labelledby=${id}><h2 id=${id}>${P.visible(arm)}: where the traces went</h2>
+      <div class="funnel">${funnel.steps.map((step) => html`
+        <span title=${step.gloss}>${P.visible(step.operator)} <span class="soft">${P.visible(step.label)}${step.times > 1 ? " \u00d7" + step.times : ""}</span></span>
+        <svg class="whiskers" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
+          <rect class="track" y="2" width=${(100 * step.taken) / most} height="6" fill="var(--track)" /><rect class="fill" y="2" width=${(100 * step.returned) / most} height="6" /></svg>
+        <span class="number">${count(step.taken)} \u2192 ${count(step.returned)}</span>
+        ${step.query && html`<span class="drop"><a href=${tracesLink(run, step.query)}>${count(step.traces)} dropped here</a></span>`}`)}</div>
+      ${funnel.reasons.length > 0 && html`<details><summary>Why ${count(funnel.dropped)} were dropped</summary>
+        <${P.SortedTable} caption=${"Reasons of " + arm} rows=${funnel.reasons} columns=${[
+          { key: "reason", head: "reason", value: (row) => row.reason, cell: (row) => P.visible(row.reason) },
+          { key: "test", head: "by", value: (row) => row.operator + row.test, cell: (row) => P.visible(row.operator + " " + row.test) },
+          { key: "count", head: "dropped", number: true, value: (row) => row.count, cell: (row) => (row.query ? html`<a href=${tracesLink(run, row.query)}>${count(row.count)}</a>` : count(row.count)) },
+        ]} /></details>`}
+    </section>`;
+  }
+
+  function Shares({ arm, section }) {
+    return html`<section class="card"><h2>${P.visible(arm)}: ${P.visible(section.title)}</h2><p class="soft small">${P.visible(section.hint)}</p>
+      <dl>${section.shares.map((share) => html`<dt>${P.visible(share.label)}</dt><dd>${share.part} of ${share.whole} <${P.Bar} share=${share.whole ? share.part / share.whole : 0} /></dd>`)}</dl></section>`;
+  }
+
+  function Setup({ data }) {
+    return html`<section class="card" aria-labelledby="setup"><h2 id="setup">How it was made</h2>
+      <dl><dt>potstill</dt><dd>${data.manifest.potstill}</dd>
+        ${Object.entries(data.models || {}).map(([role, model]) => html`<dt>${P.visible(role)}</dt><dd class="mono">${P.visible(model)}</dd>`)}
+        ${(data.prompts || []).map((prompt) => html`<dt>prompt</dt><dd class="mono">${P.visible(prompt)}</dd>`)}</dl>
+      ${Object.entries(data.fingerprints || {}).map(([arm, print]) => html`<details><summary>${P.visible(arm)} <span class="mono soft">${P.visible(print.task_id)}</span></summary>
+        <dl>${Object.entries({ ...print.task, ...print.run }).map(([name, value]) => html`<dt>${P.visible(name)}</dt><dd class="mono">${P.visible(plain(value))}</dd>`)}</dl></details>`)}
+      <details><summary>Manifest</summary><pre class="text" tabindex="0">${P.visible(JSON.stringify(data.manifest, null, 2))}</pre></details></section>`;
+  }
+
+  function plain(value) {
+    return typeof value === "string" ? value : JSON.stringify(value);
+  }
+
+  P.pages[""] = OverviewPage;
+  P.tracesLink = tracesLink;
+})((window.potstill = window.potstill || {}));

@@ -1,0 +1,50 @@
+// Runs: what there is, how it stands, which are compared.
+(function (P) {
+  "use strict";
+  const { html, useEffect, useState } = htmPreact;
+  const { link } = P.route;
+  const { ago, count, money, NONE } = P.format;
+
+  function RunsPage() {
+    useEffect(() => P.follow(null), []);
+    const state = P.useData("runs");
+    const [ticked, setTicked] = useState([]);
+    const at = P.useCursor(state.data ? state.data.runs.length : 0);
+    const chosen = state.data && state.data.runs[at.index];
+    P.useKeys({
+      ...at.keys,
+      Enter: { name: "open", run: () => chosen && P.route.go(["run", chosen.run]) },
+      c: { name: "compare the ticked runs", run: () => ticked.length === 2 && compareRuns(state.data.runs, ticked) },
+    });
+    return html`<h1>Runs</h1><${P.Loaded} state=${state}>${(data) => {
+      if (!data.runs.length) return html`<p>No run was found here. A run is a folder with a <span class="mono">manifest.json</span>.</p>`;
+      const tick = (run) => setTicked(ticked.includes(run) ? ticked.filter((one) => one !== run) : [...ticked, run].slice(-2));
+      return html`
+        <p class="row"><button type="button" disabled=${ticked.length !== 2} onClick=${() => compareRuns(data.runs, ticked)}>Compare two runs</button>
+          <span class="soft small">${ticked.length === 2 ? "" : "Tick two runs with results."}</span></p>
+        <div class="card"><${P.SortedTable} caption="Runs" rows=${data.runs} chosen=${(row) => row === chosen} columns=${[
+          { key: "run", head: "run", value: (row) => row.name, cell: (row) => nameCell(row, ticked, tick) },
+          { key: "state", head: "state", value: (row) => row.state.status, cell: (row) => html`<${P.State} state=${row.state} />` },
+          { key: "arms", head: "arms", cell: (row) => P.visible((row.arms || []).join(", ")) },
+          { key: "best", head: "best arm", number: true, value: (row) => row.best && row.best.avg.value, cell: (row) => (row.best ? P.visible(row.best.arm + " " + row.best.shown) : NONE) },
+          { key: "traces", head: "traces", number: true, value: (row) => row.traces, cell: (row) => count(row.traces) },
+          { key: "cost", head: "cost", number: true, value: (row) => row.cost, cell: (row) => money(row.cost) },
+          { key: "changed", head: "changed", number: true, value: (row) => row.changed, cell: (row) => ago(row.changed) },
+        ]} /></div>`;
+    }}<//>`;
+  }
+
+  function nameCell(row, ticked, tick) {
+    return html`<label class="row"><input type="checkbox" checked=${ticked.includes(row.run)} onChange=${() => tick(row.run)} disabled=${!row.best} aria-label=${"Compare " + row.name} />
+      <span><a href=${link(["run", row.run])}>${P.visible(row.name)}</a>${row.title && row.title !== row.name && html`<br /><span class="soft small">${P.visible(row.title)}</span>`}
+      ${row.error && html`<br /><span class="worse small">${P.visible(row.error.found)}</span>`}</span></label>`;
+  }
+
+  // The best arms of two runs; the page of the comparison changes the arms.
+  function compareRuns(runs, ticked) {
+    const [a, b] = ticked.map((name) => runs.find((run) => run.run === name));
+    P.route.go(["compare"], { a: a.run + ":" + a.best.arm, b: b.run + ":" + b.best.arm });
+  }
+
+  P.RunsPage = RunsPage;
+})((window.potstill = window.potstill || {}));

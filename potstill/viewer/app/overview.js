@@ -18,7 +18,8 @@
       </ul>
       <${Standings} data=${data} />
       <${Arms} run=${run} data=${data} />
-      ${Object.entries(data.funnels).map(([arm, funnel]) => html`<${Funnel} run=${run} arm=${arm} funnel=${funnel} />`)}
+      <h2>Where the traces went</h2>
+      ${Object.entries(data.funnels).map(([arm, funnel], i) => html`<${Funnel} run=${run} arm=${arm} funnel=${funnel} isOpen=${i === 0} />`)}
       ${Object.entries(data.sections || {}).map(([arm, sections]) => sections.map((section) => html`<${Shares} arm=${arm} section=${section} />`))}
       <${Setup} data=${data} />`}<//>`;
   }
@@ -27,7 +28,8 @@
     const said = data.standings.length ? data.standings : ["Nothing has been measured yet."];
     return html`<section class="card" aria-labelledby="came-out"><h2 id="came-out">What came out</h2>
       ${said.map((sentence) => html`<p>${P.visible(sentence)}</p>`)}
-      ${[...data.quality, ...data.notes].map((sentence) => html`<div class="notice"><p>${P.visible(sentence)}</p></div>`)}
+      ${data.quality.map((sentence) => html`<div class="notice"><p>${P.visible(sentence)}</p></div>`)}
+      ${data.notes.map((sentence) => html`<p class="soft small">${P.visible(sentence)}</p>`)}
     </section>`;
   }
 
@@ -37,14 +39,16 @@
     const high = Math.max(0, ...arms.map((arm) => (arm.difference ? arm.difference.high : 0)));
     const pad = 0.05 * (high - low) || 0.05;
     const others = data.columns.filter((column) => !column.startsWith("vs ") && column !== "arm" && column !== "rows" && column !== "verdict");
+    const shown = (name) => ({ key: name, head: name, number: true, cell: (arm) => shownCell(run, arm, name) });
     const columns = [
       { key: "arm", head: "arm", value: (arm) => arm.arm, cell: (arm) => armCell(run, arm) },
       { key: "rows", head: "rows", number: true, value: (arm) => arm.rows, cell: (arm) => (arm.rows ? html`<a href=${tracesLink(run, arm.rows_query)}>${count(arm.rows)}</a>` : NONE) },
-      ...others.map((name) => ({ key: name, head: name, number: true, cell: (arm) => shownCell(run, arm, name) })),
+      ...others.slice(0, 1).map(shown),
       { key: "difference", head: "vs " + (data.base || NONE), value: (arm) => arm.difference && arm.difference.difference, number: true,
         cell: (arm) => (arm.difference ? P.visible(arm.difference.shown) : html`<span title=${arm.no_difference}>${NONE}</span>`) },
-      { key: "whiskers", head: "difference, 95 % interval", cell: (arm) => arm.difference && html`<${P.Whisker} value=${arm.difference.difference} low=${arm.difference.low}
+      { key: "whiskers", head: "95 % interval", cell: (arm) => arm.difference && html`<${P.Whisker} value=${arm.difference.difference} low=${arm.difference.low}
           high=${arm.difference.high} from=${low - pad} to=${high + pad} tone=${tone(arm.difference)} />` },
+      ...others.slice(1).map(shown),
     ];
     return html`<section class="card" aria-labelledby="arms"><div class="row"><h2 id="arms">Arms</h2>
       ${data.bases.length > 1 && html`<label class="small soft">compared with <select value=${data.base} onChange=${(event) => setQuery({ base: event.target.value })}>
@@ -76,23 +80,24 @@
   }
 
   // The way of the traces through an arm: each operator, what it took and returned, why it dropped.
-  function Funnel({ run, arm, funnel }) {
+  function Funnel({ run, arm, funnel, isOpen }) {
     const most = Math.max(1, ...funnel.steps.map((step) => Math.max(step.taken, step.returned)));
-    const id = "funnel-" + arm;
-    return html`<section class="card" aria-labelledby=${id}><h2 id=${id}>${P.visible(arm)}: where the traces went</h2>
+    const share = (part) => (100 * part) / most;
+    const last = funnel.steps[funnel.steps.length - 1];
+    return html`<details class="card" open=${isOpen}><summary>${P.visible(arm)} <span class="soft">${count(last && last.returned)} rows, ${count(funnel.dropped)} texts dropped on the way</span></summary>
       <div class="funnel">${funnel.steps.map((step) => html`
         <span title=${step.gloss}>${P.visible(step.operator)} <span class="soft">${P.visible(step.label)}${step.times > 1 ? " \u00d7" + step.times : ""}</span></span>
-        <svg class="whiskers" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
-          <rect class="track" y="2" width=${(100 * step.taken) / most} height="6" fill="var(--track)" /><rect class="fill" y="2" width=${(100 * step.returned) / most} height="6" /></svg>
+        <svg class="flow" viewBox="0 0 100 10" preserveAspectRatio="none" width="100%" aria-hidden="true">
+          <rect y="2" width=${share(step.taken)} height="6" fill="var(--track)" /><rect class="fill" y="2" width=${share(step.returned)} height="6" /></svg>
         <span class="number">${count(step.taken)} \u2192 ${count(step.returned)}</span>
-        ${step.query && html`<span class="drop"><a href=${tracesLink(run, step.query)}>${count(step.traces)} dropped here</a></span>`}`)}</div>
-      ${funnel.reasons.length > 0 && html`<details><summary>Why ${count(funnel.dropped)} were dropped</summary>
+        <span class="number">${step.query ? html`<a href=${tracesLink(run, step.query)} title="the traces that were dropped here">${count(step.traces)} dropped</a>` : ""}</span>`)}</div>
+      ${funnel.reasons.length > 0 && html`<h3>Why</h3>
         <${P.SortedTable} caption=${"Reasons of " + arm} rows=${funnel.reasons} columns=${[
           { key: "reason", head: "reason", value: (row) => row.reason, cell: (row) => P.visible(row.reason) },
           { key: "test", head: "by", value: (row) => row.operator + row.test, cell: (row) => P.visible(row.operator + " " + row.test) },
           { key: "count", head: "dropped", number: true, value: (row) => row.count, cell: (row) => (row.query ? html`<a href=${tracesLink(run, row.query)}>${count(row.count)}</a>` : count(row.count)) },
-        ]} /></details>`}
-    </section>`;
+        ]} />`}
+    </details>`;
   }
 
   function Shares({ arm, section }) {

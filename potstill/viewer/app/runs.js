@@ -35,8 +35,8 @@
   }
 
   function nameCell(row, ticked, tick) {
-    return html`<label class="row"><input type="checkbox" checked=${ticked.includes(row.run)} onChange=${() => tick(row.run)} disabled=${!row.best} aria-label=${"Compare " + row.name} />
-      <span><a href=${link(["run", row.run])}>${P.visible(row.name)}</a>${row.title && row.title !== row.name && html`<br /><span class="soft small">${P.visible(row.title)}</span>`}
+    return html`<label class="named"><input type="checkbox" checked=${ticked.includes(row.run)} onChange=${() => tick(row.run)} disabled=${!row.best} aria-label=${"Compare " + row.name} />
+      <span><a href=${link(["run", row.run])}>${P.visible(row.name)}</a>${row.title && row.title !== row.name && html`<br /><span class="soft small plainer">${P.visible(row.title)}</span>`}
       ${row.error && html`<br /><span class="worse small">${P.visible(row.error.found)}</span>`}</span></label>`;
   }
 

@@ -105,7 +105,8 @@
 
   // Left to right: error, teacher, rewrite, and what the student trained on it answers.
   function Descent({ run, trace, query }) {
-    const entries = trace.lineage.flat();
+    // The bare problem stands above, as the question.
+    const entries = trace.lineage.flat().filter((entry) => entry.part !== "blank");
     if (entries.length < 2 && !trace.answers.length) return null;
     return html`<section aria-labelledby="descent"><h2 id="descent">Where it comes from, and what it taught</h2><div class="descent" tabindex="0" role="group" aria-label="Descent">
       ${entries.map((entry) => html`<${Passage} run=${run} trace=${trace} query=${query} member=${trace.members[entry.id]} title=${title(trace, entry)} isHere=${entry.id === trace.id} />`)}
@@ -197,7 +198,7 @@
   }
 
   function AgainstAncestor({ trace }) {
-    const ancestors = trace.lineage.flat().filter((entry) => entry.id !== trace.id && trace.members[entry.id]);
+    const ancestors = trace.lineage.flat().filter((entry) => entry.part !== "blank" && entry.id !== trace.id && trace.members[entry.id]);
     const [chosen, setChosen] = useState(ancestors.length ? ancestors[ancestors.length - 1].id : "");
     if (!ancestors.length) return html`<p class="soft">This text has no ancestor.</p>`;
     return html`<label class="small soft">beside <select value=${chosen} onChange=${(event) => setChosen(event.target.value)}>

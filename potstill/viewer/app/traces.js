@@ -6,23 +6,24 @@
   const { count, number, NONE } = P.format;
 
   const COLUMNS = {
-    arm: { head: "arm", width: "7rem", cell: (row) => P.visible(row.arm) },
+    arm: { head: "arm", width: "6.5rem", cell: (row) => P.visible(row.arm) },
     operator: { head: "operator", width: "5.5rem", cell: (row) => P.visible(row.operator) },
-    status: { head: "verdict", width: "6.2rem", cell: (row) => html`<${P.Verdict} status=${row.status} />` },
-    answer: { head: "answer", width: "5rem", cell: (row) => P.visible(row.answer ?? NONE) },
-    tokens: { head: "tokens", width: "4rem", cell: (row) => count(row.tokens) },
-    steps: { head: "steps", width: "5.2rem", cell: (row) => (row.steps ? row.steps - row.wrong_steps + " of " + row.steps : NONE) },
+    status: { head: "verdict", width: "5.4rem", cell: (row) => html`<${P.Verdict} status=${row.status} />` },
+    answer: { head: "answer", width: "3.8rem", cell: (row) => P.visible(row.answer ?? NONE) },
+    tokens: { head: "tokens", width: "3.4rem", cell: (row) => count(row.tokens) },
+    steps: { head: "steps", width: "4.2rem", cell: (row) => (row.steps ? row.steps - row.wrong_steps + " of " + row.steps : NONE) },
     author: { head: "author", width: "5.5rem", cell: (row) => P.visible(row.author || NONE) },
     finish: { head: "finish", width: "4.5rem", cell: (row) => P.visible(row.finish || NONE) },
     dropped: { head: "dropped by", width: "8rem", cell: (row) => P.visible((row.dropped || []).join(", ") || (row.row ? "a row" : NONE)) },
     problem: { head: "problem", width: "8rem", cell: (row) => P.visible(row.problem) },
     excerpt: { head: "text", width: "minmax(14rem, 1fr)", cell: excerptCell },
   };
-  const FIRST = ["arm", "status", "answer", "tokens", "steps", "dropped", "excerpt"];
+  const FIRST = ["arm", "status", "answer", "tokens", "steps", "excerpt"];
   const KEPT = "potstill.columns";
 
   function excerptCell(row) {
     const { text, hits, is_start, is_end } = row.excerpt;
+    if (row.status === "blank") return html`<span class="soft lines2">${P.visible((row.question || "").slice(0, 200))}</span>`;
     return html`<span class="mono lines2">${is_start ? "" : "\u2026"}${P.text.nodes(text.replace(/\s+/g, " "), hits)}${is_end ? "" : "\u2026"}</span>`;
   }
 
@@ -147,7 +148,7 @@
 
   function TraceList({ run, filters, anchors, columns, query, fresh }) {
     const at = Number((query.at && query.at[0]) ?? -1);
-    const base = P.runPath(run) + "/traces?" + filters;
+    const base = P.runPath(run) + "/traces?" + filters + "&columns=question";
     const names = columns.length ? columns : FIRST;
     const layout = useMemo(() => ({
       widths: names.map((name) => COLUMNS[name].width).join(" "),

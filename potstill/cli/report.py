@@ -18,6 +18,7 @@ from potstill.cli.evaluations import (
     metadata_names,
     read_references,
 )
+from potstill.cli.results import result_notes
 from potstill.evaluation.results import load
 from potstill.evaluation.rows import Evaluation
 from potstill.report.page import write_report
@@ -51,6 +52,8 @@ def execute(args: argparse.Namespace) -> None:
     results = dataclasses.replace(results, evaluations=evaluations)
     write_report(results, out, by=metadata_names(args.by, references))
     if args.json:
-        show.print_json({"report": str(out)})
+        row_steps = {arm: steps._asdict() for arm, steps in results.row_steps.items()}
+        notes = result_notes(results)
+        show.print_json({"report": str(out), "row_steps": row_steps, "notes": notes})
         return
     show.print_line(f"report   {out}")

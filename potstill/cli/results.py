@@ -182,6 +182,7 @@ def _to_json(
         "training": dict(results.training),
         "costs": costs,
         "per_answer": per_answer,
+        "row_steps": {arm: steps._asdict() for arm, steps in results.row_steps.items()},
         "sections": sections_by_arm_to_json(results),
         "note": results.note,
     }

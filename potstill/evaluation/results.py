@@ -19,6 +19,7 @@ from potstill.errors import InputError
 from potstill.evaluation.compare import Comparison
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.metrics import measures
+from potstill.evaluation.row_steps import RowSteps
 from potstill.evaluation.rows import Evaluation
 from potstill.records import Span, Trace
 from potstill.traces import ReportSection, Share
@@ -161,6 +162,7 @@ class Results:
         training: per arm, plain JSON: rows, steps, tokens, seconds, losses, student, whatever the trainer reports.
         lengths: per arm, what was measured ("rows", "answers", "right answers", "wrong answers", "rows before
             training", which are perplexities) -> Length.
+        row_steps: per arm, how much its rows reason: steps, rows without one. None in results of before there were any.
         sections: per arm, what its method adds to the report.
         ending: whether these are the results of a whole run.
     """
@@ -177,6 +179,7 @@ class Results:
     costs: Mapping[str, Mapping[str, Cost]] = field(default_factory=dict)
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lengths: Mapping[str, Mapping[str, Length]] = field(default_factory=dict)
+    row_steps: Mapping[str, RowSteps] = field(default_factory=dict)
     sections: Mapping[str, Sequence[ReportSection]] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     notes: Sequence[str] = ()
@@ -243,6 +246,7 @@ def to_json(results: Results) -> dict[str, Any]:
         "costs": costs,
         "training": training,
         "lengths": map_values(results.lengths, lengths_to_json),
+        "row_steps": map_values(results.row_steps, RowSteps._asdict),
         "sections": sections_by_arm_to_json(results),
         "examples": [example_to_json(example) for example in results.examples],
         "notes": list(results.notes),
@@ -324,6 +328,7 @@ def from_json(data: Mapping[str, Any]) -> Results:
         costs=costs,
         training=merge_timed(data["training"], timing["training"]),
         lengths=lengths,
+        row_steps=map_values(data.get("row_steps", {}), lambda steps: RowSteps(**steps)),
         sections=map_values(data["sections"], sections_from_json),
         examples=tuple(example_from_json(item) for item in data["examples"]),
         notes=tuple(data["notes"]),

@@ -17,6 +17,7 @@ from potstill.evaluation.metrics import (
     usage_per_answer,
 )
 from potstill.evaluation.results import Cost, Results
+from potstill.evaluation.row_steps import shrink_notes
 from potstill.evaluation.rows import Evaluation
 
 BASE = "untrained"
@@ -102,8 +103,12 @@ def usage_table(evaluations: Iterable[Evaluation]) -> list[dict[str, str]]:
 
 
 def quality_notes(evaluations: Iterable[Evaluation]) -> list[str]:
-    """Sentences about arms whose scores say less than they seem to: repeated draws, answers cut, failed or unread."""
-    notes: list[str] = []
+    """Sentences about arms whose scores say less than they seem to: repeated draws, answers cut, failed or unread.
+
+    And about arms whose answers a training made short.
+    """
+    evaluations = list(evaluations)
+    notes = shrink_notes(evaluations, BASE)
     for evaluation in evaluations:
         if evaluation.repeats:
             notes.append(evaluation.repeat_note())

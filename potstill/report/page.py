@@ -24,6 +24,7 @@ from potstill.report.outcome import (
     method_sections,
     table_section,
 )
+from potstill.report.row_steps import row_steps_section
 from potstill.report.section import Section, slug
 from potstill.report.small_print import notes_section, setup_section
 from potstill.report.strata import strata_section
@@ -74,6 +75,7 @@ def _list_sections(results: Results, base: str, by: Sequence[str]) -> list[Secti
         surface_section(results),
         scores_section(results),
         funnels_section(results.funnels, ended=results.ending.status == "finished"),
+        row_steps_section(results.row_steps),
         *method_sections(results),
         examples_section(results.examples),
         held_out_section(results.examples),

@@ -424,7 +424,13 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
             if run.rows_only:
                 collect_rows(folder, stage, arm=name, ledger=ledger, label=label)
             student = train_stage(
-                folder, stage, stages.settings(label), arm=name, ledger=ledger, label=label
+                folder,
+                stage,
+                stages.settings(label),
+                arm=name,
+                ledger=ledger,
+                label=label,
+                answer_probabilities=run.recipe.answer_probability,
             )
             stages.students[label] = student
             journal.finish_training(name)

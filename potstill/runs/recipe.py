@@ -116,6 +116,8 @@ class Recipe:
         when_spent: at the end of the budget the run "stop"s, or goes on to "train" with what was paid for.
         prices: a file of prices, or prices by model name, over those that come with potstill; USD per million tokens.
         batch: send the calls of `openai:` models as batches, at the vendor's batch price.
+        answer_probability: also score a sample of each arm's rows by the probability that the untrained student gives
+            the gold answer behind the row without its last line; the student must give likelihoods.
         compare: the arm that is also compared with every other arm; all are compared with the untrained student.
     """
 
@@ -137,6 +139,7 @@ class Recipe:
     when_spent: typing.Literal["stop", "train"] = "stop"
     prices: str | Mapping[str, Mapping[str, float | str]] = ""
     batch: bool = False
+    answer_probability: bool = False
     compare: str = ""
 
     def __post_init__(self) -> None:
@@ -165,8 +168,9 @@ class Recipe:
             del plain[name]
         if self.truncated == "keep":
             del plain["truncated"]
-        if not self.answers_in_thoughts:
-            del plain["answers_in_thoughts"]
+        for name in ("answers_in_thoughts", "answer_probability"):
+            if not plain[name]:
+                del plain[name]
         for settings in (plain, plain["evaluate"]):
             if not settings["where"]:
                 del settings["where"]

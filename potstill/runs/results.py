@@ -23,6 +23,12 @@ from potstill.evaluation.results import (
     Results,
     summarize_lengths,
 )
+from potstill.evaluation.row_steps import (
+    RowSteps,
+    short_rows_notes,
+    stepless_notes,
+    summarize_steps,
+)
 from potstill.evaluation.rows import Evaluation
 from potstill.methods.catalogue import method_entry
 from potstill.methods.role_annotations import role_of
@@ -99,13 +105,19 @@ def gather_results(
     trainings: dict[str, dict[str, object]] = {}
     for arm in arms:
         trainings |= collect_trainings(store, arm)
+    rows_by_title = rows_by_arm | rows_of_stages(store, arms)
+    row_steps = collect_row_steps(rows_by_title)
+    notes += stepless_notes(row_steps)
+    for arm, rows in rows_by_arm.items():
+        notes += short_rows_notes(arm, rows, evaluations.get(UNTRAINED))
     return dataclasses.replace(
         described,
         evaluations=dict(evaluations),
         funnels=funnels,
         costs=costs,
         training=trainings,
-        lengths=collect_lengths(rows_by_arm | rows_of_stages(store, arms), evaluations),
+        lengths=collect_lengths(rows_by_title, evaluations),
+        row_steps=row_steps,
         notes=list(dict.fromkeys([*described.notes, *notes])),
         examples=examples,
     )
@@ -244,6 +256,16 @@ def collect_lengths(
     for arm, evaluation in evaluations.items():
         lengths.setdefault(arm, {}).update(answer_lengths(evaluation))
     return lengths
+
+
+def collect_row_steps(rows_by_title: Mapping[str, list[Trace]]) -> dict[str, RowSteps]:
+    """How much the rows of each arm reason, and of each stage where there are several; without rows there is none."""
+    row_steps: dict[str, RowSteps] = {}
+    for title, rows in rows_by_title.items():
+        steps = summarize_steps(rows)
+        if steps.rows:
+            row_steps[title] = steps
+    return row_steps
 
 
 def rows_of_stages(store: Store, arms: Iterable[str]) -> dict[str, list[Trace]]:

@@ -14,9 +14,16 @@ from potstill.errors import BudgetSpent, InputError, PotstillError
 from potstill.evaluation import results as results_file
 from potstill.evaluation.metrics import average
 from potstill.evaluation.results import Ending, Results
+from potstill.evaluation.row_steps import (
+    short_rows_notes,
+    shrink_notes,
+    stepless_notes,
+    summarize_steps,
+)
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import format_percent
 from potstill.runs import manifest
+from potstill.runs.recipe import UNTRAINED
 from potstill.runs.results import (
     collect_trainings,
     compare_arms,
@@ -24,6 +31,7 @@ from potstill.runs.results import (
     names_of_models,
 )
 from potstill.runs.run_log import RunLog, format_duration
+from potstill.runs.stages import stage_rows
 from potstill.store.store import Store
 from potstill.traces import ReportSection
 from potstill.traces.session import OnStep
@@ -154,6 +162,10 @@ class RunJournal:
         if "first_loss" in report:
             text += f", loss {report['first_loss']:.3g} → {report['last_loss']:.3g}"
         self.finish_step(text)
+        rows = stage_rows(self.store, arm)
+        notes = stepless_notes({title: summarize_steps(rows)})
+        for note in notes + short_rows_notes(title, rows, self.evaluations.get(UNTRAINED)):
+            self.say(note)
 
     def finish_evaluation(self, evaluation: Evaluation) -> None:
         """Take an arm's evaluation and say what it found."""
@@ -161,6 +173,10 @@ class RunJournal:
         text = format_percent(average(evaluation))
         text = f"{evaluation.name}: avg@{evaluation.n}  {text}{self._pace.describe_new()}"
         self.finish_step(text)
+        untrained = self.evaluations.get(UNTRAINED)
+        if untrained is not None:
+            for note in shrink_notes([untrained, evaluation], UNTRAINED):
+                self.say(note)
 
     @contextmanager
     def recording_the_end(self) -> Iterator[None]:

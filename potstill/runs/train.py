@@ -12,6 +12,7 @@ from typing import Any
 from potstill.data.atomic_write import write_text
 from potstill.data.metadata_columns import columns_of
 from potstill.errors import StageError
+from potstill.evaluation.row_steps import ANSWER_PROBABILITY, STEP_COUNT, steps_of_row
 from potstill.models.model import Model, Scored
 from potstill.models.phase import in_training
 from potstill.records import LEARNING_KINDS, Stage, Trace, learnt_stretches
@@ -21,14 +22,14 @@ from potstill.runs.training_host import FolderHost
 from potstill.store.cached_model import CachedModel
 from potstill.store.ledger import Ledger
 from potstill.store.students import Student
-from potstill.traces import perplexity
+from potstill.traces import answer_probability, perplexity
 from potstill.training.host import Asked
 from potstill.training.objective_config import BoundKeywords, ObjectiveConfig, bind
 from potstill.training.row_sample import sample_rows
 from potstill.training.settings import TrainingSettings
 from potstill.training.student_key import student_key
 
-PERPLEXITY_ROWS = 64  # of a stage, whose perplexity is taken before the training
+SCORED_ROWS = 64  # of a stage, whose likelihoods are taken before the training
 CURVE_POINTS = 40  # of a learning curve in the results
 
 
@@ -40,6 +41,7 @@ def train_stage(
     arm: str,
     ledger: Ledger,
     label: str = "",
+    answer_probabilities: bool = False,
 ) -> Model:
     """The trained student of a stage, behind the store; a student that is there already is not trained again.
 
@@ -50,6 +52,7 @@ def train_stage(
         arm: the name under which the rows and the student's calls are counted.
         ledger: of the arm.
         label: the stage's name or number in the arm.
+        answer_probabilities: also score rows by how probable the answer is behind them without their last line.
     """
     from potstill.models.local.transformers import TransformersModel
     from potstill.training.fit import fit
@@ -68,7 +71,7 @@ def train_stage(
 
     # The rows are written before the training, so that they can be read while it runs.
     with in_training(key.id):
-        rows = score_rows(stage, bound.config)
+        rows = score_rows(stage, bound.config, answer_probabilities=answer_probabilities)
     ledger.rows(key.id, rows, label=label)
     write_rows(folder.path / "rows" / f"{arm}.jsonl", rows)
 
@@ -178,21 +181,31 @@ def starting_weights(stage: Stage) -> Path:
     return weights
 
 
-def score_rows(stage: Stage, config: ObjectiveConfig) -> list[Trace]:
-    """The rows, a sample of them with their perplexity under the model that they are to train.
+def score_rows(
+    stage: Stage, config: ObjectiveConfig, *, answer_probabilities: bool = False
+) -> list[Trace]:
+    """The rows with what is logged of them: how many steps each has, and of a sample how likely it is before training.
 
-    It is only logged, so it is taken of `PERPLEXITY_ROWS` at most, where the model gives likelihoods.
+    Likelihoods are taken of `SCORED_ROWS` rows at most, where the model gives them: the perplexity of the row, and
+    where it is wanted the probability of the gold answer behind the row without its last line.
     """
-    rows = list(stage.rows)
+    rows: list[Trace] = []
+    for row in stage.rows:
+        scores = {**row.scores, STEP_COUNT: float(steps_of_row(row))}
+        rows.append(row.annotate(scores=scores) if row.text else row)
     writes_all_rows_itself = config.on_policy_fraction == 1
     if writes_all_rows_itself or not isinstance(stage.model, Scored):
         return rows
     # By their ids, which are hashes of what they are: no part of the file is preferred.
-    places = sorted(range(len(rows)), key=lambda place: rows[place].id)[:PERPLEXITY_ROWS]
-    values = perplexity(stage.model)([rows[place] for place in places])
-    for place, value in zip(places, values, strict=True):
-        if isinstance(value, float) and math.isfinite(value):
-            rows[place] = rows[place].annotate(scores={**rows[place].scores, "perplexity": value})
+    places = sorted(range(len(rows)), key=lambda place: rows[place].id)[:SCORED_ROWS]
+    scorers = {"perplexity": perplexity(stage.model)}
+    if answer_probabilities:
+        scorers[ANSWER_PROBABILITY] = answer_probability(stage.model)
+    for name, scorer in scorers.items():
+        values = scorer([rows[place] for place in places])
+        for place, value in zip(places, values, strict=True):
+            if isinstance(value, float) and math.isfinite(value):
+                rows[place] = rows[place].annotate(scores={**rows[place].scores, name: value})
     return rows
 
 

@@ -12,7 +12,7 @@ from potstill.runs.open_folder import JUDGE, STUDENT, TEACHER_WEIGHTS
 from potstill.runs.recipe import Arm, Recipe
 from potstill.runs.recipe_checks import role_stand_in
 from potstill.runs.stand_in import Assumptions, CallGroup, RoleCalls
-from potstill.runs.train import PERPLEXITY_ROWS, merge_settings, role_of
+from potstill.runs.train import SCORED_ROWS, merge_settings, role_of
 from potstill.traces.llm_judge import SETTINGS as JUDGE_SETTINGS
 from potstill.training import eval_schedule
 from potstill.training.memory_estimate import count_steps
@@ -62,7 +62,9 @@ def estimate_training_calls(
     student_role = role_of(stage.model, STUDENT)
     start = RoleCalls()
     if config.on_policy_fraction < 1:
-        add_readings(start, min(PERPLEXITY_ROWS, size.rows), size.tokens)
+        # Each scored row is read for its perplexity, and for its answer where that is wanted.
+        readings = 2 if recipe.answer_probability else 1
+        add_readings(start, readings * min(SCORED_ROWS, size.rows), size.tokens)
     written = round(
         steps
         * config.on_policy_fraction

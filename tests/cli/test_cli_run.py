@@ -258,7 +258,9 @@ def test_damage_is_found(again: Path, potstill) -> None:
 
 def test_report(again: Path, potstill) -> None:
     (again / "report.html").unlink(missing_ok=True)
-    assert potstill("report", again, "--json").json == {"report": str(again / "report.html")}
+    written = potstill("report", again, "--json").json
+    assert written["report"] == str(again / "report.html") and written["notes"]
+    assert list(written["row_steps"]) == ["sft"]
     page = (again / "report.html").read_text()
     assert "<!doctype html>" in page and "\x1b" not in page
     failed = potstill("report", again / "nowhere")

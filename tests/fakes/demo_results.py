@@ -15,6 +15,7 @@ from potstill.evaluation.results import (
     Passage,
     Results,
 )
+from potstill.evaluation.row_steps import RowSteps
 from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
 from potstill.records import Span
 from potstill.traces import ReportSection, Share
@@ -172,6 +173,7 @@ def results() -> Results:
                 "answers": Length(800, 66.0, 42, 63, 99),
             },
         },
+        row_steps={"sft": RowSteps(288, 1, 9.0), "orion": RowSteps(251, 60, 4.0, 0.412, 64)},
         sections={
             "orion": [
                 ReportSection(

@@ -283,3 +283,10 @@ def test_an_arm_that_never_began_has_no_funnel_of_zeros() -> None:
     assert "The run ended before this arm began." in render_page(stopped)
     assert "Nothing was dropped." not in render_page(stopped)
     assert "Nothing was dropped." in render_page(replace(stopped, ending=Ending("finished")))
+
+
+def test_steps_of_the_rows_stand_on_the_page_with_a_warning() -> None:
+    page = render_page(results())
+    assert "Steps of the rows" in page and "60 (23.9 %)" in page and "0.412 (64 rows)" in page
+    assert "orion: 60 of 251 rows (24 %) have no step of reasoning" in page
+    assert "Steps of the rows" not in render_page(replace(results(), row_steps={}))

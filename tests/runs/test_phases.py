@@ -17,7 +17,7 @@ from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Stage, blank
 from potstill.runs.driver import drive
 from potstill.runs.open_folder import AnswerRules, open_folder
-from potstill.runs.train import PERPLEXITY_ROWS, score_rows
+from potstill.runs.train import SCORED_ROWS, score_rows
 from potstill.traces import plain, sample, using
 from potstill.training.objective_config import ObjectiveConfig
 
@@ -117,12 +117,25 @@ def test_accounts_have_names_that_say_role_and_phase():
 
 def test_what_is_only_logged_of_the_rows_is_taken_of_a_sample():
     model = ScriptedModel(["-"])
-    rows = [dataclasses.replace(SUMS[0], text=f"one {n}") for n in range(3 * PERPLEXITY_ROWS)]
+    rows = [dataclasses.replace(SUMS[0], text=f"one {n}") for n in range(3 * SCORED_ROWS)]
     scored = score_rows(Stage(model, rows, "sft"), ObjectiveConfig())
     assert [row.id for row in scored] == [row.id for row in rows]
     places = [place for place, row in enumerate(scored) if "perplexity" in row.scores]
-    assert len(places) == len(model.scored) == PERPLEXITY_ROWS
+    assert len(places) == len(model.scored) == SCORED_ROWS
     assert places[0] < 20 and places[-1] > 170, "from everywhere in the file"
     turned = score_rows(Stage(model, rows[::-1], "sft"), ObjectiveConfig())
     assert set(turned) == set(scored)
-    assert {r.id for r in turned if r.scores} == {r.id for r in scored if r.scores}
+    with_perplexity = {row.id for row in scored if "perplexity" in row.scores}
+    assert {row.id for row in turned if "perplexity" in row.scores} == with_perplexity
+    assert all("step_count" in row.scores for row in scored), "counted of every row"
+
+
+def test_the_answers_probability_behind_a_row_without_its_last_line_is_taken_where_it_is_wanted():
+    model = ScriptedModel(["-"])
+    rows = [dataclasses.replace(SUMS[0], text="1 + 1 = 2.\nSo \\boxed{2}.")]
+    [plain_row] = score_rows(Stage(model, rows, "sft"), ObjectiveConfig())
+    assert "answer_probability" not in plain_row.scores
+    stage = Stage(model, rows, "sft")
+    [row] = score_rows(stage, ObjectiveConfig(), answer_probabilities=True)
+    assert 0 < row.scores["answer_probability"] <= 1
+    assert model.scored[-1].prefix == "1 + 1 = 2.\nThe answer is \\boxed{"

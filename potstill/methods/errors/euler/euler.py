@@ -32,8 +32,8 @@ from potstill.traces import (
     problem,
     report,
     right,
+    right_test,
     sample,
-    sound,
     unparsed,
     verify,
     wrong,
@@ -49,7 +49,7 @@ def euler(
     student: Trainable,
     *,
     arm: Arm = "euler",
-    steps: bool = False,
+    steps: bool | None = None,
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, Solver]:
     """EULER: error-induced learning (Wu et al., arXiv:2505.22131 v1).
@@ -71,7 +71,7 @@ def euler(
         teacher: the stronger model: its right solutions are learnt, and the error model is trained away from them.
         student: the base model of both: of the one that errs, and of the one that solves.
         arm: the method or one of its controls; a row of `ARMS`.
-        steps: also demand that every step of a solution is right; for problems with a step verifier.
+        steps: also demand that every step of a solution is right; left open, where the problems' verifier judges steps.
         settings: what the sources say and what is inferred.
     """
     settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
@@ -92,7 +92,7 @@ def euler(
         max_new_tokens=settings.max_new_tokens,
         **dict(settings.teacher_sampling),
     )
-    chains = keep(sound if steps else right, verify(chains))
+    chains = keep(right_test(problems, steps), verify(chains))
 
     # Step 2, the error model: the student, trained to prefer its wrong solutions.
     exposer: Model = student

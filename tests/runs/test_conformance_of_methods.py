@@ -44,8 +44,8 @@ def short_stories(size):
 
 # Who plays a method of the package, where that is not the world's scripted models on its stories.
 CASTS: dict[str, Cast] = {
-    # A judge that reads prefixes: the world's scripted student's verdicts can't be read.
-    "p_align": Cast(models={"judge": ORACLE}),
+    # It reads prefixes; the verdicts of the world's scripted student can't be read.
+    "p_align": Cast(models={"evaluator": ORACLE}),
     # A teacher that judges steps; few and short stories, for every step of every chain is probed.
     "elad": Cast(
         models={"teacher": ORACLE},

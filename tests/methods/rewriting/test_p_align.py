@@ -109,10 +109,10 @@ def test_without_a_sufficient_prefix_the_whole_thought_is_taken():
     assert "Now add. It makes 4.<End_of_Prefix>" in ran.rows[0].text
 
 
-def test_a_judge_judges_in_the_students_place():
+def test_an_evaluator_judges_in_the_students_place():
     judge = ScriptedModel(["[ENOUGH]"])
     made = pupil({})
-    roles = {"teacher": ScriptedModel(TEACHER), "student": made, "judge": judge}
+    roles = {"teacher": ScriptedModel(TEACHER), "student": made, "evaluator": judge}
     ran = run("p_align", [P1, P2], roles, gate=ReferenceGate(0, 0))
     assert [row.scores["prefix_share"] for row in ran.rows] == [0.25, 0.5]
     assert len(made.calls) == 2 and len(judge.calls) == 3

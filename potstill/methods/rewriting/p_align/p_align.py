@@ -50,7 +50,7 @@ def p_align(
     problems: list[Trace],
     teacher: Model,
     student: Trainable,
-    judge: Model | None = None,
+    evaluator: Model | None = None,
     *,
     arm: Arm = "align",
     steps: bool | None = None,
@@ -64,7 +64,7 @@ def p_align(
     The learner sees the bare question, and learns to write prefix and continuation.
 
     Learns from: the shortest beginning of the teacher's reasoning that it finds sufficient, and its own continuation.
-    Needs: teacher (reasons), student (judges prefixes, goes on and is trained), [judge] (judges prefixes in its place).
+    Needs: teacher (reasons), student (judges prefixes, goes on and is trained), [evaluator] (judges in its place).
     Controls: arm=continuation-only (the prefix is shown and not learnt: self-distillation), arm=whole (no cut),
         arm=fixed (half of the sentences for all), arm=shuffled (the share that was found for another problem: is it
         the search, or the length?), arm=outcome (a prefix is enough where the student's continuation comes out right:
@@ -72,13 +72,13 @@ def p_align(
     Departure: the teacher's chains must be right. A verdict is asked for at temperature 0 and read strictly; one that
         can't be read, or says both, is no. Sentences end at the end of a line too, and keep the blank behind them: the
         released code doubles full stops at the joints. A row is finished and has its answer in a box; with `steps` its
-        steps are right too. The prompts' wording is ours.
+        steps are right too. The prompts' wording is ours, and both are values.
     Partial: not here is the choice among several continuations by a larger model that summaries of the paper mention.
 
     Args:
         teacher: reasons at length; the prefix is the beginning of its thought.
-        student: learns; judges prefixes where there is no judge, and goes on behind them.
-        judge: says whether a prefix is enough.
+        student: learns; judges prefixes where there is no evaluator, and goes on behind them.
+        evaluator: says whether a prefix is enough.
         arm: the method or one of its controls; a row of `ARMS`.
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
         gate: how much of the teacher's reasoning a row must show, prefix and continuation together.
@@ -100,7 +100,7 @@ def p_align(
     # Step 2, the shortest prefix that is enough.
     searches: dict[str, Bisection] = {}
     if settings.prefix != "fixed":
-        judged_by = judge_by_verdict(judge or student, settings)
+        judged_by = judge_by_verdict(evaluator or student, settings)
         if settings.judged_by == "outcome":
             judged_by = judge_by_outcome(student, settings)
         searches = search_prefixes(judged_by, thoughts)

@@ -1,4 +1,4 @@
-"""P-ALIGN's prompts: the reference gives what each shows and asks for; the wording is ours (inferred)."""
+"""P-ALIGN's prompts: the released code gives what each shows and asks for; the wording is ours."""
 
 ENOUGH = "[ENOUGH]"
 NOT_ENOUGH = "[NOT_ENOUGH]"
@@ -22,3 +22,12 @@ Question: {question}
 
 Draft:
 {text}"""
+
+# What the learner is asked comes last, word for word: a student that solves problems in one form begins anew in it.
+QUESTION_LAST = """\
+Question: {question}
+
+The beginning of a right solution:
+{text}
+
+{prompt}"""

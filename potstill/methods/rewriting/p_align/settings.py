@@ -36,14 +36,15 @@ class Settings:
         prefix: how long it is: "searched"; "shuffled", the share of the sentences that was found for another problem;
             or "fixed", the same share for all.
         fixed_share: share of the sentences of a fixed prefix; 1 is the whole reasoning.
-        judged_by: what tells a sufficient prefix: the judge's "verdict", or the "outcome", whether the student's
+        judged_by: what tells a sufficient prefix: the evaluator's "verdict", or the "outcome", whether the student's
             continuation of it comes to the right answer.
         learn_prefix: whether the prefix is part of the row; without it the student learns its own continuation alone.
         sentence_end: a pattern; a sentence ends behind each match.
         opening: stands before the prefix in a row.
         closing: stands between prefix and continuation in a row.
         judge_prompt: asks whether a beginning is enough; a template with {question} and {text}.
-        align_prompt: shows the prefix to the student that goes on; a template with {question} and {text}.
+        align_prompt: shows the prefix to the student that goes on; a template with {text}, and {question} or {prompt}.
+            `prompts.QUESTION_LAST` is one for models that solve problems in a single form.
         resamples: further tries where a continuation does not come to the right answer.
         max_new_tokens: longest reasoning of the teacher, and longest continuation.
         teacher_sampling: sampling of the teacher's reasoning.

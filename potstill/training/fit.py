@@ -27,6 +27,7 @@ from potstill.training.dataset.answer_blank import begin_answers
 from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
+from potstill.training.dataset.trained_tokens import TOKENS_FILE, write_trained_tokens
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import (
     EvalSplit,
@@ -119,6 +120,17 @@ def fit(
             if is_first_process
             else nullcontext()
         ):
+            if is_first_process and config.on_policy_fraction != 1:
+                # For who looks at what the rows taught; where the student writes all texts, rows are prompts.
+                write_trained_tokens(
+                    work_folder / TOKENS_FILE,
+                    prepared.dataset,
+                    [trace.id for trace in traces],
+                    {
+                        "num_train_epochs": settings.num_train_epochs,
+                        "max_steps": settings.max_steps,
+                    },
+                )
             distributed.wait_for_all()
             resume_from = last_checkpoint(work_folder)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)

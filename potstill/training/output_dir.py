@@ -15,6 +15,7 @@ from typing import IO, Any
 from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StageError, StoreError
 from potstill.models.local import checkpoint
+from potstill.training.dataset.trained_tokens import TOKENS_FILE
 from potstill.training.settings import FIT_FILE, FitResult
 from potstill.training.step_log import STEPS_FILE, step_line
 from potstill.training.student_key import StudentKey
@@ -143,7 +144,7 @@ def finish(
     start_id: str,
     template_digest: str,
 ) -> None:
-    """Write steps.jsonl and fit.json, keep TensorBoard's files, then delete the working folder.
+    """Write steps.jsonl and fit.json, keep tokens.parquet and TensorBoard's files, then delete the working folder.
 
     `fit.json` has the result, the parts of the key, the start's content id, and what its template renders.
     """
@@ -151,6 +152,8 @@ def finish(
     work_folder = output_dir / WORK_FOLDER
     if (work_folder / TENSORBOARD_FOLDER).is_dir():
         (work_folder / TENSORBOARD_FOLDER).replace(output_dir / TENSORBOARD_FOLDER)
+    if (work_folder / TOKENS_FILE).is_file():
+        (work_folder / TOKENS_FILE).replace(output_dir / TOKENS_FILE)
     report = {**dataclasses.asdict(result), "trained": key.parts, "start": start_id}
     report["template"] = template_digest
     write_text(output_dir / FIT_FILE, json.dumps(report, indent=1))

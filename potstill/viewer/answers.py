@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.errors import InputError, PotstillError
-from potstill.viewer import overview, trace_lists, trace_page
+from potstill.viewer import overview, token_page, trace_lists, trace_page
 from potstill.viewer.index.indexer import Indexer
 from potstill.viewer.notes import NotesFile, read_note
+from potstill.viewer.overlap_page import describe_overlap
 from potstill.viewer.reader import RunReader
 from potstill.viewer.selection import Chosen, Selection
 
@@ -196,6 +197,13 @@ def _trace(request: Request) -> dict[str, Any]:
     with request.reader.store() as store:
         if len(request.rest) == 1:
             return trace_page.describe_trace(store, trace_request, notes)
+        trace_id = trace_page.find_trace_id(store, request.rest[0])
+        if request.rest[1] == "tokens":
+            side = parameters.text("side", "chosen")
+            tokens = token_page.TokenRequest(trace_id, parameters.text("student"), side)
+            return token_page.describe_tokens(store, request.reader.folder, tokens)
+        if request.rest[1] == "overlap":
+            return describe_overlap(store, trace_id, parameters.text("arm"))
     raise NotFoundError(
         f"a trace has no page {request.rest[1][:40]!r}", available=["tokens", "overlap"]
     )

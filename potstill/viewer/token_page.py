@@ -1,0 +1,134 @@
+"""The tokens of a row as it was trained on: texts, weights, what is learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from potstill.errors import InputError
+from potstill.store.store import Store
+from potstill.viewer.token_texts import decode_tokens, read_vocabulary
+
+TOKENS_FILE = "tokens.parquet"
+METADATA_KEY = b"potstill.tokens"
+STUDENTS_FOLDER = "students"
+WORK_FOLDER = "training"  # in a student's folder while the training lasts
+SIDES = ("chosen", "rejected")
+
+
+class TokenRequest(NamedTuple):
+    """Whose row: the trace, the student that was trained on it ("" for the first), which side of a pair."""
+
+    trace: str
+    student: str = ""
+    side: str = "chosen"
+
+
+def describe_tokens(store: Store, run_folder: Path, request: TokenRequest) -> dict[str, Any]:
+    """The page of a row's tokens; where they are not there, why."""
+    sql = "SELECT DISTINCT stage FROM rows WHERE id = ? ORDER BY rowid"
+    students = [stage for (stage,) in store.database.read(sql, (request.trace,))]
+    if not students:
+        return _unavailable("no student was trained on this trace")
+    student = request.student or students[0]
+    if student not in students:
+        return _unavailable(f"the student {student[:60]} was not trained on this trace")
+    folder = run_folder / STUDENTS_FOLDER / student
+    path = find_tokens_file(folder)
+    if path is None:
+        return _unavailable(
+            "the tokens were not written down: an older version trained this student, or it writes its texts itself",
+            fix="train it again in another folder",
+        )
+    rows = read_rows(path, request.trace)
+    if not rows:
+        return _unavailable(
+            "the training left this row out: see the refused rows on the page Training"
+        )
+    row = rows.get(request.side) or next(iter(rows.values()))
+    return {
+        "student": student,
+        "students": students,
+        "sides": [side for side in SIDES if side in rows],
+        **_describe_row(row, folder),
+    }
+
+
+def find_tokens_file(student_folder: Path) -> Path | None:
+    """The tokens of a training, of one that is under way too; None where there are none."""
+    for folder in (student_folder, student_folder / WORK_FOLDER):
+        if (folder / TOKENS_FILE).is_file():
+            return folder / TOKENS_FILE
+    return None
+
+
+def _unavailable(message: str, *, fix: str = "") -> dict[str, Any]:
+    return {"is_available": False, "message": message, "fix": fix}
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """An open Parquet file; whatever is wrong with it is an InputError."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path.name} of {path.parent.name} can't be read: {str(error).splitlines()[0]}",
+            fix="delete the file: nothing but the page of tokens needs it",
+        ) from error
+
+
+def read_rows(path: Path, trace: str) -> dict[str, Mapping[str, Any]]:
+    """The rows of a trace by side."""
+    rows: dict[str, Mapping[str, Any]] = {}
+    with _open(path) as file:
+        metadata = json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        # Ids first, a column of some bytes a row; then the one group that has the row.
+        for group in range(file.num_row_groups):
+            ids = file.read_row_group(group, columns=["trace"]).column("trace").to_pylist()
+            if trace not in ids:
+                continue
+            table = file.read_row_group(group)
+            for place, row_id in enumerate(ids):
+                if row_id == trace:
+                    [row] = table.slice(place, 1).to_pylist()
+                    rows.setdefault(row["side"], {**row, "metadata": metadata})
+    return rows
+
+
+def _describe_row(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    ids: Sequence[int] = row["ids"]
+    runs = list(zip(row["run_lengths"], row["run_weights"], strict=True))
+    learnt = sum(length for length, weight in runs if weight > 0)
+    document: dict[str, Any] = {
+        "is_available": True,
+        "side": row["side"],
+        "prompt_length": row["prompt_length"],
+        "text_start": row["prompt_length"],
+        "ids": ids,
+        "weights": [[length, weight] for length, weight in runs],
+        "learnt": learnt,
+        "num_train_epochs": row["metadata"].get("num_train_epochs", 0),
+        "logprobs": None,
+        "message": "",
+    }
+    try:
+        vocabulary = read_vocabulary(folder)
+    except InputError as error:
+        return {
+            **document,
+            "texts": [f"⟨{token}⟩" for token in ids],
+            "bytes": {},
+            "special": [],
+            "message": error.found,
+        }
+    decoded = decode_tokens(vocabulary, ids)
+    special = [place for place, token in enumerate(ids) if token in vocabulary.special]
+    return {**document, "texts": decoded.texts, "bytes": decoded.bytes_by_place, "special": special}

@@ -121,16 +121,7 @@ def fit(
             else nullcontext()
         ):
             if is_first_process and config.on_policy_fraction != 1:
-                # For who looks at what the rows taught; where the student writes all texts, rows are prompts.
-                write_trained_tokens(
-                    work_folder / TOKENS_FILE,
-                    prepared.dataset,
-                    [trace.id for trace in traces],
-                    {
-                        "num_train_epochs": settings.num_train_epochs,
-                        "max_steps": settings.max_steps,
-                    },
-                )
+                _write_tokens(work_folder, prepared.dataset, traces, settings)
             distributed.wait_for_all()
             resume_from = last_checkpoint(work_folder)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
@@ -142,6 +133,16 @@ def fit(
     if progress:
         progress("training", result.steps, result.steps)
     return result
+
+
+def _write_tokens(
+    work_folder: Path, dataset: TrainingDataset, traces: Sequence[Trace], settings: TrainingSettings
+) -> None:
+    """Write down what each row teaches, for who looks at it; where the student writes all texts, rows are prompts."""
+    metadata = {"num_train_epochs": settings.num_train_epochs, "max_steps": settings.max_steps}
+    # By the traces as they were given: those of the dataset may begin with a blank of the template's.
+    trace_ids = [trace.id for trace in traces]
+    write_trained_tokens(work_folder / TOKENS_FILE, dataset, trace_ids, metadata)
 
 
 def _finish(

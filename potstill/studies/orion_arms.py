@@ -11,24 +11,62 @@ from typing import Any
 
 from potstill.records import Progress
 from potstill.studies import orion_figures
-from potstill.studies.orion_run import WorldRun
+from potstill.studies.orion_run import TUNING_SEED, WorldRun
 from potstill.studies.orion_tables import describe_worlds
 from potstill.studies.orion_worlds import WORLD_OF, World
 from potstill.studies.study import StudyPage, StudySettings
 
 QUESTION = "Does a student learn more from its own errors (ORION) than from anything else, at equal effort?"
 SIZES: Mapping[str, int] = {
-    "train": 200,
-    "dev": 80,
+    "train": 120,
+    "dev": 60,
     "test": 150,
-    "samples": 5,
+    "samples": 4,
     "dev_n": 1,
     "n": 2,
-    "steps": 32,
+    "steps": 20,
     "min_rows": 24,
 }
 ROLES: Mapping[str, str] = {"teacher": "world:teacher", "student": "world:student"}
-WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"built-in": {}}
+WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "built-in": {"roles": {"judge": "world:oracle"}},
+    "real": {
+        "sizes": {
+            "train": 48,
+            "dev": 24,
+            "test": 48,
+            "samples": 3,
+            "n": 1,
+            "steps": 6,
+            "min_rows": 12,
+        },
+        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-warm"},
+    },
+    "real-small": {
+        "sizes": {
+            "train": 24,
+            "dev": 12,
+            "test": 24,
+            "samples": 3,
+            "n": 1,
+            "steps": 6,
+            "min_rows": 6,
+        },
+        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-warm"},
+    },
+    "real-whole": {
+        "sizes": {
+            "train": 48,
+            "dev": 24,
+            "test": 48,
+            "samples": 3,
+            "n": 1,
+            "steps": 6,
+            "min_rows": 12,
+        },
+        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-warm"},
+    },
+}
 
 
 def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
@@ -58,11 +96,12 @@ def run_world(settings: StudySettings, world: World, progress: Progress) -> dict
         The figures of the world's folder.
     """
     run = WorldRun(settings, world)
-    for seed in range(settings.seeds):
-        run.collect_rows(seed, progress)
+    # Seed by seed, so that what is there early is whole: all arms of one seed before any of the next.
+    run.collect_rows(TUNING_SEED, progress)
     for regime in world.regimes:
         run.tune(regime, progress)
         for seed in range(settings.seeds):
+            run.collect_rows(seed, progress)
             run.test(regime, seed, progress)
     orion_figures.measure_leakage(run)
     return orion_figures.collect(run)

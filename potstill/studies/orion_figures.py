@@ -18,7 +18,7 @@ from potstill.runs.stages import stage_rows
 from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.orion_run import CPU_FILE, TUNING_SEED, WorldRun
-from potstill.studies.orion_worlds import OWN
+from potstill.studies.orion_worlds import ARMS, OWN
 from potstill.studies.study import write_json
 from potstill.traces import answer_probability
 from potstill.training.row_sample import sample_rows
@@ -125,7 +125,7 @@ def row_figures(run: WorldRun) -> Figures:
     results = run.read_results(folder)
     assert results is not None
     with Store.open(folder, readonly=True) as store:
-        rows_by_arm = {name: stage_rows(store, name) for name in run.world.arms}
+        rows_by_arm = {name: rows_of_arm(store, name) for name in run.world.arms}
         difficulties = difficulty_by_problem(store, results.models["student"])
     # The rows of sft are the teacher's right chains: what the other arms may have copied from.
     chains = rows_by_arm.get("sft", [])
@@ -141,6 +141,11 @@ def row_figures(run: WorldRun) -> Figures:
             "shown": [show_row(row) for row in sample_rows(rows, SHOWN_ROWS, TUNING_SEED)],
         }
     return figures
+
+
+def rows_of_arm(store: Store, arm: str) -> list[Trace]:
+    """The rows that an arm's last stage learns, as they were collected; EULER's are sft's, under other prompts."""
+    return stage_rows(store, ARMS[arm].rows_of or arm)
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -226,7 +231,7 @@ def measure_leakage(run: WorldRun) -> None:
         scorer = answer_probability(student)
         probabilities: dict[str, float | None] = {}
         with Store.open(run.rows_folder(TUNING_SEED), readonly=True) as store:
-            rows_by_arm = {name: stage_rows(store, name) for name in run.world.arms}
+            rows_by_arm = {name: rows_of_arm(store, name) for name in run.world.arms}
         for name, rows in rows_by_arm.items():
             # A few rows tell: each costs a reading by the student.
             scored_rows = sample_rows(rows, run.settings.sizes["min_rows"], TUNING_SEED)

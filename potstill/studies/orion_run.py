@@ -79,7 +79,7 @@ class WorldRun:
             # Each trial collects the same rows anew, from the store.
             for number, trial in enumerate(self.world.trials[regime]):
                 block = self.arm_block(name)
-                block["training"] = self.training(regime, TUNING_SEED, trial)
+                block["training"] |= self.training(regime, TUNING_SEED, trial)
                 recipe_arms[trial_name(name, number)] = block
         folder = self.tuning_folder(regime)
         share_work([self.rows_folder(TUNING_SEED)], folder)
@@ -95,7 +95,7 @@ class WorldRun:
                 continue  # too few rows in the seed of the tuning; `figures` says so
             block = self.arm_block(name)
             trial = self.world.trials[regime][choices[name]]
-            block["training"] = self.training(regime, seed, trial)
+            block["training"] |= self.training(regime, seed, trial)
             recipe_arms[name] = block
         folder = self.test_folder(regime, seed)
         # The untrained student's answers are the same in every regime, and the chosen trials were trained already.
@@ -112,13 +112,16 @@ class WorldRun:
     # What recipes are made of.
 
     def arm_block(self, name: str) -> dict[str, Any]:
-        """An arm as a recipe has it, without its training."""
+        """An arm as a recipe has it; of its training only what no trial changes."""
         values = self.world.values_of(name, self.settings.sizes["samples"])
-        return {"method": ARMS[name].method, "values": values}
+        training = {
+            stage: dict(stage_training) for stage, stage_training in ARMS[name].stages.items()
+        }
+        return {"method": ARMS[name].method, "values": values, "training": training}
 
     def training(self, regime: Regime, seed: int, trial: Mapping[str, Any]) -> dict[str, Any]:
         """The training settings of a trial; matched ones have equal rows and steps."""
-        training = {**trial, "seed": seed}
+        training: dict[str, Any] = {**trial, "seed": seed}
         if regime == "matched":
             training["max_steps"] = self.settings.sizes["steps"]
             training["max_train_samples"] = self.matched_rows(seed)
@@ -134,12 +137,15 @@ class WorldRun:
         }
 
     def row_counts(self, seed: int) -> dict[str, int]:
-        """By arm, how many rows a seed collected."""
+        """By arm, how many rows a seed collected, of its last stage."""
         folder = self.rows_folder(seed)
         if not (folder / RESULTS_FILE).exists():
             return {}
         with Store.open(folder, readonly=True) as store:
-            return {name: len(stage_rows(store, name)) for name in self.world.arms}
+            counts: dict[str, int] = {}
+            for name in self.world.arms:
+                counts[name] = len(stage_rows(store, ARMS[name].rows_of or name))
+            return counts
 
     def arms_of(self, regime: Regime, seed: int) -> list[str]:
         """The arms that are trained: all, or for matched rows those with as many as are asked for at least."""

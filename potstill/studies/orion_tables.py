@@ -10,7 +10,7 @@ from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.table import format_points
 from potstill.studies import arms
 from potstill.studies.chart import Dot, DotChart
-from potstill.studies.orion_worlds import ARMS, OWN, UNTRAINED, Regime, World
+from potstill.studies.orion_worlds import ARMS, OWN, REGIMES, UNTRAINED, Regime, World
 from potstill.studies.study import StudyPage
 
 CLAIM = 0.02  # "over 2 % above all baselines" (arXiv:2505.22131), read as points of accuracy
@@ -404,16 +404,22 @@ def cost_table(page: WorldPage) -> list[dict[str, str]]:
         total += seconds
         rows.append({"run folder": name, "CPU minutes": f"{seconds / 60:.1f}"})
     rows.append({"run folder": "all so far", "CPU minutes": f"{total / 60:.1f}"})
+    # What is missing, and the whole grid of all arms, at the mean price of the cells that are measured.
     measured = count_measured(page)
-    missing = len(missing_cells(page))
-    if measured and missing:
-        rest = total * missing / measured
-        rows.append(
-            {
-                "run folder": f"the missing {missing} cells, at the mean price of the {measured} measured ones",
-                "CPU minutes": f"{rest / 60:.0f}",
-            }
-        )
+    if not measured:
+        return rows
+    counts = {
+        "missing": len(missing_cells(page)),
+        "of all arms, matched and unmatched": (1 + len(ARMS))
+        * len(REGIMES)
+        * page.figures["seeds"],
+    }
+    for name, count in counts.items():
+        minutes = total * count / measured / 60
+        if count:
+            rows.append(
+                {"run folder": f"{count} cells {name}, estimated", "CPU minutes": f"{minutes:.0f}"}
+            )
     return rows
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from potstill.methods.errors.orion.prompts import REFLECT_ALONE
 from potstill.studies.arms import UNTRAINED
 
 Regime = Literal["matched", "unmatched"]
@@ -22,6 +24,8 @@ class ArmSpec(NamedTuple):
         values: of its parameters.
         is_control: whether it is ORION with one thing changed; the others are baselines.
         samples: the parameter that counts the student's samples a problem; "" where it takes none.
+        rows_of: another arm whose rows are those of the last stage here, where the first stage is another training.
+        stages: training settings of single stages, which are the same in every trial.
     """
 
     method: str
@@ -29,6 +33,8 @@ class ArmSpec(NamedTuple):
     values: Mapping[str, Any]
     is_control: bool = False
     samples: str = ""
+    rows_of: str = ""
+    stages: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 def orion_arm(arm: str, learns: str, *, samples: str = "n") -> ArmSpec:
@@ -46,6 +52,17 @@ ARMS: Mapping[str, ArmSpec] = {
     "errors-only": orion_arm("errors-only", "its corrections, shown its errors and no reference"),
     "no-rewriting": orion_arm("no-rewriting", "the teacher's chains as they are"),
     "teacher-refines": orion_arm("teacher-refines", "the teacher's rewrites, shown its errors"),
+    "p-align": ArmSpec(
+        "p_align", "the shortest sufficient beginning of the teacher's chain, and its own end", {}
+    ),
+    # The error model is a training of its own before the one that is matched and tuned.
+    "euler": ArmSpec(
+        "euler",
+        "the teacher's chains behind an error model's errors, which it also sees at test time",
+        {},
+        rows_of="sft",
+        stages={"exposure": {"learning_rate": 3e-4, "max_train_samples": 0, "max_steps": 20}},
+    ),
 }
 CORE = ("sft", "rft", OWN, "none", "shuffled")
 
@@ -64,7 +81,7 @@ class World:
         trials: by regime, the settings that every arm is tried with on the dev split.
         sampling: of the answers that are measured.
         orion: settings of every arm of ORION.
-        values: of single arms, by name.
+        values: of single arms' methods, by name.
         overlap: what becomes of training problems that are also problems of the dev or test split.
     """
 
@@ -90,7 +107,7 @@ class World:
         values: dict[str, Any] = {"steps": True, **spec.values, **self.values.get(arm, {})}
         if spec.samples:
             values[spec.samples] = samples
-        if spec.method == "orion" and self.orion:
+        if spec.method == "orion":
             values["settings"] = dict(self.orion)
         return values
 
@@ -102,7 +119,8 @@ STORY = World(
         "parameters that come with Potstill, and both were trained on such stories, the student also on rewriting. "
         "The teacher's style (two events at once, checks, slips taken back) is foreign to the student; the problems' "
         "own solutions are in the brief style that the student was taught, so sft-gold has no style to learn here. "
-        "Weights are trained whole, with Muon."
+        "P-ALIGN's prefixes are judged by a program (`world:oracle`), and its student goes on by the prompt that it "
+        "was taught for rewriting. Weights are trained whole, with Muon."
     ),
     problems={
         "train": "world:story?split=train&seed={seed}&size={size}",
@@ -111,22 +129,81 @@ STORY = World(
     },
     arms=tuple(ARMS),
     regimes=REGIMES,
-    training={"optimizer": "muon", "batch_size": 32},
+    training={"optimizer": "muon", "batch_size": 24},
     trials={
-        "matched": (
-            {"learning_rate": 2e-4},
-            {"learning_rate": 1e-3},
-            {"learning_rate": 2e-3},
-        ),
+        "matched": ({"learning_rate": 4e-4}, {"learning_rate": 2e-3}),
         "unmatched": (
-            {"learning_rate": 1e-3, "num_train_epochs": 1},
-            {"learning_rate": 1e-3, "num_train_epochs": 8},
+            {"learning_rate": 1e-3, "num_train_epochs": 2},
             {"learning_rate": 2e-3, "num_train_epochs": 8},
         ),
     },
     sampling={"temperature": 0.6, "max_new_tokens": 256},
+    # The prompt that the built-in student was taught to rewrite by, in ORION and in P-ALIGN, which has no prompt of its
+    # own that this student could follow. P-ALIGN's marks would be new tokens to it.
+    orion={"prompt": "paper"},
+    values={
+        "p-align": {
+            "settings": {
+                "align_prompt": REFLECT_ALONE,
+                "opening": "",
+                "closing": "\n",
+                "resamples": 4,
+            }
+        }
+    },
 )
 
-WORLD_OF: Mapping[str, World] = {"built-in": STORY}
+PRETRAINED = World(
+    title="pretrained student",
+    about=(
+        "**Pretrained student.** SmolLM2-135M-Instruct after the warm-up of `potstill models warm-up` on short chains "
+        "written by a program; one-digit sums and products and legs of animals (`world:gym`), whose steps are judged. "
+        "**The teacher is a program** (`world:gym-teacher`): its chains are right, in a long style with checks, slips "
+        "that are taken back and new starts, and without any insight. Trained by LoRA of rank 16. rft and ORION share "
+        "the student's samples (temperature 0.7), and a rewrite that does not pass is tried twice more."
+    ),
+    problems={
+        "train": "world:gym?split=train&seed={seed}&size={size}",
+        "dev": "world:gym?split=dev&size={size}",
+        "test": "world:gym?split=test&size={size}",
+    },
+    arms=CORE,
+    regimes=("matched",),
+    training={"optimizer": "adamw", "batch_size": 8, "lora": {"r": 16}},
+    trials={"matched": ({"learning_rate": 3e-4}, {"learning_rate": 1e-3})},
+    sampling={"temperature": 0.0, "max_new_tokens": 320},
+    orion={
+        "prompt": "solve-last",
+        "resamples": 2,
+        "max_new_tokens": 320,
+        # As rft samples: one set of samples serves both.
+        "exposure_sampling": {
+            "temperature": 0.7,
+            "top_p": 1.0,
+            "repetition_penalty": 1.0,
+            "max_new_tokens": 128,
+        },
+    },
+    values={"rft": {"temperature": 0.7, "max_new_tokens": 128}},
+)
+
+WORLD_OF: Mapping[str, World] = {
+    "built-in": STORY,
+    "real": PRETRAINED,
+    "real-small": replace(PRETRAINED, title="pretrained student, small"),
+    "real-whole": replace(
+        PRETRAINED,
+        title="pretrained student, all arms",
+        arms=tuple(ARMS),
+        regimes=REGIMES,
+        trials={
+            **PRETRAINED.trials,
+            "unmatched": (
+                {"learning_rate": 3e-4, "num_train_epochs": 2},
+                {"learning_rate": 1e-3, "num_train_epochs": 4},
+            ),
+        },
+    ),
+}
 
 __all__ = ["ARMS", "CORE", "OWN", "REGIMES", "UNTRAINED", "WORLD_OF", "ArmSpec", "Regime", "World"]

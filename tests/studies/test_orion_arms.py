@@ -57,7 +57,7 @@ def figures(seeds=3, **right):
         "roles": {},
         "row_counts": {str(seed): dict.fromkeys(ARMS, 30) for seed in range(seeds)},
         "matched_rows": {str(seed): 30 for seed in range(seeds)},
-        "trials": {"matched": {OWN: [10.0, 30.0, 20.0]}},
+        "trials": {"matched": {OWN: [10.0, 30.0]}},
         "choices": {"matched": {OWN: 1}},
         "cells": {"matched": cells, "unmatched": {}},
         "rows": dict.fromkeys(ARMS, rows),
@@ -109,7 +109,7 @@ def test_the_page_has_every_table_and_the_rows_as_text():
     assert list(leads) == [UNTRAINED, *[name for name in ARMS if name != OWN]]
     assert leads["none"]["kind"] == "control" and leads["rft"]["kind"] == "baseline"
     [trials] = page.tables["Trials on the dev split: built-in world, matched"]
-    assert trials["rate 0.001"] == "**30.0**"
+    assert trials["rate 0.002"] == "**30.0**"
     assert page.sections["What the rows say: built-in world"] == "I read them."
     shown = page.sections["Ten rows of each arm: built-in world"]
     assert "1 \\* 1 = 1. ⏎ &lt;b&gt;" in shown and "<b>" not in shown
@@ -121,8 +121,8 @@ def test_what_is_not_measured_yet_is_named_and_compared_over_the_seeds_that_are_
     del data["cells"]["matched"]["rft"]["2"]
     page = describe_study({"built-in": data})
     assert "**Not measured yet:** rft matched seed 2, untrained unmatched seed 0" in page.setup
-    [cost] = [row for row in page.tables["Cost: built-in world"] if "missing" in row["run folder"]]
-    assert cost["CPU minutes"] == "2"
+    costs = {row["run folder"]: row["CPU minutes"] for row in page.tables["Cost: built-in world"]}
+    assert costs["72 cells of all arms, matched and unmatched, estimated"] == "4"
     leads = {
         row["own less"]: row for row in page.tables["ORION less each arm: built-in world, matched"]
     }
@@ -142,10 +142,9 @@ def test_an_arm_with_too_few_rows_is_left_out_and_named():
 @pytest.mark.slow
 def test_the_study_in_small_is_resumed_and_its_folders_share_what_they_paid_for(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    roles = {**orion_arms.ROLES, "judge": "world:oracle"}
     small = {"train": 24, "dev": 4, "test": 4, "samples": 3, "n": 1, "steps": 2, "min_rows": 2}
-    settings = StudySettings(
-        tmp_path, 1, {**SIZES, **small}, dict(orion_arms.ROLES), world="built-in"
-    )
+    settings = StudySettings(tmp_path, 1, {**SIZES, **small}, roles, world="built-in")
     run = WorldRun(settings, STORY)
     run.collect_rows(0, no_progress)
     early = orion_arms.collect_figures(settings)
@@ -153,14 +152,12 @@ def test_the_study_in_small_is_resumed_and_its_folders_share_what_they_paid_for(
 
     outcome = run_in_folder("orion-arms", orion_arms, settings, no_progress)
     counts = outcome["row_counts"]["0"]
-    learnt = {by_seed["0"].get("rows") for by_seed in outcome["cells"]["matched"].values()}
-    assert learnt == {None, min(counts.values())}, "equal rows"
-    assert {by_seed["0"].get("steps") for by_seed in outcome["cells"]["matched"].values()} == {
-        None,
-        2,
-    }
-    unmatched = outcome["cells"]["unmatched"]
-    assert {name: unmatched[name]["0"]["rows"] for name in ARMS} == counts
+    # EULER has a training more, that of its error model.
+    cells, unmatched = outcome["cells"]["matched"], outcome["cells"]["unmatched"]
+    for name in counts.keys() - {"euler"}:
+        assert cells[name]["0"]["rows"] == min(counts.values()) and cells[name]["0"]["steps"] == 2
+        assert unmatched[name]["0"]["rows"] == counts[name]
+    assert cells["euler"]["0"]["steps"] == 22
     assert outcome == orion_arms.collect_figures(settings)
     # Every completion of the rows was brought along, and a student of the trials was not trained again.
     trained = {path.name for path in (tmp_path / "matched-0" / "students").iterdir()}

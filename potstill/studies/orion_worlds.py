@@ -61,7 +61,7 @@ ARMS: Mapping[str, ArmSpec] = {
         "the teacher's chains behind an error model's errors, which it also sees at test time",
         {},
         rows_of="sft",
-        stages={"exposure": {"learning_rate": 3e-4, "max_train_samples": 0, "max_steps": 20}},
+        stages={"exposure": {"learning_rate": 3e-4, "max_train_samples": 0, "max_steps": 10}},
     ),
 }
 CORE = ("sft", "rft", OWN, "none", "shuffled")

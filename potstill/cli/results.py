@@ -90,13 +90,11 @@ def print_results(
         seconds: that the run took.
         funnels: print how many traces each step dropped; without measurements they are printed anyway.
     """
-    row_files = sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
-    notes = result_notes(results)
-    if has_failures(results):  # a large store is not read through for nothing
-        notes += failure_notes_of_folder(out)
     if args.json:
-        show.print_json(_to_json(results, out, row_files, seconds) | {"notes": notes})
+        show.print_json(results_document(results, out, seconds))
         return
+    row_files = _row_files(out)
+    notes = _notes_with_failures(results, out)
     show.print_arms(table(results))
     show.print_table(usage_table(results.evaluations.values()), may_shorten_names=True)
     if funnels or not results.evaluations:
@@ -119,6 +117,24 @@ def print_results(
     for command in next_commands(results, out, students):
         # In one line however narrow the terminal is: a broken command can't be copied.
         print(terminal(f"next     {command}"))
+
+
+def results_document(results: Results, out: Path, seconds: float) -> dict[str, Any]:
+    """The outcome of a finished run as `--json` prints it."""
+    notes = _notes_with_failures(results, out)
+    return _to_json(results, out, _row_files(out), seconds) | {"notes": notes}
+
+
+def _row_files(out: Path) -> list[str]:
+    return sorted(str(path) for path in (out / "rows").glob("*.jsonl"))
+
+
+def _notes_with_failures(results: Results, out: Path) -> list[str]:
+    """What the numbers say, and which calls failed."""
+    notes = result_notes(results)
+    if has_failures(results):  # a large store is not read through for nothing
+        notes += failure_notes_of_folder(out)
+    return notes
 
 
 def student_folders(results: Results, out: Path) -> dict[str, Path]:

@@ -37,6 +37,7 @@ SEED = 11
 AIM = 0.38  # the student's share of right samples at temperature 0.8, where its solving is held
 SAMPLES = 4  # of a task, that show the student its own mistakes
 CORPUS_SIZE = 600  # tasks in the tokenizer's corpus
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
 AT_ONCE_TOKENS = 24  # that an answer without a chain needs at most
 SAMPLING_TEMPERATURE, REWRITING_TEMPERATURE = 0.8, 0.6
 STUDENT_LESSONS: Shares = {
@@ -60,6 +61,9 @@ class Settings:
     long_tokens: int
     rewrite_tokens: int
     weak_every: int = 100  # steps between two measurements of the weak solver
+    begins_as: str = (
+        ""  # the shipped checkpoint that the weak solver begins as; "" is random weights
+    )
 
 
 SETTINGS: Mapping[str, Settings] = MappingProxyType(
@@ -76,17 +80,18 @@ SETTINGS: Mapping[str, Settings] = MappingProxyType(
         "walk": Settings(
             # Answering at once is taught too, so that what the chain is worth is measured on a model that knows how.
             teacher_lessons={
-                lessons.solve_long: 0.8,
-                lessons.refine_long: 0.12,
-                lessons.solve_at_once: 0.08,
+                lessons.solve_long: 0.88,
+                lessons.refine_long: 0.05,
+                lessons.solve_at_once: 0.07,
             },
-            teacher_steps=3000,
-            student_steps=1500,
-            pool=2500,
+            teacher_steps=2200,
+            student_steps=1000,
+            pool=1500,
             brief_tokens=190,
             long_tokens=460,
             rewrite_tokens=260,
             weak_every=50,
+            begins_as="student",
         ),
     }
 )
@@ -223,6 +228,7 @@ def train_teacher(family: Family, work: Path, *, every: int = 500) -> Any:
     draw_row = draw_from(family, settings.teacher_lessons)
     while phase.step < last:
         loss = phase.train(tokenizer, draw_row, phase.step + every)
+        phase.save()
         scores: dict[str, Any] = {}
         scores |= measure_solving(
             family, phase.model, tokenizer, size=100, max_new_tokens=settings.long_tokens
@@ -237,7 +243,6 @@ def train_teacher(family: Family, work: Path, *, every: int = 500) -> Any:
                 template=DIRECT,
             )
         log_phase(work, "teacher", phase, loss, **scores)
-        phase.save()
     return phase.model, tokenizer
 
 
@@ -245,16 +250,20 @@ def train_weak_solver(family: Family, work: Path, tokenizer: Any) -> Any:
     """Train a model to solve in the brief style until it reaches AIM; returns it."""
     settings = SETTINGS[family.name]
     schedule = Schedule(last=100_000)
-    phase = learn.Phase("weak", learn.new_model(tokenizer, SEED), schedule, work, SEED)
+    if settings.begins_as:
+        model = learn.model_from(CHECKPOINTS / settings.begins_as, tokenizer, SEED)
+    else:
+        model = learn.new_model(tokenizer, SEED)
+    phase = learn.Phase("weak", model, schedule, work, SEED)
     draw_row = draw_from(family, {lessons.solve_brief: 1.0})
     mark = work / "weak.done"
     while not mark.exists():
         loss = phase.train(tokenizer, draw_row, phase.step + settings.weak_every)
+        phase.save()
         scores = measure_solving(
             family, phase.model, tokenizer, size=200, max_new_tokens=settings.brief_tokens
         )
         log_phase(work, "weak", phase, loss, **scores)
-        phase.save()
         if scores["right"] >= AIM:
             mark.write_text("reached\n")
     return phase.model
@@ -275,12 +284,12 @@ def train_student(family: Family, work: Path, *, every: int = 300) -> Any:
     while phase.step < last:
         draw_row = partial(draw_student_row, family, pool, erring)
         loss = phase.train(tokenizer, draw_row, phase.step + every)
+        phase.save()
         scores = measure_solving(
             family, phase.model, tokenizer, size=200, max_new_tokens=settings.brief_tokens
         )
         rewrites = measure_rewriting(family, phase.model, tokenizer, held_out, 3)
         log_phase(work, "student", phase, loss, **scores, rewrites=rewrites)
-        phase.save()
     return phase.model, tokenizer
 
 

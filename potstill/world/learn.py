@@ -70,6 +70,27 @@ def new_model(tokenizer: Any, seed: int, hidden: int = 128, layers: int = 4) -> 
     return Qwen3ForCausalLM(config)
 
 
+def model_from(checkpoint: Path, tokenizer: Any, seed: int) -> Any:
+    """A model with a checkpoint's layers, and its embeddings of the tokens that both tokenizers have.
+
+    Tokens that only the new tokenizer has begin at random.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    source_ids = AutoTokenizer.from_pretrained(checkpoint).get_vocab()
+    model = new_model(tokenizer, seed)
+    weights = source.state_dict()
+    embeddings_VH = model.state_dict()["model.embed_tokens.weight"].clone()
+    for token, index in tokenizer.get_vocab().items():
+        if token in source_ids:
+            embeddings_VH[index] = weights["model.embed_tokens.weight"][source_ids[token]]
+    # The output layer is tied to the embeddings.
+    weights["model.embed_tokens.weight"] = weights["lm_head.weight"] = embeddings_VH
+    model.load_state_dict(weights)
+    return model
+
+
 def user_turn(prompt: str) -> str:
     """A chat with one user's turn, up to where the assistant writes."""
     return f"<|im_start|>user\n{prompt}{END}\n<|im_start|>assistant\n"

@@ -100,11 +100,24 @@ def test_quickstart_is_a_sound_recipe() -> None:
     assert made.evaluate.problems == "world:story?split=test&size=200" and made.overlap_n == 0
 
 
-def test_quickstart_problems_do_not_overlap() -> None:
+def test_the_walks_are_the_same_recipe_with_fewer_arms() -> None:
+    stories = from_data(quickstart.recipe_data(150, 100, 4, 7))
+    walks = from_data(quickstart.recipe_data(150, 100, 4, 7, family="walk"))
+    assert list(walks.arms) == ["sft", "rft", "orion", "orion-no-errors"]
+    assert all(walks.arms[name] == stories.arms[name] for name in walks.arms)
+    assert walks.roles == {"teacher": "world:walk-teacher", "student": "world:walk-student"}
+    assert walks.problems == "world:walk?split=train&size=150"
+    settings = ["n=3", "arms.orion-shuffled.training.seed=1", "arms.orion.training.seed=2"]
+    assert quickstart.settings_of_family(settings, "story") == settings
+    assert quickstart.settings_of_family(settings, "walk") == [settings[0], settings[2]]
+
+
+@pytest.mark.parametrize("family", quickstart.FAMILIES)
+def test_quickstart_problems_do_not_overlap(family) -> None:
     from potstill.runs.sources import load_problems
 
-    train = {p.question for p in load_problems("world:story?split=train&size=300")}
-    test = {p.question for p in load_problems("world:story?split=test&size=200")}
+    train = {p.question for p in load_problems(f"world:{family}?split=train&size=300")}
+    test = {p.question for p in load_problems(f"world:{family}?split=test&size=200")}
     assert (len(train), len(test), len(train & test)) == (300, 200, 0)
 
 

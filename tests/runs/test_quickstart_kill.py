@@ -18,7 +18,19 @@ pytest.importorskip("torch", reason="needs the extra potstill[local]")
 
 from potstill.evaluation.results import load, outcome
 
-SIZES = ["--limit", "24", "--test", "12", "--n", "2", "--threads", "1", "--quiet"]
+SIZES = [
+    "--family",
+    "story",
+    "--limit",
+    "24",
+    "--test",
+    "12",
+    "--n",
+    "2",
+    "--threads",
+    "1",
+    "--quiet",
+]
 KILLS = 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def write_page(
     fingerprint: Mapping[str, Any],
     command: str,
 ) -> tuple[Path, Path]:
-    """Write NAME.md and NAME.svg into a folder, and NAME.json where the page has a summary.
+    """Write NAME.md and NAME.svg into a folder, more figures of its sections, and NAME.json where it has a summary.
 
     Args:
         folder: of the page.
@@ -40,6 +41,8 @@ def write_page(
     """
     markdown, figure = folder / f"{name}.md", folder / f"{name}.svg"
     write_text(figure, render_svg(page.chart))
+    for title, chart in page.charts.items():
+        write_text(folder / figure_name(name, title), render_svg(chart))
     text = render_page(name, page, question=question, fingerprint=fingerprint, command=command)
     write_text(markdown, text)
     if page.summary:
@@ -63,8 +66,16 @@ def render_page(
         parts += [f"## {title}", markdown_table(rows)]
     for title, text in page.sections.items():
         parts += [f"## {title}", text.strip()]
+        if title in page.charts:
+            parts.append(f"![{page.charts[title].title}]({figure_name(name, title)})")
     parts += ["## Fingerprint", fingerprint_list(fingerprint)]
     return "\n\n".join(_fill(part) for part in parts) + "\n"
+
+
+def figure_name(name: str, title: str) -> str:
+    """The file of a section's figure: the study's name and the title in letters, digits and hyphens."""
+    words = re.findall(r"[a-z0-9]+", title.lower())
+    return f"{name}-{'-'.join(words)}.svg"
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -69,6 +69,7 @@ class StudyPage:
         finding: one paragraph that answers the question, chosen from the figures. It also says what they do not show.
         sections: further Markdown by title, below the tables.
         summary: what other pages quote, as JSON; it is written beside the page where there is any.
+        charts: a figure for each of these sections, by the section's title.
     """
 
     setup: str
@@ -77,6 +78,7 @@ class StudyPage:
     finding: str
     sections: Mapping[str, str] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
+    charts: Mapping[str, Chart] = field(default_factory=dict)
 
 
 class StudyModule(Protocol):

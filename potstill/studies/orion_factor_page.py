@@ -1,0 +1,269 @@
+"""The page of `orion-factors`: what the figures of each factor say, chosen by their intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from potstill.evaluation.intervals import Estimate
+from potstill.evaluation.table import format_points
+from potstill.studies import arms
+from potstill.studies.arms import UNTRAINED
+from potstill.studies.chart import Chart, Dot, DotChart, LineChart
+from potstill.studies.study import StudyPage
+
+REWRITING = "How well it rewrites"
+AXIS = "points of accuracy"
+SETUP = """\
+{train} training and {test} test stories of the built-in world, {n} answers a test story at temperature 0.6, {seeds}
+seeds, each with training stories of its own. Every arm takes {steps} steps of 16 rows at one rate (Muon, 1e-3) on at
+most {rows} rows, a seeded sample of the same problems in all arms; where an arm has fewer, the table says so. Nothing
+was tuned arm by arm: what is read is the difference of two arms of ORION that differ in nothing but whether the writer
+sees the student's errors, and whether that difference changes with the factor. The level that all factors share is
+the paper's order of the prompt, the world's teacher and student, its stories of 4 to 8 events, and rows that are right
+in every step. Differences are paired by problem and seed, and both are levels of the 95 % intervals; where two
+intervals overlap, nothing is said of the two levels. Every run folder is one that `potstill report` opens.
+
+The built-in student was taught to rewrite by one prompt, with its errors behind the reference: the other orders are new
+to it. The brief teacher is `world:oracle`, a program that is always right and writes in the student's own style. The
+warmed students learnt solutions of {warm_rows} other stories before, by `sft_gold`, in {warm_steps} and in
+{long_warm_steps} steps. Stories of 2 or 3 events are no easier ones: neither model ever saw so short a story.
+"""
+NOT_RUN = """\
+- *Checkpoints of the built-in student during its training.* They are not shipped, and making them again takes about 20
+  CPU minutes: `potstill world build student --work WORK`, then `potstill study orion-factors --role
+  student=transformers:CHECKPOINT` for each. Harder stories and warmed students stand in for them.
+- *The pretrained student.* Each level takes about as long there as all factors here:
+  `potstill study orion-arms --world real-small --role student=transformers:CHECKPOINT`, with checkpoints of
+  `potstill models warm-up`, or `--role teacher=world:gym-teacher?style=short` for another style.
+"""
+
+
+class LevelFigures(NamedTuple):
+    """What is read of a level.
+
+    Args:
+        label: of the level.
+        arms: the names of its setting and of its two arms: equal for levels of two factors that are one measurement.
+        own: the runs of the arm with errors.
+        none: those of the arm without.
+        lead: of the first over the second.
+        sft: the runs on the teacher's chains in the same setting.
+        untrained: those of the untrained student.
+    """
+
+    label: str
+    arms: tuple[str, str, str]
+    own: Sequence[Mapping[str, Any]]
+    none: Sequence[Mapping[str, Any]]
+    lead: Estimate
+    sft: Sequence[Mapping[str, Any]]
+    untrained: Sequence[Mapping[str, Any]]
+
+
+def describe_factors(figures: Mapping[str, Any], *, title: str) -> StudyPage:
+    """The page of all factors."""
+    levels_by_factor: dict[str, list[LevelFigures]] = {}
+    for factor, levels in figures["factors"].items():
+        levels_by_factor[factor] = [read_level(figures["settings"], level) for level in levels]
+
+    # A paragraph, a table and a figure each.
+    sections: dict[str, str] = {}
+    tables: dict[str, list[dict[str, str]]] = {}
+    charts: dict[str, Chart] = {}
+    all_dots: list[Dot] = []
+    for factor, level_figures in levels_by_factor.items():
+        sections[factor] = describe_factor(factor, level_figures)
+        tables[factor] = [level_row(level) for level in level_figures]
+        dots = [to_dot(level.label, level.lead) for level in level_figures]
+        charts[factor] = DotChart(f"{factor}: with errors less without", AXIS, dots, 0.0)
+        all_dots += [to_dot(f"{factor}: {level.label}", level.lead) for level in level_figures]
+    sections[REWRITING] = describe_rewriting(levels_by_factor)
+    charts[REWRITING] = rewriting_chart(levels_by_factor)
+    sections["What was not run, and how to"] = NOT_RUN
+
+    sizes = (
+        "train",
+        "test",
+        "n",
+        "seeds",
+        "steps",
+        "rows",
+        "warm_rows",
+        "warm_steps",
+        "long_warm_steps",
+    )
+    return StudyPage(
+        setup=SETUP.format(**{name: figures[name] for name in sizes}),
+        tables=tables,
+        chart=DotChart("ORION with its errors less ORION without", AXIS, all_dots, 0.0),
+        finding=summarise(levels_by_factor),
+        sections=sections,
+        charts=charts,
+    )
+
+
+def read_level(settings: Mapping[str, Any], level: Mapping[str, str]) -> LevelFigures:
+    """The figures of a level's arms."""
+    runs = settings[level["setting"]]
+    own, none = runs[level["own"]], runs[level["none"]]
+    return LevelFigures(
+        label=level["label"],
+        arms=(level["setting"], level["own"], level["none"]),
+        own=own,
+        none=none,
+        lead=arms.difference(own, none),
+        sft=runs["sft"],
+        untrained=runs[UNTRAINED],
+    )
+
+
+def to_dot(label: str, estimate: Estimate) -> Dot:
+    """An estimate in points."""
+    return Dot(label, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
+
+
+def level_row(level: LevelFigures) -> dict[str, str]:
+    """A line of a factor's table."""
+    return {
+        "level": level.label,
+        "with errors less without": format_points(level.lead),
+        "with errors less sft": format_points(arms.difference(level.own, level.sft)),
+        "untrained": f"{arms.score(level.untrained):.1f}",
+        "sft": f"{arms.score(level.sft):.1f}",
+        "without errors": f"{arms.score(level.none):.1f}",
+        "with errors": f"{arms.score(level.own):.1f}",
+        "rows (sft, without, with)": ", ".join(
+            f"{arms.mean_figure(runs, 'rows'):.0f}" for runs in (level.sft, level.none, level.own)
+        ),
+        "first rewrites that pass (without, with)": ", ".join(
+            format_share(passing_share(runs)) for runs in (level.none, level.own)
+        ),
+    }
+
+
+def passing_share(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """How many of the first rewrites passed, over all seeds; None where nothing was rewritten."""
+    counted = [run["passing"] for run in runs if "passing" in run]
+    whole = sum(total for _, total in counted)
+    return sum(part for part, _ in counted) / whole if whole else None
+
+
+def format_share(share: float | None) -> str:
+    """A share in percent."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+# Paragraphs.
+
+
+def describe_factor(factor: str, levels: Sequence[LevelFigures]) -> str:
+    """What the levels of a factor say of the errors, and whether the factor changes it."""
+    sentences = [describe_lead(level) for level in levels]
+    sentences.append(describe_change(factor, levels))
+    apart = [level for level in levels if rows_differ(level)]
+    if apart:
+        labels = "; ".join(level.label for level in apart)
+        sentences.append(f"The arms of these levels have unequal rows: {labels}.")
+    return " ".join(sentences)
+
+
+def describe_lead(level: LevelFigures) -> str:
+    """A level's difference as a sentence."""
+    points = f"{format_points(level.lead)} points"
+    words = {
+        "above": f"seeing errors gains {points}",
+        "below": f"seeing errors costs {points}",
+        "undecided": f"no difference is shown ({points})",
+    }
+    return f"*{level.label}*: {words[arms.sign(level.lead)]}."
+
+
+def describe_change(factor: str, levels: Sequence[LevelFigures]) -> str:
+    """Whether two levels lie apart by their intervals."""
+    lowest = min(levels, key=lambda level: level.lead.high)
+    highest = max(levels, key=lambda level: level.lead.low)
+    if lowest.lead.high < highest.lead.low:
+        return f"The factor matters: the intervals of *{lowest.label}* and *{highest.label}* do not overlap."
+    return f"That {factor[0].lower() + factor[1:]} changes what errors do is not shown: all intervals overlap."
+
+
+def rows_differ(level: LevelFigures) -> bool:
+    """Whether the arms of a level learnt unequally many rows, by more than a twentieth."""
+    counts = [arms.mean_figure(runs, "rows") for runs in (level.own, level.none)]
+    return max(counts) > 1.05 * min(counts)
+
+
+def rewriting_points(
+    levels_by_factor: Mapping[str, Sequence[LevelFigures]],
+) -> dict[str, list[tuple[float, float]]]:
+    """By factor, how many first rewrites with errors pass in percent, and the lead of the arm in points."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for factor, levels in levels_by_factor.items():
+        for level in levels:
+            share = passing_share(level.own)
+            if share is not None:
+                points.setdefault(factor, []).append((100 * share, 100 * level.lead.value))
+    return points
+
+
+def rewriting_chart(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -> LineChart:
+    """The leads by how well the student rewrites where it sees errors."""
+    return LineChart(
+        "With errors less without, by how well it rewrites",
+        "first rewrites with errors in sight that pass, %",
+        AXIS,
+        rewriting_points(levels_by_factor),
+        joined=False,
+    )
+
+
+def describe_rewriting(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -> str:
+    """Whether errors cost less where the student rewrites well with them in sight."""
+    points: list[tuple[float, float]] = []
+    for series in rewriting_points(levels_by_factor).values():
+        points += series
+    distinct = sorted(set(points))
+    if len(distinct) < 3:
+        return "Too few levels rewrote anything."
+    correlation = pearson([x for x, _ in distinct], [y for _, y in distinct])
+    direction = "less" if correlation > 0 else "more"
+    return (
+        f"Over the {len(distinct)} levels the share of first rewrites that pass with errors in sight runs from "
+        f"{distinct[0][0]:.0f} to {distinct[-1][0]:.0f} %, and the difference from "
+        f"{min(y for _, y in distinct):+.1f} to {max(y for _, y in distinct):+.1f} points; their correlation is "
+        f"{correlation:+.2f}. So seeing errors costs {direction} where the student rewrites better, as far as a "
+        "correlation of so few levels, which share students and problems, can say."
+    )
+
+
+def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Pearson's correlation; 0 where one side does not vary."""
+    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    covariance = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
+    spread = sum((x - mean_x) ** 2 for x in xs) * sum((y - mean_y) ** 2 for y in ys)
+    return float(covariance / spread**0.5) if spread else 0.0
+
+
+def summarise(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -> str:
+    """The finding: where errors help, where they cost, and which factors matter."""
+    decisions: dict[tuple[str, str, str], str] = {}
+    for levels in levels_by_factor.values():
+        for level in levels:
+            decisions[level.arms] = arms.sign(level.lead)
+    counts = Counter(decisions.values())
+    mattering: list[str] = []
+    for factor, levels in levels_by_factor.items():
+        if describe_change(factor, levels).startswith("The factor matters"):
+            mattering.append(factor.lower())
+    sentences = [
+        f"Of {len(decisions)} different levels, seeing its errors gains the student something at {counts['above']}, "
+        f"costs it something at {counts['below']}, and makes no difference that is shown at {counts['undecided']}."
+    ]
+    if mattering:
+        sentences.append(f"What errors do changes with: {'; '.join(mattering)}.")
+    else:
+        sentences.append("No factor is shown to change what errors do.")
+    sentences.append("A small built-in world is no evidence for large models.")
+    return " ".join(sentences)

@@ -1,0 +1,112 @@
+"""orion-factors: what its page says of made-up figures; the study itself in small is slow."""
+
+from __future__ import annotations
+
+import pytest
+
+from potstill.methods.errors.orion.settings import Settings
+from potstill.records import no_progress
+from potstill.studies import orion_factors
+from potstill.studies.orion_factor_page import pearson
+from potstill.studies.orion_factors import FACTORS, SETTINGS, SIZES, describe_level, describe_study
+from potstill.studies.page import write_page
+from potstill.studies.study import StudySettings
+
+PROBLEMS = [f"p{number}" for number in range(40)]
+
+
+def arm_runs(right: int, rows: int = 40, passing: int = 30) -> list[dict]:
+    """An arm that answers the first so many problems right, with each of three seeds."""
+    shares = [float(number < right) for number in range(len(PROBLEMS))]
+    run = {"problems": PROBLEMS, "shares": shares, "rows": rows, "passing": [passing, 60]}
+    return [run] * 3
+
+
+def figures(changed: dict | None = None) -> dict:
+    """Figures of all arms at 20 of 40, but for those that are given by (setting, arm)."""
+    settings: dict = {}
+    factors: dict = {}
+    for factor, levels in FACTORS.items():
+        factors[factor] = [describe_level(level) for level in levels]
+        for level in factors[factor]:
+            runs = settings.setdefault(level["setting"], {})
+            for arm in ("untrained", "sft", level["own"], level["none"]):
+                runs[arm] = arm_runs(20)
+    for (setting, arm), runs in (changed or {}).items():
+        settings[setting][arm] = runs
+    return {"settings": settings, "factors": factors, "seeds": 3, **SIZES}
+
+
+def test_without_differences_no_factor_is_said_to_matter():
+    page = describe_study(figures())
+    assert "makes no difference that is shown at 12" in page.finding
+    assert "No factor is shown to change what errors do." in page.finding
+    assert all("all intervals overlap" in page.sections[factor] for factor in FACTORS)
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [(8, "seeing errors costs -30.0 ["), (34, "seeing errors gains +35.0 [")],
+)
+def test_a_level_says_what_errors_do_and_a_factor_whether_levels_lie_apart(right, words):
+    page = describe_study(figures({("hard", "own"): arm_runs(right)}))
+    text = page.sections["Student's strength"]
+    assert words in text and "The factor matters" in text
+    assert "harder problems" in text.partition("The factor matters")[2]
+    assert page.finding.endswith(
+        "What errors do changes with: student's strength. A small built-in world is no evidence for large models."
+    )
+
+
+def test_unequal_rows_are_named():
+    page = describe_study(figures({("hard", "own"): arm_runs(20, rows=30)}))
+    text = page.sections["Student's strength"]
+    assert "unequal rows: harder problems (8 to 10 events)." in text
+    assert page.tables["Student's strength"][0]["rows (sft, without, with)"] == "40, 40, 30"
+
+
+def test_how_well_it_rewrites_is_set_beside_what_errors_do():
+    changed = {
+        ("hard", "own"): arm_runs(8, passing=6),
+        ("warmed", "own"): arm_runs(30, passing=54),
+    }
+    text = describe_study(figures(changed)).sections["How well it rewrites"]
+    assert "runs from 10 to 90 %" in text and "from -30.0 to +25.0 points" in text
+    assert "costs less where the student rewrites better" in text
+    assert pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1) and pearson([1, 1], [0, 2]) == 0
+
+
+def test_a_section_has_its_figure_in_a_file_of_its_own(tmp_path):
+    page = describe_study(figures())
+    markdown, _ = write_page(
+        tmp_path, "orion-factors", page, question="Q?", fingerprint={}, command="potstill"
+    )
+    named = set(page.charts)
+    assert named == {*FACTORS, "How well it rewrites"}
+    assert "(orion-factors-student-s-strength.svg)" in markdown.read_text("utf-8")
+    assert len(list(tmp_path.glob("orion-factors-*.svg"))) == len(named)
+
+
+def test_levels_name_settings_and_values_that_are_there():
+    settings = StudySettings(out=None, sizes=dict(SIZES), roles=dict(orion_factors.ROLES))  # type: ignore[arg-type]
+    names = set()
+    for levels in FACTORS.values():
+        for level in levels:
+            assert level.setting in SETTINGS
+            Settings(**level.own.get("settings", {}))
+            names.add((level.setting, *list(describe_level(level).values())[2:]))
+    # The recipe of a setting has both arms of each of its levels.
+    recipe = orion_factors.recipe_of_setting(settings, "base", 0)
+    wanted = {arm for setting, own, none in names if setting == "base" for arm in (own, none)}
+    assert set(recipe["arms"]) == {"sft", *wanted}
+    assert recipe["arms"]["own steps False"]["values"]["steps"] is False
+
+
+@pytest.mark.slow
+def test_the_study_in_small(tmp_path):
+    small = dict.fromkeys(SIZES, 2) | {"train": 10, "rows": 6, "test": 3, "n": 1, "samples": 3}
+    settings = StudySettings(tmp_path, 1, {**SIZES, **small}, dict(orion_factors.ROLES))
+    outcome = orion_factors.run_study(settings, no_progress)
+    page = describe_study(outcome)
+    assert set(page.tables) == set(FACTORS)
+    assert outcome == orion_factors.run_study(settings, no_progress)

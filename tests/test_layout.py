@@ -88,7 +88,10 @@ IMPORTS: dict[str, tuple[str, ...]] = {
         *("runs", "report", "methods", "training", "store", "evaluation", "world", "traces"),
         *("data", "models", "budget", "verifiers", "objectives"),
     ),
-    "viewer": ("runs", "report", "evaluation", "store", "data", "models", "traces"),
+    "viewer": (
+        *("runs", "report", "evaluation", "store", "data", "models", "traces"),
+        *("training.settings", "training.step_log"),
+    ),
     "cli": (
         *(
             "viewer",

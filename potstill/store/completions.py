@@ -110,6 +110,13 @@ class StoredCompletion(NamedTuple):
         return current._replace(key=current.recompute_key())
 
 
+class PlacedCompletion(NamedTuple):
+    """A completion and its place in the order of writing."""
+
+    place: int
+    stored: StoredCompletion
+
+
 # Settings that the older scheme calls otherwise.
 _RENAMED_SETTINGS = {"max_tokens": "max_new_tokens"}
 
@@ -235,6 +242,34 @@ class Completions:
         """Every stored completion in the order of writing."""
         scheme = self._database.scheme
         return (_from_row(row, scheme) for row in self._database.pages("completions", _COLUMNS))
+
+    def read_page(
+        self,
+        after: int | None,
+        limit: int,
+        *,
+        condition: str = "1",
+        args: Sequence[Any] = (),
+        is_newest_first: bool = False,
+    ) -> list[PlacedCompletion]:
+        """The next completions in the order of writing, or against it.
+
+        Args:
+            after: the place of the last one that was read; None for the first page.
+            limit: how many at most.
+            condition: in SQL, over the columns of the table `completions` and `rowid`.
+            args: values of its placeholders.
+            is_newest_first: whether the last written one comes first.
+        """
+        sign, direction = ("<", "DESC") if is_newest_first else (">", "ASC")
+        values = list(args)
+        if after is not None:
+            condition += f" AND rowid {sign} ?"
+            values.append(after)
+        sql = f"SELECT rowid, {_COLUMNS} FROM completions WHERE {condition} ORDER BY rowid {direction} LIMIT ?"
+        rows = self._database.read(sql, [*values, limit])
+        scheme = self._database.scheme
+        return [PlacedCompletion(place, _from_row(tuple(row), scheme)) for place, *row in rows]
 
     def iterate_readable(self) -> Iterator[StoredCompletion]:
         """Every completion that can still be read, in the order of writing, around damaged pages."""

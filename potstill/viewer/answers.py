@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.errors import InputError, PotstillError
-from potstill.viewer import overview, token_page, trace_lists, trace_page
+from potstill.viewer import (
+    compare_page,
+    exports,
+    journal_page,
+    overview,
+    problem_pages,
+    token_page,
+    trace_lists,
+    trace_page,
+)
+from potstill.viewer.cost_page import describe_costs
 from potstill.viewer.index.indexer import Indexer
 from potstill.viewer.notes import NotesFile, read_note
 from potstill.viewer.overlap_page import describe_overlap
 from potstill.viewer.reader import RunReader
+from potstill.viewer.run_files import RunFile, list_files
+from potstill.viewer.run_state import read_state
 from potstill.viewer.selection import Chosen, Selection
+from potstill.viewer.training_page import describe_training
 
 FACET_PREFIX = "f."
 
@@ -115,6 +128,45 @@ class Answers:
             trace_page.find_trace_id(store, note.trace)
         return NotesFile(reader.notes_path).add(values).to_json()
 
+    def export(
+        self, path: Sequence[str], parameters: Parameters
+    ) -> tuple[str, str, Generator[str]]:
+        """A list of traces as a file: its name, its content type, and its parts, which are read as they are asked for.
+
+        Raises:
+            InputError: there is no such format.
+        """
+        reader = self.reader(path[1])
+        form = parameters.text("format", "jsonl")
+        if form not in exports.FORMATS:
+            raise InputError(f"there is no format {form[:40]!r}", available=exports.FORMATS)
+        parts = exports.export_entries(reader, parameters.chosen(), _order(parameters), form)
+        name = f"{reader.run.name}-traces.{exports.FORMATS[form].suffix}"
+        return name, exports.FORMATS[form].content_type, parts
+
+    def file(self, path: Sequence[str]) -> RunFile:
+        """A file of a run, by its name in the list of files."""
+        files = list_files(self.reader(path[1]).folder)
+        name = "/".join(path[3:])
+        if name not in files:
+            raise NotFoundError(f"there is no file {name[:80]!r}", available=list(files))
+        return files[name]
+
+    def _compare(self, parameters: Parameters) -> dict[str, Any]:
+        sides = []
+        for name in ("a", "b"):
+            run, colon, arm = parameters.text(name).partition(":")
+            if not colon:
+                raise InputError(f"{name} names no arm", expected=f"{name}=RUN:ARM")
+            sides.append(compare_page.find_side(self.reader(run), arm))
+        request = compare_page.CompareRequest(
+            facets=parameters.chosen().facets,
+            sort=parameters.text("sort", "change"),
+            after=parameters.text("after"),
+            limit=parameters.number("limit", 200),
+        )
+        return compare_page.describe_compare(sides[0], sides[1], request)
+
     def answer(self, path: Sequence[str], parameters: Parameters) -> dict[str, Any]:
         """The document at a path below `api/`.
 
@@ -124,6 +176,8 @@ class Answers:
         """
         if list(path) == ["runs"]:
             return overview.describe_runs(self.readers, takes_notes=self.takes_notes)
+        if list(path) == ["compare"]:
+            return self._compare(parameters)
         # Everything else is of one run.
         if len(path) < 2 or path[0] != "run":
             raise NotFoundError("there is no such page", available=["api/runs", "api/run/R"])
@@ -214,6 +268,64 @@ def _notes(request: Request) -> dict[str, Any]:
     return {"file": notes.path.name, "notes": [note.to_json() for note in notes.read()]}
 
 
+def _problems(request: Request) -> dict[str, Any]:
+    parameters = request.parameters
+    chosen = parameters.chosen()
+    matrix = problem_pages.MatrixRequest(
+        set=parameters.text("set", "test"),
+        query=chosen.text,
+        facets=chosen.facets,
+        sort=parameters.text("sort", "problem"),
+        is_descending=parameters.text("order") == "desc",
+        after=parameters.text("after"),
+        limit=parameters.number("limit", 500),
+        base=parameters.text("base"),
+    )
+    with request.reader.store() as store:
+        return problem_pages.describe_problems(store, request.reader.saved_results(), matrix)
+
+
+def _problem(request: Request) -> dict[str, Any]:
+    # An id may have slashes.
+    problem = "/".join(request.rest)
+    with request.reader.store() as store:
+        return problem_pages.describe_problem_page(store, request.reader.saved_results(), problem)
+
+
+def _training(request: Request) -> dict[str, Any]:
+    folder = request.reader.folder
+    is_running = read_state(folder).status == "running"
+    since = request.parameters.number("since", 0)
+    with request.reader.store() as store:
+        return describe_training(store, folder, since=since, is_running=is_running)
+
+
+def _costs(request: Request) -> dict[str, Any]:
+    with request.reader.store() as store:
+        return describe_costs(store)
+
+
+def _journal(request: Request) -> dict[str, Any]:
+    parameters = request.parameters
+    with request.reader.store() as store:
+        if request.rest:
+            return journal_page.describe_call(store, request.rest[0])
+        journal_request = journal_page.JournalRequest(
+            arm=parameters.text("arm"),
+            role=parameters.text("role"),
+            status=parameters.text("status"),
+            after=parameters.text("after"),
+            limit=parameters.number("limit", 100),
+            is_newest_first=parameters.text("order") == "desc",
+            is_of_attempts=parameters.text("kind") == "attempts",
+        )
+        return journal_page.describe_journal(store, journal_request)
+
+
+def _files(request: Request) -> dict[str, Any]:
+    return {"files": [file.to_json() for file in list_files(request.reader.folder).values()]}
+
+
 _PAGES: Mapping[str, Answer] = {
     "": _overview,
     "traces": _traces,
@@ -221,6 +333,12 @@ _PAGES: Mapping[str, Answer] = {
     "facets": _facets,
     "trace": _trace,
     "notes": _notes,
+    "problems": _problems,
+    "problem": _problem,
+    "training": _training,
+    "costs": _costs,
+    "journal": _journal,
+    "files": _files,
 }
 
 

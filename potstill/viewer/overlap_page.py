@@ -50,7 +50,8 @@ def shared_runs(text: str, reference: str) -> list[tuple[int, int, int]]:
         length = lengths[first]
         if length < MIN_WORDS or len(runs) == MAX_RUNS:
             break
-        if all(is_free[first : first + length]):
+        # What was taken is as long or longer: where it overlaps this run, it covers one of its ends.
+        if is_free[first] and is_free[first + length - 1]:
             is_free[first : first + length] = [False] * length
             runs.append((places[first][0], places[first + length - 1][1], length))
     return runs

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
@@ -21,10 +23,13 @@ from potstill.viewer.answers import (
     Parameters,
     describe_error,
 )
+from potstill.viewer.live import RunWatch
 from potstill.viewer.security import HEADERS, Guard
 from potstill.viewer.trace_page import NoTraceError
 
 THREADS = 4
+POLL_SECONDS = 1.0  # between two looks of a live stream
+BEAT_SECONDS = 15.0
 MAX_BODY = 64 * 1024
 PACKAGE = Path(__file__).parent
 STATIC_FOLDERS = ("app", "vendor")
@@ -56,14 +61,19 @@ class Viewer:
         self.answers, self.guard = answers, guard
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="potstill-view")
         self._files = find_static_files()
+        self._is_closing = False
 
     def application(self) -> web.Application:
         """What aiohttp serves."""
         application = web.Application(middlewares=[self._check], client_max_size=MAX_BODY)
         application.router.add_route("*", "/api/{path:.*}", self._answer)
         application.router.add_route("*", "/{path:.*}", self._serve_file)
+        application.on_shutdown.append(self._end_streams)
         application.on_cleanup.append(self._close)
         return application
+
+    async def _end_streams(self, _: web.Application) -> None:
+        self._is_closing = True
 
     async def _close(self, _: web.Application) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -102,12 +112,21 @@ class Viewer:
         parameters = Parameters({name: request.query.getall(name) for name in request.query})
         if request.method == "PUT":
             return await self._put_note(request, path)
+        if path == ["live"] and request.method == "GET":
+            return await self._stream(request, parameters.text("run"))
+        page = path[2] if len(path) > 2 and path[0] == "run" else ""
+        if page == "export":
+            return await self._export(request, path, parameters)
+        if page == "file":
+            return await self._send_file(path)
         # Where nothing has changed, an answer that the page has already is not made again.
         etag = await self.run_in_thread(lambda: self._etag(path, request.path_qs))
         if etag and request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers={"ETag": etag})
         document = await self.run_in_thread(lambda: self.answers.answer(path, parameters))
-        response = send_json(document)
+        # Arms that were not asked the same are not compared, and what differs is in the document.
+        is_refused = path == ["compare"] and not document["is_comparable"]
+        response = send_json(document, 409 if is_refused else 200)
         if etag:
             response.headers["ETag"] = etag
         return response
@@ -118,6 +137,62 @@ class Viewer:
             return ""
         generation = self.answers.reader(path[1]).generation()
         return '"' + hashlib.sha256(f"{generation} {asked}".encode()).hexdigest()[:24] + '"'
+
+    async def _export(
+        self, request: web.Request, path: list[str], parameters: Parameters
+    ) -> web.StreamResponse:
+        """A list as a file, sent part by part."""
+        name, content_type, parts = await self.run_in_thread(
+            lambda: self.answers.export(path, parameters)
+        )
+        response = web.StreamResponse(headers={**HEADERS, **_download_headers(name)})
+        response.content_type = content_type
+        await response.prepare(request)
+        try:
+            while (part := await self.run_in_thread(lambda: next(parts, None))) is not None:
+                await response.write(part.encode("utf-8", "backslashreplace"))
+            await response.write_eof()
+        except ConnectionError:
+            log.debug("the page was closed while %s was sent", name)
+        finally:
+            await self.run_in_thread(parts.close)
+        return response
+
+    async def _send_file(self, path: list[str]) -> web.StreamResponse:
+        """A file of the run, to be stored and never shown."""
+        file = await self.run_in_thread(lambda: self.answers.file(path))
+        headers = {**HEADERS, **_download_headers(file.path.name)}
+        return web.FileResponse(file.path, headers={**headers, "Content-Type": file.content_type})
+
+    async def _stream(self, request: web.Request, run: str) -> web.StreamResponse:
+        """One JSON object a line for as long as the page is open: what has changed, and a beat where nothing has."""
+        readers = list(self.answers.readers.values())
+        if run:
+            readers = [self.answers.reader(run)]
+        response = web.StreamResponse(headers=HEADERS)
+        response.content_type = "application/x-ndjson"
+        await response.prepare(request)
+        try:
+            await self._write_news(response, [RunWatch(reader) for reader in readers])
+        except ConnectionError:
+            log.debug("the page of a live stream was closed")
+        return response
+
+    async def _write_news(self, response: web.StreamResponse, watches: Sequence[RunWatch]) -> None:
+        await _write_line(response, {"type": "hello"})
+        last_written = time.monotonic()
+        while not self._is_closing:
+            for watch in watches:
+                # A few stats a second; the store is opened only where one of its files has changed.
+                line = await self.run_in_thread(watch.look)
+                if line is not None:
+                    self.answers.reader(watch.reader.run.name)  # so that its index is followed
+                    await _write_line(response, line)
+                    last_written = time.monotonic()
+            if time.monotonic() - last_written > BEAT_SECONDS:
+                await _write_line(response, {"type": "beat"})
+                last_written = time.monotonic()
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _put_note(self, request: web.Request, path: list[str]) -> web.StreamResponse:
         if request.content_type != "application/json":
@@ -141,6 +216,17 @@ class Viewer:
         return web.Response(
             body=body, content_type=content_type, charset="utf-8" if is_text else None
         )
+
+
+async def _write_line(response: web.StreamResponse, line: Mapping[str, Any]) -> None:
+    text = json.dumps(line, ensure_ascii=True, separators=(",", ":"))
+    await response.write(text.encode("ascii") + b"\n")
+
+
+def _download_headers(name: str) -> dict[str, str]:
+    """Headers under which a browser stores a file, and never shows it."""
+    ascii_name = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    return {"Content-Disposition": f'attachment; filename="{ascii_name}"'}
 
 
 def find_static_files() -> Mapping[str, Path]:

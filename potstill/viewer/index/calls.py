@@ -49,14 +49,16 @@ def index_next_calls(database: Database) -> bool:
             f"""INSERT INTO view.minutes
             SELECT CAST(created / {MINUTE} AS INTEGER), arm, role, model, count(*), sum(error != ''),
                 sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(reasoning_tokens),
-                sum(coalesce(cost, 0.0)), sum(seconds)
+                sum(coalesce(cost, 0.0)), sum(seconds), sum((prompt_tokens + completion_tokens) * paid),
+                sum(coalesce(cost, 0.0) * paid)
             FROM completions WHERE rowid > ? AND rowid <= ? GROUP BY 1, 2, 3, 4
             ON CONFLICT DO UPDATE SET calls = calls + excluded.calls, errors = errors + excluded.errors,
                 prompt_tokens = prompt_tokens + excluded.prompt_tokens,
                 completion_tokens = completion_tokens + excluded.completion_tokens,
                 cached_tokens = cached_tokens + excluded.cached_tokens,
                 reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
-                cost = cost + excluded.cost, seconds = seconds + excluded.seconds""",
+                cost = cost + excluded.cost, seconds = seconds + excluded.seconds,
+                paid_tokens = paid_tokens + excluded.paid_tokens, paid_cost = paid_cost + excluded.paid_cost""",
             (done, last),
         )
         database.read("INSERT OR REPLACE INTO view.meta VALUES ('calls', ?)", (last,))

@@ -30,7 +30,7 @@ from potstill.models.cache_folder import cache_folder
 from potstill.store import database
 from potstill.store.database import Database
 
-FORMAT = "1"  # of the tables below; another one is thrown away
+FORMAT = "2"  # of the tables below; another one is thrown away
 
 GROUP_COLUMNS = (
     "arm",
@@ -81,9 +81,11 @@ CREATE TABLE calls (
     place INTEGER PRIMARY KEY, key TEXT NOT NULL, prompt TEXT NOT NULL, draw INTEGER NOT NULL, model TEXT NOT NULL,
     seconds REAL, cost REAL, created REAL);
 CREATE INDEX calls_by_author ON calls (prompt, draw, model);
+CREATE INDEX calls_by_seconds ON calls (model, seconds);
 CREATE TABLE minutes (
     minute INTEGER, arm TEXT, role TEXT, model TEXT, calls INTEGER, errors INTEGER, prompt_tokens INTEGER,
     completion_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER, cost REAL, seconds REAL,
+    paid_tokens INTEGER, paid_cost REAL,
     PRIMARY KEY (minute, arm, role, model)) WITHOUT ROWID;
 """
 WORDS_TABLE = """

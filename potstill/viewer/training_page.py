@@ -1,0 +1,128 @@
+"""The page Training: every column of every student's steps, also of a training that is under way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from potstill.runs.stages import stage_title
+from potstill.store.history import StageRows
+from potstill.store.store import Store
+from potstill.training.settings import FIT_FILE
+from potstill.training.step_log import STEPS_FILE
+from potstill.viewer.query import quote_value
+from potstill.viewer.step_columns import describe_column
+from potstill.viewer.token_page import STUDENTS_FOLDER, WORK_FOLDER
+from potstill.viewer.trace_page import plain_number
+
+# Of a training's report what is a curve, or long: the curves are here.
+_NOT_SHOWN = ("losses", "loss_curve")
+
+
+def describe_training(
+    store: Store, run_folder: Path, *, since: int = 0, is_running: bool = False
+) -> dict[str, Any]:
+    """All trainings of a run with their curves.
+
+    Args:
+        store: of the run.
+        run_folder: where the students lie.
+        since: the step behind which points are wanted.
+        is_running: whether a process works in the run.
+    """
+    students: list[dict[str, Any]] = []
+    names: dict[str, None] = {}
+    messages: list[str] = []
+    for arm in store.history.arms():
+        stages = store.history.stages(arm)
+        for stage in stages:
+            title = arm if len(stages) == 1 else stage_title(arm, stage.label)
+            steps, message = read_step_lines(run_folder / STUDENTS_FOLDER / stage.stage, since)
+            if message:
+                messages.append(f"{title}: {message}")
+            student = _describe_student(store, run_folder, arm, stage, is_running=is_running)
+            series = make_series(steps)
+            names.update(dict.fromkeys(series))
+            students.append({**student, "title": title, **_describe_series(series)})
+    columns = []
+    for name in names:
+        if name != "step":
+            columns.append({"name": name, **describe_column(name)._asdict()})
+    return {"students": students, "columns": columns, "messages": messages}
+
+
+def _describe_student(
+    store: Store, run_folder: Path, arm: str, stage: StageRows, *, is_running: bool
+) -> dict[str, Any]:
+    folder = run_folder / STUDENTS_FOLDER / stage.stage
+    stored = store.students.get(stage.stage)
+    report: Mapping[str, Any] = stored.report if stored is not None else {}
+    state = "begun"
+    if stored is not None or (folder / FIT_FILE).is_file():
+        state = "finished"
+    elif is_running and (folder / WORK_FOLDER).is_dir():
+        state = "running"
+    refused = report.get("skipped") or {}
+    return {
+        "student": stage.stage,
+        "arm": arm,
+        "stage": stage.label,
+        "state": state,
+        "steps": report.get("steps"),
+        "report": {name: value for name, value in report.items() if name not in _NOT_SHOWN},
+        "refused": [{"reason": reason, "count": count} for reason, count in refused.items()],
+        "settings": dict(stored.settings) if stored is not None else {},
+        "rows": len(stage.row_ids),
+        "rows_query": f"arm:{quote_value(arm)} row:yes",
+    }
+
+
+def _describe_series(series: Mapping[str, list[Any]]) -> dict[str, Any]:
+    steps = series.get("step", [])
+    tokens = [count or 0 for count in series.get("tokens", [])]
+    return {
+        "series": series,
+        "step": steps[-1] if steps else 0,
+        "total_tokens": list(accumulate(tokens)),
+    }
+
+
+def read_step_lines(student_folder: Path, since: int = 0) -> tuple[list[dict[str, Any]], str]:
+    """The steps of a training that is finished or under way, and what is wrong with the file, if anything.
+
+    Args:
+        student_folder: of the student.
+        since: the step behind which they are wanted.
+    """
+    steps: list[dict[str, Any]] = []
+    message = ""
+    for folder in (student_folder, student_folder / WORK_FOLDER):
+        path = folder / STEPS_FILE
+        if not path.is_file():
+            continue
+        lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
+            try:
+                step = json.loads(line)
+                is_wanted = step["step"] > since
+            except (ValueError, KeyError, TypeError):
+                # The last line of a training under way may be half written.
+                if number < len(lines) or line.endswith("\n"):
+                    message = f"line {number} of {STEPS_FILE} can't be read"
+                continue
+            if is_wanted:
+                steps.append(step)
+        break
+    return steps, message
+
+
+def make_series(steps: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Steps as columns; None where a step lacks one."""
+    names = dict.fromkeys(name for step in steps for name in step)
+    series: dict[str, list[Any]] = {}
+    for name in names:
+        series[name] = [plain_number(step.get(name)) for step in steps]
+    return series

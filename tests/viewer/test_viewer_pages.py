@@ -1,0 +1,189 @@
+"""Problems, Compare, Training, Money, Journal, Files, export and the live stream, on the level of the API."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from demo_results import arm, evaluation, results
+from viewed_run import STAGE, make_run, open_reader
+
+from potstill.errors import ConfigError, InputError
+from potstill.evaluation.compare import compare
+from potstill.evaluation.results import save
+from potstill.store import Store
+from potstill.store.admin.maintain import store_stats
+from potstill.viewer.answers import Answers, Parameters
+from potstill.viewer.live import RunWatch
+from potstill.viewer.reader import RunReader
+from potstill.viewer.run_folders import RunFolder
+
+
+def ask(reader: RunReader, path: str, **parameters: str) -> dict:
+    answers = Answers({reader.run.name: reader})
+    values = {name: [value] for name, value in parameters.items()}
+    return answers.answer(path.format(R=reader.run.name).split("/"), Parameters(values))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> RunReader:
+    """A folder of results alone, of four arms."""
+    folder = tmp_path_factory.mktemp("measured")
+    save(results(), folder / "results.json")
+    return RunReader(RunFolder("measured", folder, "measured"), folder / "index")
+
+
+def test_the_matrix_of_training_problems_counts_what_each_role_answered(reader: RunReader):
+    matrix = ask(reader, "run/{R}/problems", set="train", sort="spread", order="desc")
+    assert [column["column"] for column in matrix["columns"]] == [
+        "orion: student",
+        "orion: teacher",
+    ]
+    assert matrix["rows"][0]["cells"]["orion: student"] == {
+        "right": 0,
+        "n": 1,
+        "unparsed": 0,
+        "errors": 0,
+        "cut": 0,
+    }
+    assert {row["spread"] for row in matrix["rows"]} == {1.0}
+    [facet] = [facet for facet in matrix["facets"] if facet["name"] == "teacher"]
+    assert facet["values"][0]["count"] == matrix["count"] == 6
+    first = ask(reader, "run/{R}/problems", set="train", limit="4")
+    rest = ask(reader, "run/{R}/problems", set="train", limit="4", after=first["next"])
+    assert (len(first["rows"]), len(rest["rows"]), rest["next"]) == (4, 2, None)
+
+
+def test_a_problem_shows_every_draw_with_equal_answers_together(reader: RunReader):
+    page = ask(reader, "run/{R}/problem/p1")
+    columns = {column["label"]: column for column in page["columns"]}
+    assert columns["orion: student, sample"]["answers"][0]["traces"][0]["first_wrong"] == 2
+    assert (page["previous"], page["following"], len(page["rows"])) == ("p0", "p2", 1)
+
+
+@pytest.mark.slow
+def test_numbers_of_the_overview_are_those_of_the_results(measured: RunReader):
+    overview = ask(measured, "run/{R}", base="sft")
+    demo = results()
+    for line in overview["arms"]:
+        if line["arm"] in ("untrained", "rft"):
+            comparison = compare(demo.evaluations[line["arm"]], demo.evaluations["sft"])
+            assert line["difference"]["difference"] == comparison.difference.value
+            assert line["difference"]["sentence"] == comparison.sentence
+    assert overview["standings"][0].startswith("Highest avg@4: orion")
+
+
+@pytest.mark.slow
+def test_flips_are_those_that_are_counted_by_hand(tmp_path: Path):
+    evaluations = {
+        "a": evaluation("a", "rrrr", "rrww", "wwww", "wwww"),
+        "b": evaluation("b", "wwww", "rrrr", "wwww", "rwww"),
+        "other": arm("other", 40, n=2),
+    }
+    demo = dataclasses.replace(results(), evaluations=evaluations, comparisons=())
+    save(demo, tmp_path / "results.json")
+    reader = RunReader(RunFolder("r", tmp_path, "r"), tmp_path / "index")
+    page = ask(reader, "compare", a="r:a", b="r:b")
+    assert [(flip["problem"], flip["change"], flip["is_flip"]) for flip in page["flips"]] == [
+        ("p0", 1.0, True),
+        ("p1", -0.5, False),
+        ("p3", -0.25, False),
+    ]
+    table = page["table"]
+    assert (table["both"], table["only_a"], table["only_b"], table["neither"]) == (1, 1, 0, 2)
+    unequal = ask(reader, "compare", a="r:a", b="r:other")
+    assert not unequal["is_comparable"] and "comparison" not in unequal
+    assert [one["name"] for one in unequal["differs"]] == ["n"]
+    with pytest.raises(ConfigError):
+        compare(evaluations["a"], evaluations["other"])
+    with pytest.raises(InputError):
+        ask(reader, "compare", a="r:a", b="r:nobody")
+
+
+def test_costs_are_those_of_cache_stats(reader: RunReader):
+    costs = ask(reader, "run/{R}/costs")
+    with Store.open(reader.folder, readonly=True) as store:
+        stats = store_stats(store)
+    for row in stats["paid"]:
+        [line] = [
+            one
+            for one in costs["paid"]
+            if (one["arm"], one["role"], one["model"]) == (row["arm"], row["role"], row["model"])
+        ]
+        for name in (
+            "completions",
+            "errors",
+            "prompt_tokens",
+            "completion_tokens",
+            "cost",
+            "seconds",
+        ):
+            assert line[name] == pytest.approx(row[name])
+    for role, spent in stats["spent"].items():
+        assert costs["spent"][role]["tokens"] == spent["tokens"]
+    assert sum(sum(series["calls"]) for series in costs["series"]) == costs["total"]["calls"] == 18
+
+
+def test_the_journal_pages_through_all_calls_and_finds_verdicts(reader: RunReader):
+    first = ask(reader, "run/{R}/journal", limit="10")
+    second = ask(reader, "run/{R}/journal", limit="10", after=first["next"])
+    keys = [item["key"] for item in first["items"] + second["items"]]
+    newest = ask(reader, "run/{R}/journal", order="desc")
+    assert len(keys) == first["count"] == 18 and keys[::-1] == [
+        item["key"] for item in newest["items"]
+    ]
+    assert ask(reader, "run/{R}/journal", status="wrong")["count"] == 6
+    call = ask(reader, f"run/{{R}}/journal/{keys[0]}")["entries"][-1]
+    assert call["payload"]["settings"] == [["temperature", 0.6]]
+    assert call["verdicts"][0]["status"] == "wrong"
+    assert ask(reader, "run/{R}/journal", kind="attempts")["items"] == []
+
+
+def test_curves_of_a_training_under_way_are_read_up_to_its_last_whole_line(reader: RunReader):
+    folder = reader.folder / "students" / STAGE / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"step": n, "loss": 2.0 / n, "tokens": 10}) for n in (1, 2, 3)]
+    (folder / "steps.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
+    [student] = ask(reader, "run/{R}/training", since="1")["students"]
+    assert student["series"]["step"] == [2, 3] and student["total_tokens"] == [10, 20]
+    assert RunWatch(reader).look()["training"] == [{"student": STAGE, "step": 3}]
+
+
+def test_exports_hold_what_the_list_holds(reader: RunReader):
+    answers = Answers({reader.run.name: reader})
+    lines = {}
+    for form in ("jsonl", "ids", "csv"):
+        parameters = Parameters({"q": ["operator:rewrite row:yes"], "format": [form]})
+        name, _, parts = answers.export(["run", reader.run.name, "export"], parameters)
+        lines[form] = "".join(parts).splitlines()
+        assert name.startswith("run-traces.")
+    ids = [json.loads(line)["id"] for line in lines["jsonl"]]
+    assert ids == lines["ids"] == [line.split(",")[0] for line in lines["csv"][1:]]
+    assert len(ids) == 4
+
+
+def test_files_are_a_closed_list(reader: RunReader):
+    names = [file["name"] for file in ask(reader, "run/{R}/files")["files"]]
+    assert "manifest.json" in names and "store.sqlite" not in names
+    answers = Answers({reader.run.name: reader})
+    for name in ("../run/manifest.json", "store.sqlite", "students/../manifest.json"):
+        with pytest.raises(InputError):
+            answers.file(["run", reader.run.name, "file", *name.split("/")])
+
+
+@pytest.mark.slow
+def test_the_live_stream_says_what_is_new(tmp_path: Path):
+    from viewed_run import fill_orion, make_problems
+
+    reader = open_reader(make_run(tmp_path / "run"), tmp_path / "index")
+    watch = RunWatch(reader)
+    assert watch.look()["new"]["traces"] == 0
+    assert watch.look() is None
+    with Store.open(tmp_path / "run") as store:
+        assert watch.look()["state"]["status"] == "running"
+        fill_orion(store, make_problems(9))
+        line = watch.look()
+        assert (line["state"]["status"], line["new"]["by_arm"]) == ("running", {"orion": 12})
+    assert watch.look()["state"]["status"] == "killed"

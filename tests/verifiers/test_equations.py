@@ -25,6 +25,7 @@ QUESTIONS = {
         "Solve the following multiplication: 3 * 4 * 2. Give only the result as your final answer.",
         "24",
     ),
+    "basic_arithmetic": ("Calculate 3 * ( 5 + -3 ) - 8.", "-2"),
     "simple_equations": ("Solve for n: 9*n - 1 = 35", "4"),
     "leg_counting": (
         "Your task is to count how many legs there are in total when given a list of animals.\n\n"
@@ -97,6 +98,11 @@ def test_steps_that_need_nothing_of_each_other_come_in_any_order():
 def test_the_question_s_own_equation_is_no_claim_and_putting_in_is_a_check():
     text = "9*n = 35 + 1 = 36, so n = 36 / 9 = 4: 9*4 - 1 = 35, and 2*n + 5 - 3 = 9. \\boxed{4}"
     assert scores("simple_equations", text) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("expression", ["-( 5 + 3 )", "7 / 2", "5", "( 3 + 4", "1 / 0"])
+def test_an_expression_that_the_family_does_not_cover_has_no_solution(expression):
+    assert solve_question(f"Calculate {expression}.") is None
 
 
 def test_a_division_by_zero_and_long_numbers_are_claims_like_others():

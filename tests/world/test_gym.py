@@ -56,7 +56,7 @@ def test_solutions_have_the_answers_of_reasoning_gym(family):
             solved += 1
             assert dataset.score_answer(str(solution.answer), item) == 1.0
             assert write_short(solution, Random(0)).endswith(f"\\boxed{{{item['answer']}}}.")
-    assert solved > 195
+    assert solved > 180
 
 
 def test_animals_have_as_many_legs_as_in_reasoning_gym():

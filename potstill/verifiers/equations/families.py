@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from potstill.verifiers.equations import (
+    basic_arithmetic,
     chain_sum,
     count_bits,
     gcd,
@@ -17,7 +18,15 @@ from potstill.verifiers.equations.solution import Family, Solution
 FAMILIES: MappingProxyType[str, Family] = MappingProxyType(
     {
         module.FAMILY.task: module.FAMILY
-        for module in (chain_sum, products, simple_equations, leg_counting, gcd, count_bits)
+        for module in (
+            chain_sum,
+            products,
+            simple_equations,
+            basic_arithmetic,
+            leg_counting,
+            gcd,
+            count_bits,
+        )
     }
 )
 

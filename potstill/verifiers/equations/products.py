@@ -26,5 +26,5 @@ FAMILY = Family(
     task="products",
     question=_QUESTION,
     solve=solve,
-    settings=(("min_terms", 3), ("max_terms", 4), ("min_digits", 1), ("max_digits", 1)),
+    settings=(("min_terms", 4), ("max_terms", 4), ("min_digits", 1), ("max_digits", 1)),
 )

@@ -64,6 +64,7 @@ ARMS: Mapping[str, ArmSpec] = {
         stages={"exposure": {"learning_rate": 3e-4, "max_train_samples": 0, "max_steps": 10}},
     ),
 }
+REWRITING_METHODS = ("orion", "p_align")
 CORE = ("sft", "rft", OWN, "none", "shuffled")
 
 
@@ -81,6 +82,7 @@ class World:
         trials: by regime, the settings that every arm is tried with on the dev split.
         sampling: of the answers that are measured.
         orion: settings of every arm of ORION.
+        gate: how much of its reference a rewrite must show, of the methods that rewrite; theirs where it is empty.
         values: of single arms' methods, by name.
         overlap: what becomes of training problems that are also problems of the dev or test split.
     """
@@ -94,6 +96,7 @@ class World:
     trials: Mapping[Regime, Sequence[Mapping[str, Any]]]
     sampling: Mapping[str, Any]
     orion: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overlap: Literal["stop", "drop"] = "stop"
 
@@ -109,6 +112,8 @@ class World:
             values[spec.samples] = samples
         if spec.method == "orion":
             values["settings"] = dict(self.orion)
+        if spec.method in REWRITING_METHODS and self.gate:
+            values["gate"] = dict(self.gate)
         return values
 
 
@@ -160,7 +165,9 @@ PRETRAINED = World(
         "written by a program; one-digit sums and products and legs of animals (`world:gym`), whose steps are judged. "
         "**The teacher is a program** (`world:gym-teacher`): its chains are right, in a long style with checks, slips "
         "that are taken back and new starts, and without any insight. Trained by LoRA of rank 16. rft and ORION share "
-        "the student's samples (temperature 0.7), and a rewrite that does not pass is tried twice more."
+        "the student's samples (temperature 0.7), and a rewrite that does not pass is tried twice more. A rewrite must "
+        "be right in every step, and have a quarter of the reference's sentences with steps: the default half would "
+        "drop whole rewrites, since checks and slips of the teacher count."
     ),
     problems={
         "train": "world:gym?split=train&seed={seed}&size={size}",
@@ -184,6 +191,9 @@ PRETRAINED = World(
             "max_new_tokens": 128,
         },
     },
+    # Checks, slips and new starts count as steps of the reference; a whole and right rewrite in the student's own words
+    # has a third of them. That every step of it is right is judged as well.
+    gate={"min_step_share": 0.25, "min_length_share": 0.2},
     values={"rft": {"temperature": 0.7, "max_new_tokens": 128}},
 )
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 from potstill.cli import options, show
 from potstill.errors import InputError
+from potstill.evaluation.row_steps import ANSWER_PROBABILITY, STEP_COUNT
 from potstill.records import Trace
 from potstill.store import Store, database
+from potstill.traces.reference_gate import HIDDEN_END
 
 SEARCH_DEPTH = 2  # folders below the current one in which runs are looked for
 
@@ -196,17 +198,34 @@ def _print_member(member: Mapping[str, Any], *, is_first: bool) -> None:
         "dropped by": member["dropped"],
         "saw gold": "yes" if member["saw_gold"] else "",
         "gold": member["gold"] or "",
+        "steps": _steps_text(member["scores"]),
         "problem": ", ".join(f"{name} {value}" for name, value in member["metadata"].items()),
         "parents": ", ".join(member["parents"]),
     }
     for name, value in facts.items():
         if value:
             show.print_line(f"  {name + ':':<12}{value}")
+    hidden = member["scores"].get(HIDDEN_END)
+    if hidden:
+        show.print_line("  its readers were not shown:")
+        show.print_block(str(hidden))
     show.print_line("  prompt:")
     show.print_block(show.format_prompt(member["prompt"]))
     if member["text"]:
         show.print_line("  text:")
         show.print_block(member["text"])
+
+
+def _steps_text(scores: Mapping[str, Any]) -> str:
+    """How many steps a row has, and how probable its answer is behind them, where a run has noted it."""
+    count = scores.get(STEP_COUNT)
+    if count is None:
+        return ""
+    text = f"{count:g}"
+    probability = scores.get(ANSWER_PROBABILITY)
+    if probability is not None:
+        text += f"; without the last line the untrained student's P(answer) is {probability:.3f}"
+    return text
 
 
 def _verdict_text(member: Mapping[str, Any]) -> str:

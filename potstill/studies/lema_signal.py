@@ -134,10 +134,10 @@ def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
     # Every arm asks for the same chains, attempts and corrections; the store of the seed's folder answers all but one.
     recipe_arms: dict[str, Any] = {}
     for name in ARMS:
-        recipe_arms[name] = {"method": "lema", "values": {"arm": name}}
+        recipe_arms[name] = {"method": "lema", "values": {"arm": name, "steps": False}}
     recipe_arms[LONGER] = {
         "method": "lema",
-        "values": {"arm": "spliced"},
+        "values": {"arm": "spliced", "steps": False},
         "training": {"max_steps": sizes["longer_steps"]},
     }
     return {

@@ -139,7 +139,11 @@ def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
     sizes = settings.sizes
     return {
         "arms": {name: {"method": "reer", "values": {"arm": name}} for name in ARMS},
-        "values": {"settings": dict(REER_SETTINGS)},
+        # The first thoughts and the searched ones are compared as they come: no gate drops any.
+        "values": {
+            "settings": dict(REER_SETTINGS),
+            "gate": {"min_step_share": 0, "min_length_share": 0},
+        },
         "training": {**TRAINING, "max_steps": sizes["steps"]},
         "roles": {name: settings.roles[name] for name in ("generator", "student")},
         "problems": f"world:story?split=train&seed={seed}&size={sizes['train']}",

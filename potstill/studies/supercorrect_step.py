@@ -117,7 +117,10 @@ def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
     # first stage is trained once.
     recipe_arms: dict[str, Any] = {}
     for name in ARMS:
-        recipe_arms[name] = {"method": "supercorrect", "values": {"arm": name}}
+        recipe_arms[name] = {
+            "method": "supercorrect",
+            "values": {"arm": name, "steps": False},
+        }
         if name != BASE:
             recipe_arms[name]["training"] = second_stage
     method_settings = {

@@ -40,7 +40,12 @@ from potstill.traces.metadata import by_metadata, where
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.reading import read_sections, read_yes_no
 from potstill.traces.reasoning_steps import count_steps
-from potstill.traces.reference_gate import ReferenceGate, hide_ends, keep_reasoned
+from potstill.traces.reference_gate import (
+    ReferenceGate,
+    hide_ends,
+    keep_reasoned,
+    refuse_hidden_end,
+)
 from potstill.traces.rounds import until
 from potstill.traces.scorers import ask, length, steps
 from potstill.traces.scores import score
@@ -110,6 +115,7 @@ __all__ = [
     "read_answers",
     "read_sections",
     "read_yes_no",
+    "refuse_hidden_end",
     "report",
     "rewrite",
     "right",

@@ -32,6 +32,7 @@ from potstill.traces.selection import keep
 
 HideEnd: TypeAlias = Literal["nothing", "answer", "last-line", "last-steps"]
 HIDDEN = "[hidden]"  # stands where the answer stood
+HIDDEN_END = "hidden"  # the score of a reference: the text that its readers were not shown
 _PROGRAM = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _BOX = re.compile(r"(\\boxed\{)[^{}]*(?:\{[^{}]*\}[^{}]*)*(\})")
 
@@ -64,6 +65,24 @@ class ReferenceGate:
             )
         if self.hidden_steps < 1:
             raise ConfigError(f"hidden_steps={self.hidden_steps}", expected="1 or more")
+
+
+def refuse_hidden_end(gate: ReferenceGate, method: str, why: str) -> None:
+    """Refuse a hidden end where a method has no reference whose end could be hidden.
+
+    Args:
+        gate: of the method.
+        method: its name.
+        why: nothing can be hidden, as the end of the message.
+
+    Raises:
+        ConfigError: the gate hides something.
+    """
+    if gate.hide_end != "nothing":
+        raise ConfigError(
+            f"{method} can't hide the end of a reference (gate.hide_end={gate.hide_end}): {why}",
+            fix="--set gate.hide_end=nothing",
+        )
 
 
 class Measure(NamedTuple):
@@ -151,7 +170,7 @@ def hide_end(gate: ReferenceGate, trace: Any) -> dict[str, Any]:
     """The text of a reference without its end, and what was hidden of it: a function for `edit`."""
     shown = shorten(gate, trace)
     hidden = trace.text[len(_common_beginning(trace.text, shown)) :]
-    return {"text": shown, "scores": {"hidden": hidden.strip()}}
+    return {"text": shown, "scores": {HIDDEN_END: hidden.strip()}}
 
 
 def shorten(gate: ReferenceGate, trace: Any) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from potstill.cli import show_
 from potstill.errors import InputError
+from potstill.records import Problem, Trace
 
 pytestmark = pytest.mark.usefixtures("finished")
 
@@ -27,6 +28,7 @@ def test_a_row_is_shown_with_its_parents(finished: Path, row: dict, potstill) ->
         *row["parents"],
         "written by: teacher",
         "verdict:    right",
+        f"steps:      {row['scores']['step_count']:g}",
         f"problem:    level {row['level']}",
         "made from",
     ):
@@ -78,3 +80,10 @@ def test_dropped_traces_say_by_what(finished: Path, potstill) -> None:
     calls = potstill("cache", "journal", finished, "--status", "wrong", "--json").json["journal"]
     [wrong, *_] = [verdict for call in calls for verdict in call["verdicts"] if verdict["trace"]]
     assert "dropped by: keep right: wrong" in potstill("show", wrong["trace"], finished).out
+
+
+def test_what_the_readers_of_a_reference_were_not_shown_is_shown(capsys) -> None:
+    reference = Trace(Problem("p", "q"), "q", "4 + 4 = 8.", operator="edit", finish_reason="stop")
+    member = show_.describe_member(reference.annotate(scores={"hidden": "So 8."}), {}, {})
+    show_._print_member(member, is_first=False)
+    assert "its readers were not shown:\n    So 8.\n" in capsys.readouterr().out

@@ -334,3 +334,12 @@ def test_seed_questions_are_drawn_as_often_as_they_were_corrected():
 def test_a_vote_that_nobody_could_win_is_refused():
     with pytest.raises(ConfigError, match="4 equal votes are asked for, and 3 answers vote"):
         Settings(votes=4)
+
+
+def test_a_correction_that_only_states_the_answer_is_dropped_with_the_count():
+    stepless = "Step 1\nExplanation: 5 and 6 make 11.\nCorrect solution:\nStep 1: The answer is \\boxed{11}."
+    ran, _ = lema(fixes={**FIXES, WRONG2: stepless})
+    assert not any("\\boxed{11}" in text for text in fixes_of(ran))
+    [(text, reason)] = ran.dropped("reasons_enough")
+    assert text == "The answer is \\boxed{11}."
+    assert reason == "too few steps: 0 where the reference has 1"

@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import StageError
-from potstill.methods.errors.lema.lema import collect_failures, correct, problem_and_text
+from potstill.methods.errors.lema.lema import (
+    collect_failures,
+    correct_failures,
+    problem_and_text,
+)
 from potstill.methods.errors.lema.settings import Settings
 from potstill.models.scripted import ScriptedModel
 from potstill.records import blank
 from potstill.runs.sources import load_model, load_problems
+from potstill.traces import ReferenceGate, right
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "gsm8k_like.jsonl"
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -64,7 +69,7 @@ def check_pooling(file: Path) -> int:
     # The corrector is asked once for each, and sees question and attempt.
     corrector = ScriptedModel(["I can't say."])
     with pytest.raises(StageError, match=f"none of {len(failures)} corrections can be learnt"):
-        correct(corrector, failures, Settings(attempts=1))
+        correct_failures(corrector, right, ReferenceGate(), Settings(attempts=1), failures)
     for request, failure in zip(corrector.calls, failures, strict=True):
         shown = str(request.prompt)
         assert failure.question in shown and shown.endswith("Incorrect step:")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from scripted_world import prompts, run, student
 
+from potstill.errors import ConfigError
 from potstill.methods.errors.supercorrect.prompts import (
     CORRECT_ALONE,
     add_request,
@@ -18,7 +19,7 @@ from potstill.methods.errors.supercorrect.settings import ARMS, Settings
 from potstill.methods.errors.supercorrect.supercorrect import solve_and_correct, solve_in_steps
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Message, Problem, Trace, blank, learns_end, learnt_stretches
-from potstill.traces import ReportSection, Session, using
+from potstill.traces import ReferenceGate, ReportSection, Session, using
 from potstill.traces.prompts import fill_template
 
 ONE = blank(
@@ -382,7 +383,7 @@ def test_who_corrects_with_and_without_the_reference(arm):
 
 
 def test_a_flat_chain_has_no_steps_and_the_problems_own_prompt():
-    flat = {"p1": "Five, so ten: \\boxed{10}", "p2": "Eight, so four: \\boxed{4}"}
+    flat = {"p1": "Five. So twice five: \\boxed{10}", "p2": "Eight. So half: \\boxed{4}"}
     ran = correct(teach=teacher(templates=flat), arm="flat")
     [stage] = ran.stages
     row = by_problem(stage.rows)["p1"]
@@ -456,3 +457,16 @@ def test_the_request_goes_behind_what_the_user_says_last():
         Message("system", "Be kind."),
         ("user", "Go.\n\nIn steps."),
     ]
+
+
+def test_a_template_without_the_solutions_steps_is_no_row():
+    bare = {**TEMPLATE, "p2": steps("So \\boxed{4}.", answer="4")}
+    ran = correct(teach=teacher(templates=bare), arm="hsft")
+    assert [row.problem.id for row in ran.rows] == ["p1"]
+    [(_, reason)] = ran.dropped("reasons_enough")
+    assert reason == "too few steps: 0 where the reference has 2"
+
+
+def test_the_whole_solution_is_shown():
+    with pytest.raises(ConfigError, match="supercorrect can't hide the end"):
+        correct(gate=ReferenceGate(hide_end="answer"))

@@ -344,3 +344,11 @@ def test_a_program_problem_shows_its_solution_as_a_block():
 
 def test_a_text_without_its_sections_is_no_row():
     assert choose_sections(("key_insight",), dataclasses.replace(P1, text="Nothing.")) is None
+
+
+def test_an_editorial_with_fewer_than_half_of_the_solutions_steps_is_no_row():
+    solution = " ".join(f"Add finger {number}." for number in range(30)) + " So \\boxed{4}."
+    longer = number("p1", "What is 2 + 2?", "4", solution)
+    roles = {"teacher": ScriptedModel([ADD]), "student": student(["never"])}
+    with pytest.raises(StageError, match="too few steps"):
+        run("explain", [longer], roles)

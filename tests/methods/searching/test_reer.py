@@ -17,6 +17,7 @@ from potstill.methods.searching.reer.segments import split_segments
 from potstill.methods.searching.reer.settings import Settings
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank, learnt_stretches
+from potstill.traces import ReferenceGate
 
 SHORT = Settings(min_segment_chars=1, min_tokens=1, asks_reflection=False)
 X = "Write of a lighthouse."
@@ -219,3 +220,13 @@ def test_segments_are_paragraphs_joined_where_short_and_math_is_whole():
     assert split_segments("a\n\nb", 100) == ("a\n\nb",) and split_segments("", 1) == ()
     one_line = "5 + 2.5 = 7.5. So it is. Yes!"
     assert split_segments(one_line, 1, "sentence") == ("5 + 2.5 = 7.5. ", "So it is. ", "Yes!")
+
+
+def test_where_the_response_is_the_answer_the_thought_has_half_of_the_solutions_steps():
+    solution = "I add 1. I add 2. I add 3. I add 4. I add 5. I add 6. I add 7."
+    task = blank(Problem("p1", X, "28", kind="number", solution=solution), X)
+    settings = replace(SHORT, reference="answer", max_segments=0)
+    with pytest.raises(StageError, match="too few steps"):
+        search([task], settings)
+    [row] = search([task], settings, gate=ReferenceGate(min_step_share=0.4)).rows
+    assert row.text.endswith("The answer is \\boxed{28}.")

@@ -10,7 +10,7 @@ Cite: Shengnan An, Zexiong Ma, Zeqi Lin, Nanning Zheng, Jian-Guang Lou, Weizhu C
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 
 from potstill.errors import ConfigError, StageError
@@ -35,18 +35,21 @@ from potstill.methods.errors.lema.steps import find_steps
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace, learnt_stretches
 from potstill.traces import (
+    ReferenceGate,
     among,
     dedupe,
     edit,
     keep,
+    keep_reasoned,
     line,
     mix,
     pose,
+    refuse_hidden_end,
     report,
     right,
+    right_test,
     sample,
     score,
-    sound,
     verify,
     wrong,
 )
@@ -65,6 +68,8 @@ def lema(
     arm: Arm = "full",
     match: Match = "none",
     rounds: int = 0,
+    steps: bool | None = None,
+    gate: ReferenceGate = ReferenceGate(),
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, None]:
     """LEMA: learn from wrong attempts that were found, explained and corrected (An et al., arXiv:2310.20689).
@@ -99,8 +104,12 @@ def lema(
         match: right chains are left out until the data is as large as without corrections: in "rows" or in "characters"
             that are learnt; "none" leaves all of them.
         rounds: of evolution; from the second on the student of the round before makes the mistakes.
+        steps: also demand that every step of a right chain, and of the chain that a correction makes of the wrong
+            attempt, is right; left open, where the problems' verifier judges steps.
+        gate: how much of the wrong attempt's steps and length that corrected chain must have.
         settings: what the paper does not report, and sizes.
     """
+    refuse_hidden_end(gate, "lema", "its corrector sees no reference")
     if arm == "cot" and rounds:
         raise ConfigError(
             f"arm=cot has no corrections whose questions could be evolved (rounds={rounds})",
@@ -108,16 +117,18 @@ def lema(
         )
 
     corrector = corrector or teacher
+    is_right = right_test(problems, steps)
+    correct = partial(correct_failures, corrector, is_right, gate, settings)
     # Step 2, failures, and step 3, corrections. They come first: models without errors cost no teacher.
     failures: list[Trace] = []
     corrections: list[Trace] = []
     if arm != "cot":
         failures = collect_failures(list(reasoners) or [student], problems, settings)
-        corrections = correct(corrector, failures, settings)
+        corrections = correct(failures)
 
     # Step 1, the teacher's right chains.
     chains = verify(sample(teacher, problems, n=settings.chains, **dict(settings.chain_sampling)))
-    chains = dedupe(problem_and_text, keep(right, chains))
+    chains = dedupe(problem_and_text, keep(is_right, chains))
 
     # Step 5, correction-centric evolution: new questions from those that were got wrong and could be corrected.
     make_rows = partial(training_rows, chains, arm=arm, match=match, settings=settings)
@@ -130,7 +141,7 @@ def lema(
             makers = [student]
         questions = evolve(corrector, teacher, seed_questions, settings)
         new_failures = collect_failures(makers, questions, settings)
-        corrections += correct(corrector, new_failures, settings)
+        corrections += correct(new_failures)
         failures += new_failures
 
     # Step 6, training on the union; every round begins with the base student.
@@ -150,12 +161,25 @@ def collect_failures(
     return dedupe(problem_and_text, keep(wrong, attempts))
 
 
-def correct(corrector: Model, failures: list[Trace], settings: Settings) -> list[Trace]:
+def correct_failures(
+    corrector: Model,
+    is_right: Callable[[Trace], bool],
+    gate: ReferenceGate,
+    settings: Settings,
+    failures: list[Trace],
+) -> list[Trace]:
     """One correction of each wrong attempt, where it can be read into its parts and comes to the gold answer.
 
     The corrector is shown four examples, the question and the attempt; the gold answer judges what it wrote, later.
     The answer is read in the correct solution alone: the number of a step, or an answer that the explanation mentions,
     is none.
+
+    Args:
+        corrector: who writes.
+        is_right: whether answers alone are verified, or steps too.
+        gate: how much of the attempt's steps and length the corrected chain must have.
+        settings: of the sampling.
+        failures: the wrong attempts.
     """
     # What the learner will see is what the corrector sees behind its examples.
     posed = pose(partial(show_attempt, FULL), failures)
@@ -166,11 +190,14 @@ def correct(corrector: Model, failures: list[Trace], settings: Settings) -> list
     readable = keep(partial(is_readable, step_counts), keep(is_finished, answers))
     solutions = verify(edit(write_solution, readable))
     corrections = among(keep(right, solutions), readable, by=line)
-    # A right answer may come from a wrong diagnosis: steps that hold are a stronger test, where they can be judged.
-    if settings.sound:
-        write = partial(write_chain, is_cautioned=False)
-        chains = verify(edit(write, corrections, context={"attempts": failures}, by=line))
-        corrections = among(keep(sound, chains), corrections, by=line)
+    # A right answer may come from a wrong diagnosis, or without a step: the chain that the correction makes of the
+    # attempt must hold, where its steps can be judged, and have as many as the attempt.
+    write = partial(write_chain, is_cautioned=False)
+    chains = edit(write, corrections, context={"attempts": failures}, by=line)
+    if is_right is not right:
+        chains = keep(is_right, verify(chains))
+    chains = keep_reasoned(chains, failures, by=line, gate=gate)
+    corrections = among(chains, corrections, by=line)
     if answers and not corrections:
         raise no_corrections(answers, solutions)
     report(corrections_section(answers, readable, corrections, failures))

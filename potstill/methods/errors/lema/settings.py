@@ -53,7 +53,6 @@ class Settings:
         attempts: samples a problem of each reasoner.
         examples: worked corrections that the corrector is shown before the attempt, at most 4; `potstill tune-prompts
             lema` says with how many a corrector writes what can be learnt.
-        sound: also demand that every step of the spliced chain is right; for problems with a step verifier.
         evolve_from: questions that are evolved: those that occur in "corrections", as often as they do, or "all" of
             them alike (the paper's control).
         evolved: evolved questions a round; 0 is as many as there are problems.
@@ -69,7 +68,6 @@ class Settings:
     chains: int = 4
     attempts: int = 4
     examples: int = 4
-    sound: bool = False
     evolve_from: Literal["corrections", "all"] = "corrections"
     evolved: int = 0
     voters: int = 3

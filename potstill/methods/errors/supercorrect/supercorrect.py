@@ -39,19 +39,23 @@ from potstill.methods.errors.supercorrect.settings import ARMS, Arm, Settings, p
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
+    ReferenceGate,
     agreement,
     among,
     best,
     dedupe,
     keep,
+    keep_reasoned,
     line,
     mix,
     plain,
     pose,
     problem,
+    refuse_hidden_end,
     report,
     rewrite,
     right,
+    right_test,
     same_answer,
     sample,
     score,
@@ -70,6 +74,8 @@ def supercorrect(
     *,
     n: int = 4,
     arm: Arm = "cross",
+    steps: bool | None = None,
+    gate: ReferenceGate = ReferenceGate(),
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, Solver]:
     """SuperCorrect: hierarchical thought templates, then cross-model step preference (Yang et al., arXiv:2410.09008).
@@ -101,18 +107,24 @@ def supercorrect(
         inspector: compares templates and corrections with the reference; the teacher, where none is given.
         n: solutions that the student writes of a problem, to err in.
         arm: the method or one of its controls; a row of `ARMS`.
+        steps: also demand that every step of a template is right; left open, where the problems' verifier judges steps.
+            Corrections quote wrong steps, so that their answers alone are verified.
+        gate: how much of the reference solution's steps and length templates and corrections must have.
         settings: what the paper chooses, what is inferred, and the parts of the template.
     """
     settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    refuse_hidden_end(gate, "supercorrect", "a template is made of the whole solution")
+    is_right = right_test(problems, steps)
     inspector = inspector or teacher
     posed = pose_problems(settings, keep(has_solution, problems))
 
     # Steps 1 to 3, HSFT: the teacher rewrites each reference solution as a thought template, the inspector compares.
     templates = write_templates(teacher, inspector, posed, settings)
+    templates = keep_reasoned(keep(is_right, templates), gate=gate)
     taught: list[Trace] = []
     if settings.taught_corrections:
         samples = draw_solutions(student, keep(has_solution, problems), n, settings)
-        taught = teach_correcting(teacher, inspector, samples, settings)
+        taught = teach_correcting(teacher, inspector, samples, gate, settings)
     hsft_rows = mix(templates, taught)
     student = yield Stage(student, hsft_rows, "sft", name="hsft", **dict(settings.hsft_training))
     if settings.preference == "none":
@@ -124,7 +136,7 @@ def supercorrect(
     # Steps 5 and 7: right and inspected corrections of their first wrong steps.
     corrector = teacher if settings.corrector == "teacher" else student
     corrections = write_corrections(corrector, inspector, attempts, settings)
-    chosen = keep_usable(corrections, attempts)
+    chosen = keep_reasoned(keep_usable(corrections, attempts), gate=gate)
     attempts = among(chosen, attempts, by=line)
 
     # Step 6: the student's own corrections; it is shown no reference.
@@ -160,7 +172,7 @@ def pose_problems(settings: Settings, problems: Sequence[Trace]) -> list[Trace]:
 def write_templates(
     teacher: Model, inspector: Model, posed: list[Trace], settings: Settings
 ) -> list[Trace]:
-    """The reference solutions as the teacher rewrites them: inspected, with the right answer, in the template."""
+    """The reference solutions as the teacher rewrites them: inspected, judged, in the template."""
     prompt = teacher_prompt(settings)
     drafts = sample(
         teacher,
@@ -177,14 +189,18 @@ def write_templates(
         write=prompt,
         settings=settings,
     )
-    templates = keep(right, verify(keep(is_finished, templates)))
+    templates = verify(keep(is_finished, templates))
     if settings.hierarchy:
         templates = keep(has_template, templates)
     return keep(is_self_contained, templates)
 
 
 def teach_correcting(
-    teacher: Model, inspector: Model, samples: list[Trace], settings: Settings
+    teacher: Model,
+    inspector: Model,
+    samples: list[Trace],
+    gate: ReferenceGate,
+    settings: Settings,
 ) -> list[Trace]:
     """The teacher's corrections of the untrained student's errors, under the prompt that shows no reference."""
     settings = replace(
@@ -192,7 +208,7 @@ def teach_correcting(
     )  # whatever the arm corrects by later
     attempts = choose_errors(keep(is_finished, keep(wrong, samples)), settings)
     corrections = write_corrections(teacher, inspector, attempts, settings)
-    corrections = keep(finds_fault, keep(right, corrections))
+    corrections = keep_reasoned(keep(finds_fault, keep(right, corrections)), gate=gate)
     return pose(
         partial(alone_prompt, correction_prompt(settings, grounded=False)),
         keep(is_self_contained, corrections),

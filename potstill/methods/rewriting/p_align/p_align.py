@@ -34,6 +34,7 @@ from potstill.traces import (
     edit,
     keep,
     keep_reasoned,
+    refuse_hidden_end,
     report,
     rewrite,
     right,
@@ -86,6 +87,7 @@ def p_align(
     """
     settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
     is_right = right_test(problems, steps)
+    refuse_hidden_end(gate, "p_align", "its prefix is what is shown")
 
     # Step 1, the teacher's right chains, their thoughts in sentences.
     chains = sample(

@@ -29,11 +29,14 @@ from potstill.methods.roles.explain.weights import weigh_problems
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
+    ReferenceGate,
     edit,
     keep,
+    keep_reasoned,
     learn,
     plain,
     read_sections,
+    refuse_hidden_end,
     rewrite,
     right,
     sample,
@@ -52,6 +55,7 @@ def explain(
     solver: Model | None = None,
     *,
     arm: Arm = "explain",
+    gate: ReferenceGate = ReferenceGate(),
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, Any]:
     """Explain-based distillation: learn to plan from editorials, and let a coder carry plans out (arXiv:2404.08148).
@@ -75,8 +79,10 @@ def explain(
         coder: who carries out plans at test time; the untrained student without one.
         solver: who writes sampled oracle solutions, and the chains of solve-based; the teacher without one.
         arm: the method or one of its controls.
+        gate: how much of a solution's steps and length an editorial must have; lines of a program are no steps.
         settings: what is inferred.
     """
+    refuse_hidden_end(gate, "explain", "an editorial explains the whole solution")
     coder = coder or student  # as it is now: the Coder is not fine-tuned
     solver = solver or teacher
 
@@ -110,6 +116,7 @@ def explain(
 
     # Step 3, filter: whole, in words, no retelling of the solution. Faithfulness is only logged.
     editorials = check_editorials(editorials, oracles, settings)
+    editorials = keep_reasoned(editorials, oracles, gate=gate)
     if settings.faithful_tries:
         scorer = partial(score_faithfulness, coder, settings)
         editorials = score("faithful", scorer, editorials)

@@ -52,14 +52,17 @@ from potstill.methods.searching.reer.settings import ARMS, Arm, Settings
 from potstill.models.model import Model, Scored, Trainable
 from potstill.records import Stage, Trace, split_reasoning
 from potstill.traces import (
+    ReferenceGate,
     ReportSection,
     Share,
     best,
     edit,
     keep,
+    keep_reasoned,
     learn,
     ok,
     problem,
+    refuse_hidden_end,
     report,
     sample,
     score,
@@ -78,6 +81,7 @@ def reer(
     scorer: Scored | None = None,
     *,
     arm: Arm = "reer",
+    gate: ReferenceGate = ReferenceGate(),
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, None]:
     """REER: reverse-engineered reasoning (DeepWriter, arXiv:2509.06160).
@@ -103,9 +107,12 @@ def reer(
         student: is trained on the rows; its untrained likelihoods are S.
         scorer: whose likelihoods are measured, if not the student's.
         arm: which control or ablation; a row of `ARMS`.
+        gate: how much of the solution's steps and length a row must have, thought and response together; of use where
+            the response is the answer alone.
         settings: the constants, and what is inferred.
     """
     settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    refuse_hidden_end(gate, "reer", "arm=hidden hides all of it")
     measure = partial(measure_thoughts, scorer or student, settings)
     problems = keep(partial(has_reference, settings), problems)
 
@@ -140,7 +147,10 @@ def reer(
         thoughts = keep(partial(repeats_little, settings.max_repetition), thoughts)
 
     # Step 6, the rows: thought and response, both learnt.
-    rows = learn("all", edit(partial(compose_row, settings), thoughts))
+    rows = edit(partial(compose_row, settings), thoughts)
+    if settings.start == "written":
+        rows = keep_reasoned(rows, gate=gate)
+    rows = learn("all", rows)
     report(search_section(searches, settings))
     yield Stage(student, score_rows(rows, searches, settings), "sft")
 

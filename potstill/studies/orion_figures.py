@@ -9,6 +9,7 @@ from typing import Any
 
 from potstill.evaluation.leakage import LeakageParts, summarise_leakage
 from potstill.evaluation.results import Results
+from potstill.evaluation.row_steps import steps_of_row
 from potstill.evaluation.rows import Row
 from potstill.methods.errors.orion.copying import score_copying
 from potstill.models.model import Scored
@@ -134,7 +135,7 @@ def row_figures(run: WorldRun) -> Figures:
         figures[name] = {
             "rows": len(rows),
             "tokens": mean([float(row.tokens.completion) for row in rows]),
-            "stepless": mean([float(row.scores.get("steps") is None) for row in rows]),
+            "stepless": mean([float(steps_of_row(row) == 0) for row in rows]),
             "copied": copied_shares(rows, chains),
             "chain_recall": chain_recall(rows, chains),
             "kept": kept_by_difficulty(rows, difficulties),

@@ -412,9 +412,11 @@ def without_filters(arm: Arm) -> dict[str, Any]:
     """An arm's values without what a stand-in's text can't be asked: right steps, and a share of a reference's."""
     values = {name: value for name, value in arm.values.items() if name != "steps"}
     for value in method_entry(arm.method).values:
+        given = values.get(value.name, value.default)
         if value.annotation is ReferenceGate:
-            gate = values.get(value.name, value.default)
-            values[value.name] = dataclasses.replace(gate, min_step_share=0, min_length_share=0)
+            values[value.name] = dataclasses.replace(given, min_step_share=0, min_length_share=0)
+        elif any(field.name == "steps" for field in value.fields):
+            values[value.name] = dataclasses.replace(given, steps=False)
     return values
 
 

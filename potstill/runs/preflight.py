@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from potstill import verifiers
 from potstill.budget import prices
@@ -20,7 +20,7 @@ from potstill.models.recorded import Recorded
 from potstill.records import Stage, Trace
 from potstill.runs import manifest
 from potstill.runs.open_folder import JUDGE, STUDENT, recorded_settings
-from potstill.runs.recipe import Recipe
+from potstill.runs.recipe import Arm, Recipe
 from potstill.runs.recipe_checks import stage_calls
 from potstill.runs.results import deciding_settings
 from potstill.runs.sources import checkpoint_of
@@ -329,13 +329,11 @@ def describe_unchecked_steps(recipe: Recipe, problems: Sequence[Trace]) -> list[
     judging = {verifiers.has_steps(trace.problem) for trace in problems}
     arms_by_reason: dict[str, list[str]] = {}
     for name, arm in recipe.arms.items():
-        defaults = {value.name: value.default for value in method_entry(arm.method).values}
-        if "steps" not in defaults or arm.values.get("steps", defaults["steps"]):
+        steps = asked_step_checks(arm)
+        if steps is True or (steps is None and judging == {True}):
             continue
-        if arm.values.get("steps", defaults["steps"]) is False:
+        if steps is False:
             reason = "steps=false"
-        elif judging == {True}:
-            continue
         else:
             share = "all" if judging == {False} else "some"
             kinds = {t.problem.kind for t in problems if not verifiers.has_steps(t.problem)}
@@ -345,6 +343,17 @@ def describe_unchecked_steps(recipe: Recipe, problems: Sequence[Trace]) -> list[
         f"{', '.join(names)}: answers alone are verified, and not the steps to them: {reason}"
         for reason, names in arms_by_reason.items()
     ]
+
+
+def asked_step_checks(arm: Arm) -> bool | None:
+    """What an arm's value `steps`, or that of its settings, says; True where its method has none to be set."""
+    for value in method_entry(arm.method).values:
+        given = arm.values.get(value.name, value.default)
+        if value.name == "steps":
+            return cast("bool | None", given)
+        if any(field.name == "steps" for field in value.fields):
+            return cast("bool | None", given.steps)
+    return True
 
 
 def describe_evaluation(recipe: Recipe, tests: Sequence[Trace]) -> str:

@@ -134,15 +134,18 @@ def recipe_of_seed(settings: StudySettings, seed: int) -> dict[str, Any]:
     # Every arm asks for the same chains, attempts and corrections; the store of the seed's folder answers all but one.
     recipe_arms: dict[str, Any] = {}
     for name in ARMS:
-        recipe_arms[name] = {"method": "lema", "values": {"arm": name, "steps": False}}
+        recipe_arms[name] = {"method": "lema", "values": {"arm": name}}
     recipe_arms[LONGER] = {
         "method": "lema",
-        "values": {"arm": "spliced", "steps": False},
+        "values": {"arm": "spliced"},
         "training": {"max_steps": sizes["longer_steps"]},
     }
     return {
         "arms": recipe_arms,
-        "values": {"settings": {"chains": sizes["chains"], "attempts": sizes["attempts"]}},
+        # Answers alone are verified: the corrector's steps are right, and the teacher's chains are no question here.
+        "values": {
+            "settings": {"chains": sizes["chains"], "attempts": sizes["attempts"], "steps": False}
+        },
         "training": {**TRAINING, "max_steps": sizes["steps"]},
         "roles": dict(settings.roles),
         "problems": f"world:story?split=train&seed={seed}&size={sizes['train']}",

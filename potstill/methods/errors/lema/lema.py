@@ -3,6 +3,12 @@
 Constants and what is inferred stand in `settings.py`, the prompts in `prompts.py`, the parse format in
 `corrections.py`, the arms in `arms.py`, the evolution of questions in `evolution.py`.
 
+Departure: steps are the lines or sentences of what a model wrote, which the prompt numbers (the paper asks its
+    reasoners for numbered lines); rows are written in one form, however the corrector marked its parts; the data
+    sets' own solutions are no rows; answers are read by the problems' verifiers, and an attempt without a readable
+    one is no failure. Whole texts are steps, a thought included. A question that repeats one that is there is not
+    evolved further, and one that overlaps the evaluation set is dropped. The corrector sees no gold answer, as in
+    the paper.
 Cite: Shengnan An, Zexiong Ma, Zeqi Lin, Nanning Zheng, Jian-Guang Lou, Weizhu Chen: Learning From Mistakes Makes LLM
     Better Reasoner (2023).
 """
@@ -68,7 +74,6 @@ def lema(
     arm: Arm = "full",
     match: Match = "none",
     rounds: int = 0,
-    steps: bool | None = None,
     gate: ReferenceGate = ReferenceGate(),
     settings: Settings = Settings(),
 ) -> Generator[Stage, Trainable, None]:
@@ -88,12 +93,6 @@ def lema(
         (the room that it takes), arm=shuffled-attempts (that the mistake is the question's own), arm=injection (both
         ways: from right chains to wrong ones too), match=rows (the
         number of rows), match=characters (the size of what is learnt).
-    Departure: steps are the lines or sentences of what a model wrote, which the prompt numbers (the paper asks its
-        reasoners for numbered lines); rows are written in one form, however the corrector marked its parts; the data
-        sets' own solutions are no rows; answers are read by the problems' verifiers, and an attempt without a readable
-        one is no failure. Whole texts are steps, a thought included. A question that repeats one that is there is not
-        evolved further, and one that overlaps the evaluation set is dropped. The corrector sees no gold answer, as in
-        the paper.
 
     Args:
         teacher: of right chains; its answers vote on the gold answer of an evolved question.
@@ -104,9 +103,7 @@ def lema(
         match: right chains are left out until the data is as large as without corrections: in "rows" or in "characters"
             that are learnt; "none" leaves all of them.
         rounds: of evolution; from the second on the student of the round before makes the mistakes.
-        steps: also demand that every step of a right chain, and of the chain that a correction makes of the wrong
-            attempt, is right; left open, where the problems' verifier judges steps.
-        gate: how much of the wrong attempt's steps and length that corrected chain must have.
+        gate: how much of a wrong attempt's steps and length the chain that its correction makes of it must have.
         settings: what the paper does not report, and sizes.
     """
     refuse_hidden_end(gate, "lema", "its corrector sees no reference")
@@ -117,7 +114,7 @@ def lema(
         )
 
     corrector = corrector or teacher
-    is_right = right_test(problems, steps)
+    is_right = right_test(problems, settings.steps)
     correct = partial(correct_failures, corrector, is_right, gate, settings)
     # Step 2, failures, and step 3, corrections. They come first: models without errors cost no teacher.
     failures: list[Trace] = []

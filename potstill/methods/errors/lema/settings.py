@@ -53,6 +53,8 @@ class Settings:
         attempts: samples a problem of each reasoner.
         examples: worked corrections that the corrector is shown before the attempt, at most 4; `potstill tune-prompts
             lema` says with how many a corrector writes what can be learnt.
+        steps: also demand that every step of a right chain, and of the chain that a correction makes of the wrong
+            attempt, is right; left open, where the problems' verifier judges steps.
         evolve_from: questions that are evolved: those that occur in "corrections", as often as they do, or "all" of
             them alike (the paper's control).
         evolved: evolved questions a round; 0 is as many as there are problems.
@@ -67,6 +69,7 @@ class Settings:
 
     chains: int = 4
     attempts: int = 4
+    steps: bool | None = None
     examples: int = 4
     evolve_from: Literal["corrections", "all"] = "corrections"
     evolved: int = 0

@@ -7,6 +7,8 @@ Departure: the paper's wrong solutions come from three students, ours from this 
     different steps are left out (settings.other_step), as are self-corrections that come out right. Inspected are
     templates and the corrections of a writer who saw the reference (inferred). Batches are the recipe's; the
     paper's are of 128.
+Cite: Ling Yang, Zhaochen Yu, Tianjun Zhang, Minkai Xu, Joseph E. Gonzalez, Bin Cui, Shuicheng Yan: SuperCorrect:
+    Advancing Small LLM Reasoning with Thought Template Distillation and Self-Correction (2025).
 """
 
 from __future__ import annotations
@@ -99,8 +101,6 @@ def supercorrect(
         arm=shuffled-cause (whether the cause is the error's own), arm=ungrounded (a stronger model without sight of
         the reference), arm=student-grounded (sight of the reference without a stronger model), settings.key
         (explanations of hard steps), settings.generalized (what such problems teach), settings.xml (tags or words).
-    Cite: Ling Yang, Zhaochen Yu, Tianjun Zhang, Minkai Xu, Joseph E. Gonzalez, Bin Cui, Shuicheng Yan: SuperCorrect:
-        Advancing Small LLM Reasoning with Thought Template Distillation and Self-Correction (2025).
 
     Args:
         teacher: rewrites the reference solutions, and corrects the student.

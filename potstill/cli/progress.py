@@ -104,6 +104,10 @@ class Pace:
         self.counts = 0  # how many times a count began
         self.answers = 0  # that models gave, over all counts
         self.tokens = 0  # that local models wrote, over all counts
+        self.stored_tokens = (
+            0  # those of `answers`; the others are of a batch that is being written
+        )
+        self.answers_at_start = self.tokens_at_start = 0  # of this count
         self.traffic_at_start: Traffic | None = None
         self.traffic = Traffic()
         self.traffic_started = now
@@ -112,10 +116,16 @@ class Pace:
         """Take a report; what was done at the first one does not count for the rate."""
         if total != self.total or done < self.done:
             self.done_at_start = done
+            self.answers_at_start, self.tokens_at_start = self.answers, self.tokens
             self.started = now
             self.total = total
             self.counts += 1
         self.done = done
+
+    def count_answers(self, count: int) -> None:
+        """Take answers that are stored; what local models wrote until now is theirs."""
+        self.answers += count
+        self.stored_tokens = self.tokens
 
     def update_traffic(self, traffic: Traffic, now: float) -> None:
         """Take what has gone to the server; what went before the first report does not count."""
@@ -144,8 +154,24 @@ class Pace:
             return f"took {format_duration(seconds)}" if count else "kept from before"
         if not count or seconds <= 0:
             return f"for {format_duration(seconds)}" if seconds >= LINE_INTERVAL else ""
+        if self.tokens:
+            return self._describe_batches(seconds)
         seconds_left = (self.total - self.done) * seconds / count
         return f"{format_rate(count / seconds)}, {format_duration(seconds_left)} left"
+
+    def _describe_batches(self, seconds: float) -> str:
+        """Rate and time left where batches are written: from tokens, once a batch is stored.
+
+        The rows of a batch end late and together, so those that have ended by now tell too little.
+        """
+        answers = self.answers - self.answers_at_start
+        tokens = self.tokens - self.tokens_at_start
+        if not answers or not tokens:
+            return f"for {format_duration(seconds)}" if seconds >= LINE_INTERVAL else ""
+        mean_tokens = (self.stored_tokens - self.tokens_at_start) / answers
+        expected_tokens = mean_tokens * (self.total - self.done_at_start)
+        seconds_left = max(0.0, expected_tokens - tokens) * seconds / tokens
+        return f"{format_rate(answers / seconds)}, {format_duration(seconds_left)} left"
 
     def _describe_tokens(self, now: float) -> str:
         if not self.tokens or now <= self.born:
@@ -219,7 +245,7 @@ class ProgressLines:
     def count_answers(self, label: str, count: int) -> None:
         """Count what models gave."""
         with self._lock:
-            self._pace(label).answers += count
+            self._pace(label).count_answers(count)
 
     def count_tokens(self, label: str, count: int) -> None:
         """Count what local models wrote, for the next line."""
@@ -279,7 +305,9 @@ class ProgressBars:
                 self._bars.console.print(line, markup=False, highlight=False)
 
     def count_answers(self, label: str, count: int) -> None:
-        """Bars show counts by themselves."""
+        """Note what is stored, for the label's bar."""
+        with self._lock:
+            self._paces.setdefault(label, Pace(time.monotonic())).count_answers(count)
 
     def count_tokens(self, label: str, count: int) -> None:
         """Note what was written, for the label's bar."""

@@ -82,7 +82,10 @@ def rates_in_store(folder: Path, model_ids: Sequence[str]) -> dict[str, Range]:
 
 
 def _range_of_rates(batches: Sequence[Any]) -> Range:
-    """Between which rates all but the slowest and the fastest tenth of the tokens were written."""
+    """Between which rates all but the slowest and the fastest tenth of the tokens were written.
+
+    The rate of all batches together is always within: few tokens may have taken much of the time.
+    """
     by_rate = sorted((tokens / seconds, tokens) for tokens, seconds in batches)
     total = sum(tokens for _, tokens in by_rate)
     low = high = by_rate[0][0]
@@ -93,7 +96,8 @@ def _range_of_rates(batches: Sequence[Any]) -> Range:
         if tokens_so_far <= HIGH_SHARE * total:
             high = rate
         tokens_so_far += tokens
-    return Range(low, high)
+    overall = total / sum(seconds for _, seconds in batches)
+    return Range(min(low, overall), max(high, overall))
 
 
 def training_rates_in_store(folder: Path, arm: str, settings: TrainingSettings) -> Range | None:

@@ -121,8 +121,23 @@ def test_tokens_of_a_batch_are_signs_of_life() -> None:
     assert stream.getvalue().splitlines() == [
         "sft/student: 0 of 64  for 10 s; 2,000 tokens, 200/s",
         "sft/student: 0 of 64  for 20 s; 4,000 tokens, 200/s",
-        "sft/student: 30 of 64  1.0/s, 34 s left; 6,000 tokens, 200/s",
+        "sft/student: 30 of 64  for 30 s; 6,000 tokens, 200/s",
     ]
+
+
+def test_once_a_batch_is_stored_its_tokens_say_how_long_the_others_take() -> None:
+    """Half of 40 answers were there; ten come in 1,000 tokens, and few rows of the second batch have ended yet."""
+    pace = Pace(0.0)
+    pace.update(20, 40, 0.0)
+    pace.tokens += 1000
+    pace.count_answers(10)
+    pace.update(30, 40, 10.0)
+    assert pace.describe(10.0) == "1.0/s, 10 s left; 1,000 tokens, 100/s"
+    pace.tokens += 800
+    pace.update(31, 40, 18.0)
+    assert pace.describe(18.0) == "33.3/min, 2 s left; 1,800 tokens, 100/s"
+    pace.update(0, 7, 18.0)  # another count
+    assert pace.describe(23.0) == "1,800 tokens, 78/s"
 
 
 def test_requests_retries_and_refusals_of_a_server_are_shown() -> None:

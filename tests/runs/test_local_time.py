@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
 from store_fakes import ask
 
 from potstill.models.model import Completion
@@ -38,11 +39,15 @@ def test_rates_are_those_of_batches_without_the_slowest_and_fastest_tenth(store:
     put_batch(store, "ab", tokens=30, seconds=0.5)  # 60 a second
     assert rates_in_store(folder, ["model-a", "model-b"]) == {"model-a": Range(60.0, 60.0)}
     put_batch(store, "cd", tokens=30, seconds=0.25)  # 120 a second
-    put_batch(store, "e", tokens=1, seconds=9.0)  # few of the tokens
+    put_batch(store, "e", tokens=1, seconds=0.1)  # few of the tokens, and of the time
     put_batch(store, "f", tokens=99, seconds=9.0, error="memory: too large")
     put_batch(store, "g", tokens=0, seconds=1.0)  # scored, not written
     assert rates_in_store(folder, ["model-a"]) == {"model-a": Range(60.0, 120.0)}
     assert seconds_for(1200, Range(60.0, 120.0)) == Range(10.0, 20.0)
+    put_batch(
+        store, "h", tokens=3, seconds=2.4
+    )  # a slow beginning, such as weights that are loaded
+    assert rates_in_store(folder, ["model-a"])["model-a"] == pytest.approx(Range(31.0, 120.0))
 
 
 def test_a_folder_without_a_store_has_no_rates_and_gets_none(tmp_path: Path) -> None:

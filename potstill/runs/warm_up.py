@@ -194,9 +194,9 @@ def warm_up(
 
 
 def recipe_id(recipe: WarmUp, strength: str) -> str:
-    """A digest of what is learnt and how long."""
-    contents = canonical([recipe.to_json(), strength]).encode()
-    return f"warm-up-{hashlib.sha256(contents).hexdigest()[:12]}"
+    """A digest of what is learnt and how long; the steps of other strengths are not part of it."""
+    contents = canonical({**recipe.to_json(), "steps": recipe.steps[strength]})
+    return f"warm-up-{hashlib.sha256(contents.encode()).hexdigest()[:12]}"
 
 
 def find_student(folder: Path, source: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ docs/recipes.md says what a recipe holds and how values are read.
 examples:
   potstill run sft --problems train.jsonl --teacher recorded:answers.jsonl --student transformers:models/qwen
   potstill run orion --problems 'world:story?size=100' --teacher world:teacher --student world:student \\
-      --evaluate 'world:story?split=test&size=50' --set n=4 --set training.learning_rate=2e-3
+      --evaluate 'world:story?split=test&size=50' --set settings.prompt=paper --set training.learning_rate=2e-3
   potstill run recipes/orion-qwen3-0.6b.yaml --problems train.jsonl --limit 200
 """
 

@@ -17,9 +17,8 @@ from potstill.world.scripted import scripted_stories, scripted_student, scripted
 NOWHERE = Path(
     "nowhere"
 )  # a scripted student is trainable in name; these tests' trainer trains nothing
-SHORT_TEXTS = {
-    "min_new_tokens": 1
-}  # scripted texts are short; the length filter has a test of its own
+# Scripted texts are short: the length filter has a test of its own. Their writers know the prompt of this order.
+SHORT_TEXTS = {"min_new_tokens": 1, "prompt": "paper"}
 
 
 class Ran(NamedTuple):

@@ -47,7 +47,9 @@ def cast() -> dict[str, ScriptedModel]:
 
 
 def tune(out, models=None, method="orion", only=(), **values):
-    settings = {"n": 1, "settings": {"min_new_tokens": 1}} if method == "orion" else {}
+    settings = (
+        {"n": 1, "settings": {"min_new_tokens": 1, "prompt": "paper"}} if method == "orion" else {}
+    )
     recipe = recipes.from_data(
         {
             "method": method,

@@ -60,7 +60,7 @@ def test_how_much_was_left_out_is_scored():
     problem = Problem("p", "q", "4")
     base = Trace(problem, "q", text=REFERENCE, operator="sample")
     wrong = Trace(problem, "q", text="x" * 5000, operator="sample")
-    s = Settings(max_prompt_chars=1500)
+    s = Settings(max_prompt_chars=1500, prompt="paper")
     assert left_out(s, [wrong], lambda t: t.problem.id, [base]) == [
         len(REFERENCE) + 5000 - 1500 + len(CUT)
     ]
@@ -76,7 +76,7 @@ def test_a_run_shows_the_cut_prompt_and_keeps_whole_parents():
         [Rule((attempt,), prompt=asked.prompt), Rule(("So \\boxed{4}.",), pattern="Reference")]
     )
     roles = {"teacher": ScriptedModel([REFERENCE]), "student": made}
-    settings = Settings(min_new_tokens=1, max_prompt_chars=1500)
+    settings = Settings(min_new_tokens=1, max_prompt_chars=1500, prompt="paper")
     ran = run("orion", [asked], roles, n=1, settings=settings, gate=ReferenceGate(0, 0))
     [row] = ran.rows
     text, [told] = fit_texts(REFERENCE, [attempt], Settings(max_prompt_chars=1500))
@@ -98,7 +98,7 @@ def test_a_right_answer_without_its_box_is_no_row():
         ]
     )
     roles = {"teacher": ScriptedModel(["So \\boxed{4}."]), "student": made}
-    ran = run("orion", [asked], roles, n=1, settings=Settings(min_new_tokens=1))
+    ran = run("orion", [asked], roles, n=1, settings=Settings(min_new_tokens=1, prompt="paper"))
     assert [t.text for t in ran.rows] == ["\\boxed{4}"] and ran.dropped("has_box") == [
         ("A: 4", "no box for its answer")
     ]

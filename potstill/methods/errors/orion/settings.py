@@ -11,7 +11,7 @@ P: seen in a primary source of the paper named. I: inferred here.
 | reflection temperature, top-p, repetition penalty | 0.6, 0.9, 1.05 | I, P-ALIGN's alignment stage [P] |
 | resamples m | 4 | I |
 | characters of reference and attempts a prompt | 65536 | I; about 20,000 tokens, so that 12,000 of 32,768 are left |
-| the prompt's wording and order | `prompts.py` | I; the paper's own is not known |
+| the prompt | `solve-last` of `prompts.py` | I; the paper's own is not known; the best of ten on SmolLM2-135M |
 | target length in tokens | 32 to 32768 | I; P-ALIGN [P] |
 """
 
@@ -33,7 +33,8 @@ class Settings:
         errors: whose wrong attempts the prompt shows: the student's "own", "none", or "shuffled" from other problems.
         reference: whether the prompt shows the teacher's reasoning.
         prompt: what the writer is shown, and in which order; a row of `PROMPTS` in prompts.py. `potstill tune-prompts
-            orion` says which one a student follows best. The built-in student was taught "paper".
+            orion` says which one a student follows best. "solve-last" is what SmolLM2-135M follows best (docs/LOG.md);
+            "paper" has the reference's order, and is what the built-in student was taught.
         writer: who rewrites: the "student", the "teacher", or "nobody" (the teacher's reasoning is the target).
         attempts_per_prompt: wrong attempts a prompt shows at most, one per distinct wrong answer, the most frequent
             answer first, in its shortest wording.
@@ -53,7 +54,7 @@ class Settings:
 
     errors: Literal["own", "none", "shuffled"] = "own"
     reference: bool = True
-    prompt: PromptName = "paper"
+    prompt: PromptName = "solve-last"
     writer: Literal["student", "teacher", "nobody"] = "student"
     attempts_per_prompt: int = 3
     duplicate_jaccard: float = 0.7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from potstill.store.store import Store
@@ -65,21 +66,27 @@ def _lengths_of_shared(words: Sequence[str], reference: Sequence[str]) -> list[i
         places.setdefault(tuple(reference[start : start + MIN_WORDS]), []).append(start)
 
     lengths = [0] * len(words)
-    before: dict[
+    running: dict[
         int, int
-    ] = {}  # by the place in the reference, how long the run of the word before was
+    ] = {}  # by the place in the reference, how long the run from this word on is
     for first in range(len(words) - MIN_WORDS + 1):
-        by_place: dict[int, int] = {}
-        for place in places.get(tuple(words[first : first + MIN_WORDS]), ())[:MAX_PLACES]:
-            # A run that began a word earlier goes on as far as it did.
-            length = max(MIN_WORDS, before.get(place - 1, 0) - 1)
-            while (
-                words[first + length : first + length + 1]
-                == reference[place + length : place + length + 1]
-                != []
-            ):
-                length += 1
-            by_place[place] = length
-        lengths[first] = max(by_place.values(), default=0)
-        before = by_place
+        # A run that began a word earlier goes on as far as it did. While one goes on no other one is begun: what it
+        # covers is shown as shared already, and a text that repeats itself would take quadratic time.
+        running = {place + 1: n - 1 for place, n in running.items() if n > MIN_WORDS}
+        if not running:
+            for place in places.get(tuple(words[first : first + MIN_WORDS]), ())[:MAX_PLACES]:
+                running[place] = _common_length(words, first, reference, place)
+        lengths[first] = max(running.values(), default=0)
     return lengths
+
+
+def _common_length(words: Sequence[str], first: int, reference: Sequence[str], place: int) -> int:
+    """How many words in a row are equal from two places on."""
+    length = 0
+    for word, other in zip(
+        islice(words, first, None), islice(reference, place, None), strict=False
+    ):
+        if word != other:
+            break
+        length += 1
+    return length

@@ -37,8 +37,8 @@ def test_shared_runs_are_found_longest_first():
     reference = "The pile grows: 8 + 17 = 25. Then it is halved."
     runs = shared_runs("So the pile grows, 8 + 17 = 25, and it is halved", reference)
     assert [words for _, _, words in runs] == [6, 3]
-    text = "a b c " * 3000
-    assert shared_runs(text, text)[0][2] == 9000
+    text = "a b c " * 300
+    assert shared_runs(text, text)[0][2] == 900
 
 
 @pytest.mark.slow

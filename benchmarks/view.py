@@ -94,8 +94,8 @@ def make_store(folder: Path, traces: int, calls: int, length: int) -> None:
         problems.append(Problem(f"p{n}", question, str(n + n % 97), kind="story", source="made"))
     with Store.open(folder) as store:
         made = 0
-        for number, arm in enumerate(ARMS):
-            made += fill_arm(store, arm, problems, length, rng, number)
+        for number in range(len(ARMS)):
+            made += fill_arm(store, number, problems, length, rng)
         fill_calls(store, calls - made, rng)
         store.students.put(
             Student(STAGE, "model-trained", folder / "students" / STAGE, {}, {"rows": 1})
@@ -104,9 +104,10 @@ def make_store(folder: Path, traces: int, calls: int, length: int) -> None:
 
 
 def fill_arm(
-    store: Store, arm: str, problems: list[Problem], length: int, rng: random.Random, number: int
+    store: Store, number: int, problems: list[Problem], length: int, rng: random.Random
 ) -> int:
     """All draws of an arm with verdicts, steps, scores, drops and rows; how many calls were stored with them."""
+    arm = ARMS[number]
     ledger = store.ledger(arm)
     made, rows = 0, []
     for start in range(0, len(problems), 500):

@@ -29,7 +29,8 @@ from potstill.cli.results import (
 from potstill.evaluation.agreement import agreements, conclude
 from potstill.evaluation.results import Results
 from potstill.runs import recipe
-from potstill.runs.recipe import UNTRAINED, Recipe
+from potstill.runs.folder_layout import UNTRAINED
+from potstill.runs.recipe import Recipe
 
 # Learning rate and epochs of each arm are the best of a grid on a dev split, within its noise (docs/LOG.md).
 LOOP: dict[str, Any] = {"optimizer": "muon", "batch_tokens": 4096, "batch_size": 0}

@@ -8,7 +8,7 @@ from potstill.evaluation.results import Example, Passage, to_passage
 from potstill.evaluation.rows import Evaluation, Row
 from potstill.records import Trace
 from potstill.runs.drops import kind_of_reason
-from potstill.runs.recipe import UNTRAINED
+from potstill.runs.folder_layout import UNTRAINED, evaluation_ledger, examples_ledger
 from potstill.store.store import Store
 
 TRAINED_STUDENT = "trained student"
@@ -27,16 +27,6 @@ def example_rows(rows: Iterable[Trace]) -> list[Trace]:
         return not is_made_from_attempts, row.id
 
     return sorted(rows, key=rank)[:EXAMPLES_PER_ARM]
-
-
-def examples_ledger(arm: str) -> str:
-    """The ledger that keeps a trained student's answers to the problems of its example rows."""
-    return f"{arm} examples"
-
-
-def evaluation_ledger(arm: str) -> str:
-    """The ledger that keeps the answers that an arm was measured by."""
-    return arm if arm == UNTRAINED else f"{arm} evaluated"
 
 
 def collect_training_examples(

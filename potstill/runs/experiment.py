@@ -33,7 +33,8 @@ from potstill.runs.collect import (
     refuse_asked_students,
 )
 from potstill.runs.driver import drive
-from potstill.runs.examples import evaluation_ledger, example_rows, examples_ledger
+from potstill.runs.examples import example_rows
+from potstill.runs.folder_layout import RESULTS_FILE, UNTRAINED, evaluation_ledger, examples_ledger
 from potstill.runs.headline import (
     describe_calls,
     expected_calls,
@@ -48,11 +49,10 @@ from potstill.runs.open_folder import (
     open_folder,
     refuse_many_processes,
 )
-from potstill.runs.recipe import UNTRAINED, Arm, Recipe
+from potstill.runs.recipe import Arm, Recipe
 from potstill.runs.results import deciding_settings
 from potstill.runs.results import describe_run as describe_results
 from potstill.runs.run_journal import (
-    RESULTS_FILE,
     Announce,
     Publish,
     RunJournal,

@@ -27,6 +27,7 @@ from potstill.methods.catalogue import (
 from potstill.models.model import Sampling
 from potstill.models.phase import PHASES
 from potstill.runs import recipe_checks
+from potstill.runs.folder_layout import UNTRAINED
 from potstill.runs.overrides import ARM_KEYS, SHARED_KEYS, apply_overrides, parse_overrides
 from potstill.runs.recipe_checks import ArmDraft
 from potstill.training.settings import TrainingSettings
@@ -42,7 +43,6 @@ Layer: typing.TypeAlias = tuple[str, Tree]
 """Settings with the dotted key under which they were given; of several layers the last wins."""
 
 # Names that results and ledgers have for something else: an arm of that name would be taken for it.
-UNTRAINED = "untrained"
 LEDGER_SUFFIXES = (" evaluated", " examples")
 
 _ARM_NAME = re.compile(r"[\w][\w .=+-]*")  # a file is named after an arm

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -40,11 +39,10 @@ from potstill.runs.examples import (
     collect_rejected_examples,
     collect_training_examples,
 )
-from potstill.runs.recipe import UNTRAINED, Recipe
+from potstill.runs.folder_layout import UNTRAINED
+from potstill.runs.recipe import Recipe
 from potstill.runs.stages import read_rows, stage_rows, stage_title
 from potstill.store.store import Store
-
-_TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 
 
 def describe_run(
@@ -181,16 +179,11 @@ def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
 
     counts: Counter[tuple[str, str, str]] = Counter()
     for drop in store.history.drops(arm):
-        counts[drop.operator, drop.test, general_reason(drop.reason)] += 1
+        counts[drop.operator, drop.test, drop.general_reason] += 1
     # Inside `each` drops come in an order of chance.
     most_frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     drops = [FunnelDrop(*key, count) for key, count in most_frequent]
     return Funnel(tuple(steps), tuple(drops))
-
-
-def general_reason(reason: str) -> str:
-    """A reason without the ids of single traces in it."""
-    return _TRACE_ID.sub("another trace", reason)
 
 
 def collect_trainings(store: Store, arm: str) -> dict[str, dict[str, object]]:

@@ -23,7 +23,7 @@ from potstill.evaluation.row_steps import (
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.table import format_percent
 from potstill.runs import manifest
-from potstill.runs.recipe import UNTRAINED
+from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE, UNTRAINED
 from potstill.runs.results import (
     collect_trainings,
     compare_arms,
@@ -36,10 +36,6 @@ from potstill.store.store import Store
 from potstill.traces import ReportSection
 from potstill.traces.session import OnStep
 
-RESULTS_FILE = "results.json"
-UNFINISHED_FILE = (
-    "unfinished.json"  # the same of a run that has not come to its end; the end takes it away
-)
 ASKING_OPERATORS = ("sample", "rewrite")
 SHOWN_SECONDS = 0.5  # of a step, from which a line says how long it took
 MIN_CALLS, MIN_ELAPSED = 20, 5.0  # calls and seconds after which the rest of the time is estimated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, final
 
@@ -11,6 +12,7 @@ from potstill.records import Trace
 from potstill.store.database import Database, from_column
 
 _TRACES_PER_READ = 500
+_TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
 
 
 class Step(NamedTuple):
@@ -37,6 +39,16 @@ class DropRecord(NamedTuple):
     operator: str
     test: str
     reason: str
+
+    @property
+    def general_reason(self) -> str:
+        """The reason without the ids of single traces in it."""
+        return generalise_reason(self.reason)
+
+
+def generalise_reason(reason: str) -> str:
+    """A reason without the ids of single traces in it."""
+    return _TRACE_ID.sub("another trace", reason)
 
 
 @final

@@ -26,7 +26,8 @@ from typing import Any
 from potstill.evaluation.results import Results
 from potstill.records import Progress
 from potstill.runs import experiment, manifest, recipe
-from potstill.runs.run_journal import RESULTS_FILE, UNFINISHED_FILE, load_results
+from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.run_journal import load_results
 from potstill.runs.stages import stage_rows
 from potstill.store.admin.transfer import export_completions, import_completions
 from potstill.store.store import Store

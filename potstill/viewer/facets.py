@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from potstill.models.phase import split_account
-from potstill.runs.examples import evaluation_ledger, examples_ledger
-from potstill.runs.recipe import UNTRAINED
+from potstill.runs.folder_layout import UNTRAINED, evaluation_ledger, examples_ledger
 from potstill.store.store import Store
 from potstill.viewer.index.index_file import GROUP_COLUMNS
 

@@ -23,13 +23,6 @@ from potstill.evaluation.table import (
     table,
 )
 from potstill.report.funnels import OPERATOR_GLOSSES, fold_repeats
-from potstill.runs.results import (
-    collect_costs,
-    collect_funnel,
-    collect_trainings,
-    general_reason,
-    names_of_models,
-)
 from potstill.store.store import Store
 from potstill.viewer.query import quote_value
 from potstill.viewer.reader import RunReader
@@ -156,6 +149,9 @@ def describe_overview(reader: RunReader, base: str = "") -> dict[str, Any]:
 
 def _update_results(saved: Results, store: Store) -> Results:
     """The results of an unfinished run with what its store says by now, as far as a few statements tell."""
+    # Only now: they load all that makes a run, and a finished one is read without them.
+    from potstill.runs.results import collect_costs, collect_trainings
+
     costs = dict(saved.costs)
     training = dict(saved.training)
     for arm in store.history.arms():
@@ -269,6 +265,8 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
     is_known = arm in results.recipe.get("arms", {})
     # As the results have it; else from the store, as far as it has come.
     if stored is None or not stored.steps or results.ending.status != "finished":
+        from potstill.runs.results import collect_funnel, names_of_models
+
         stored = collect_funnel(store, arm, names_of_models(results, arm) if is_known else {})
     # A trace may be dropped by several tests, and twice by one: drops are counted, and traces are listed.
     drops_by_test: Counter[str] = Counter()
@@ -278,7 +276,7 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
         test = f"{drop.operator} {drop.test}"
         drops_by_test[test] += 1
         traces_by_test.setdefault(test, set()).add(drop.id)
-        traces_by_reason.setdefault((test, general_reason(drop.reason)), set()).add(drop.id)
+        traces_by_reason.setdefault((test, drop.general_reason), set()).add(drop.id)
 
     # The steps in program order, stretches that repeat folded as the report folds them.
     of_arm = f"arm:{quote_value(arm)}"

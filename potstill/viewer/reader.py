@@ -17,7 +17,7 @@ from potstill.errors import StoreError
 from potstill.evaluation import results as results_file
 from potstill.evaluation.results import Results
 from potstill.runs import manifest
-from potstill.runs.run_journal import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
 from potstill.store import database, lock
 from potstill.store.store import Store
 from potstill.viewer.index.index_file import IndexFile

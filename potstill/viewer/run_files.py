@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.runs import manifest
-from potstill.runs.run_journal import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
 from potstill.runs.run_log import FILE as LOG_FILE
 from potstill.training.settings import FIT_FILE
 from potstill.training.step_log import STEPS_FILE

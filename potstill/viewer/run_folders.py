@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from potstill.errors import InputError
 from potstill.runs import manifest
-from potstill.runs.run_journal import RESULTS_FILE
+from potstill.runs.folder_layout import RESULTS_FILE
 from potstill.store import database
 
 SEARCH_DEPTH = 4  # folders below a path in which runs are looked for

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from potstill.runs import manifest
-from potstill.runs.run_journal import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
 from potstill.store import database, lock
 
 Status: TypeAlias = Literal["running", "finished", "stopped", "failed", "killed", "unreadable"]

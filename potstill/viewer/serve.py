@@ -10,14 +10,14 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from potstill.errors import ConfigError
-from potstill.viewer.answers import Answers
-from potstill.viewer.index.index_file import default_index_folder
-from potstill.viewer.index.indexer import Indexer
-from potstill.viewer.reader import RunReader
 from potstill.viewer.run_folders import find_runs
 from potstill.viewer.security import MIN_TOKEN, Guard, make_token
+
+if TYPE_CHECKING:
+    from potstill.viewer.answers import Answers
 
 DEFAULT_PORT = 7747
 PORTS_TRIED = 50  # from the wanted one on
@@ -106,6 +106,11 @@ def serve(settings: ServerSettings, announce: Callable[[Address], None]) -> None
 
 def make_answers(settings: ServerSettings) -> Answers:
     """What a server of these settings answers with."""
+    from potstill.viewer.answers import Answers
+    from potstill.viewer.index.index_file import default_index_folder
+    from potstill.viewer.index.indexer import Indexer
+    from potstill.viewer.reader import RunReader
+
     runs = find_runs(settings.paths)
     index_folder = settings.index_folder or default_index_folder()
     notes = settings.notes if len(runs) == 1 else None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from potstill.data.trace_json import to_prompt
 from potstill.errors import InputError
 from potstill.records import Message, Prompt, Span, Trace, learns_end, learnt_stretches
-from potstill.runs.examples import evaluation_ledger, examples_ledger
+from potstill.runs.folder_layout import evaluation_ledger, examples_ledger
 from potstill.store.store import Store
 from potstill.viewer import query as queries
 from potstill.viewer.facets import FACETS, author_of, ledger_of, roles_of_models

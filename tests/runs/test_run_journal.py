@@ -16,8 +16,9 @@ from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank
 from potstill.runs import experiment, headline, run_journal
 from potstill.runs.experiment import open_run, run_arms
+from potstill.runs.folder_layout import RESULTS_FILE
 from potstill.runs.recipe import from_data
-from potstill.runs.run_journal import RESULTS_FILE, RunPace, load_results
+from potstill.runs.run_journal import RunPace, load_results
 from potstill.runs.train import loss_curve
 from potstill.store import Store, with_cache
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import zlib
 from typing import NamedTuple
 
-from potstill.runs.results import general_reason
 from potstill.store.database import Database, from_column
+from potstill.store.history import generalise_reason
 from potstill.viewer.index.index_file import GROUP_COLUMNS
 
 PORTION = 4000  # entries in one transaction: some tens of milliseconds
@@ -119,7 +119,7 @@ def _checksum(text: str | bytes | None) -> int:
 
 
 def _general_reason(reason: str | bytes) -> str:
-    return general_reason(from_column(reason))
+    return generalise_reason(from_column(reason))
 
 
 def index_next_portion(database: Database) -> bool:

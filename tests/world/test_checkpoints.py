@@ -13,6 +13,8 @@ from potstill.runs.sources import BUILD_RECORD, CHECKPOINTS, world_model
 from potstill.traces import right, sample, verify
 from potstill.verifiers.story import count_done_events, parse_story
 from potstill.world import story
+from potstill.world.prompts import DIRECT
+from potstill.world.tasks import make_problems
 
 PROBLEMS = [blank(p) for p in story.problems(size=60, split="shipped")]
 
@@ -21,7 +23,7 @@ def test_they_are_small_and_load_with_transformers():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     assert sum(f.stat().st_size for f in CHECKPOINTS.rglob("*")) < 10e6
-    for who in ("teacher", "student"):
+    for who in (folder.name for folder in CHECKPOINTS.iterdir()):
         model = AutoModelForCausalLM.from_pretrained(CHECKPOINTS / who)
         assert model.config.max_position_embeddings >= 1024
         assert AutoTokenizer.from_pretrained(CHECKPOINTS / who).chat_template
@@ -39,6 +41,17 @@ def test_the_teacher_is_right_and_long_the_student_errs_in_form():
     assert sum(t.tokens.completion for t in taught) / len(taught) > 1.5 * sum(
         t.tokens.completion for t in own
     ) / len(own)
+
+
+@pytest.mark.slow
+def test_the_walks_teacher_needs_its_chain():
+    walks = make_problems("walk", size=60, split="shipped")
+    teacher = world_model("walk-teacher", 1)
+    chains = verify(sample(teacher, [blank(p) for p in walks], temperature=0.6))
+    at_once = [blank(p, DIRECT.format(question=p.question)) for p in walks]
+    answers = verify(sample(teacher, at_once, temperature=0.6))
+    assert sum(map(right, chains)) >= 0.8 * len(walks)  # 93 % of 300; 60 are a coarse look
+    assert sum(map(right, answers)) <= 0.2 * len(walks)  # 4 % of 300
 
 
 @pytest.mark.slow

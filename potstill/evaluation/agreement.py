@@ -72,5 +72,5 @@ def conclude(found: Sequence[Agreement]) -> str:
         counts[agreement.outcome] += 1
     return (
         f"Of {len(found)} comparisons the families agree on {counts['agree']} and contradict each other on "
-        f"{counts['contradict each other']}; {counts['open']} are open: in one of them the interval includes 0."
+        f"{counts['contradict each other']}; {counts['open']} are open: in at least one family the interval includes 0."
     )

@@ -27,10 +27,10 @@
     const isWritable = data && data.is_writable;
     const last = notes[notes.length - 1];
     const mark = (name, text) =>
-      P.put(P.runPath(run) + "/notes", { trace: trace.id, arm: trace.arm, mark: name, text: text || "" }).then(
-        (answer) => setWritten((answer.notes || []).filter((note) => note.trace === trace.id)),
-        setFailure
-      );
+      P.put(P.runPath(run) + "/notes", { trace: trace.id, arm: trace.arm, mark: name, text: text || "" })
+        .then(() => P.get(P.runPath(run) + "/notes"))
+        .then((answer) => setWritten(answer.notes.filter((note) => note.trace === trace.id)))
+        .catch(setFailure);
     P.useKeys(isWritable ? { m: { name: "mark: good, bad, look, none", run: () => mark(nextMark(last)) } } : {});
     if (!isWritable && !notes.length) return null;
     const submit = (event) => {

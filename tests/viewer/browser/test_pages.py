@@ -1,0 +1,138 @@
+"""The pages in a real browser: nothing complains, nothing hostile runs, what is shown is what the API says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Tab
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+PAGES = ("", "problems", "traces", "training", "costs", "journal", "compare", "files")
+ROW = "traces?q=arm:orion row:yes&limit=1"
+
+
+def trace_of_a_row(tab: Tab, run: str = "quickstart", query: str = "arm:orion row:yes") -> str:
+    [item] = tab.get(f"run/{run}/traces?q={query}&limit=1")["items"]
+    return f"run/{run}/trace/{item['id']}?arm={item['arm']}"
+
+
+@pytest.mark.parametrize("run", ["quickstart", "hostile"])
+def test_no_page_complains(tab: Tab, run: str):
+    for name in PAGES:
+        tab.open(f"run/{run}/{name}".rstrip("/"))
+    tab.open(trace_of_a_row(tab, run))
+    problems = tab.get(f"run/{run}/problems?limit=1")["rows"]
+    for row in problems:
+        tab.open(f"run/{run}/problem/{row['problem']}")
+    assert tab.complaints == []
+
+
+def test_only_its_own_server_is_asked(tab: Tab):
+    tab.open("run/quickstart/traces")
+    others = [url for url in tab.requests if not url.startswith((tab.served.url, "data:", "blob:"))]
+    assert others == []
+
+
+def test_the_token_stays_in_no_address(tab: Tab):
+    page = tab.open("run/quickstart")
+    assert tab.served.token not in page.url
+    assert all(tab.served.token not in url for url in tab.requests[1:])
+    page.go_back()
+    assert tab.served.token not in page.url
+
+
+def test_hostile_texts_show_literally(tab: Tab):
+    page = tab.open(trace_of_a_row(tab, "hostile", "arm:orion status:wrong"))
+    text = page.inner_text("pre.text >> nth=-1")
+    assert "<img src=x onerror=alert(1)></script>" in page.inner_text("main")
+    assert "U+202E" in page.inner_text("main") and "U+0000" in page.inner_text("main")
+    assert "U+D800" in page.inner_text("main"), text
+    assert page.locator("main img").count() == 0
+
+
+def test_a_row_shows_its_descent(tab: Tab):
+    page = tab.open(trace_of_a_row(tab, query="arm:orion row:yes steps:>0 draw:0"))
+    titles = page.locator(".descent h3").all_inner_texts()
+    assert titles[:2] == ["The student's error", "The teacher's chain"]
+    assert titles[2].startswith("The row (")
+    verdicts = page.locator(".descent .passage >> nth=0").inner_text()
+    assert "wrong" in verdicts
+
+
+def test_n_goes_to_the_wrong_steps(tab: Tab):
+    page = tab.open(trace_of_a_row(tab, query="arm:orion wrong_steps:>1"))
+    count = page.locator("section:has(#the-text) [data-wrong]").count()
+    page.keyboard.press("n")
+    page.wait_for_selector("section:has(#the-text) .step.wrong:focus")
+    assert f"Wrong step 1 of {count}" in page.inner_text("section:has(#the-text)")
+
+
+def test_a_search_is_highlighted_and_kept(tab: Tab):
+    page = tab.open("run/quickstart/traces")
+    page.fill("input[type=search]", '"the answer"')
+    page.wait_for_selector(".list mark")
+    told = tab.get('run/quickstart/facets?q="the answer"')["count"]
+    page.wait_for_selector(f"[aria-live=polite]:has-text('{told:,} traces')")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#the-text")
+    assert page.locator("pre mark").count() > 0
+    page.go_back()
+    page.wait_for_selector(".list mark")
+    assert page.input_value("input[type=search]") == '"the answer"'
+
+
+def test_a_permalink_restores_the_page(tab: Tab, open_tab: Callable[..., Tab]):
+    page = tab.open("run/quickstart/traces?f.status=wrong&f.arm=orion&sort=tokens&order=desc")
+    first = page.locator(".list .line >> nth=0").inner_text()
+    other = open_tab().open(page.url.split("#/")[1])
+    assert other.locator(".list .line >> nth=0").inner_text() == first
+    assert other.locator(".facets input:checked").count() == 2
+
+
+def test_the_end_key_shows_the_last_trace(tab: Tab):
+    page = tab.open("run/quickstart/traces")
+    count = tab.get("run/quickstart/facets?q=")["count"]
+    page.focus(".list")
+    page.keyboard.press("End")
+    page.wait_for_selector(f"#trace-{count - 1}[aria-selected=true][href]")
+    assert page.evaluate("document.querySelectorAll('*').length") < 5000
+
+
+def test_bad_formulas_leave_the_page_usable(tab: Tab):
+    page = tab.open(trace_of_a_row(tab))
+    page.keyboard.press("6")
+    page.wait_for_selector("main math")
+    page.keyboard.press("6")
+    page.wait_for_selector(".step")
+
+
+def test_two_arms_are_compared(tab: Tab):
+    page = tab.open("run/quickstart/compare?a=quickstart:rft&b=quickstart:untrained")
+    said: dict[str, Any] = tab.get("compare?a=quickstart:rft&b=quickstart:untrained")
+    assert said["comparison"]["shown"] in page.inner_text("main")
+    page.click("main details summary >> nth=0")
+    page.wait_for_selector("main article.passage")
+
+
+def test_the_whole_journey_by_keyboard(tab: Tab):
+    page = tab.open("")
+    for key, address in (("j", ""), ("Enter", "#/run/")):
+        page.keyboard.press(key)
+        page.wait_for_url(f"**{address}**")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open]")
+    assert "next wrong step" not in page.inner_text("dialog")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
+
+
+def test_a_note_marks_a_trace(tab: Tab):
+    page = tab.open(trace_of_a_row(tab))
+    page.keyboard.press("m")
+    page.wait_for_selector("main .badge:has-text('good')")
+    assert tab.get("run/quickstart/facets?q=mark:good")["count"] >= 1

@@ -15,7 +15,7 @@
       ${data.under_way.map((call) => html`<div class="notice"><p>${count(call.calls)} calls of ${P.visible(call.role)} under way: at most ${count(call.tokens)} tokens, ${money(call.cost)}.</p></div>`)}
       <${OverTime} data=${data} query=${query} />
       <section class="card"><h2>Paid, by role</h2><${P.SortedTable} caption="Paid, by role" rows=${data.paid} columns=${[
-        { key: "role", head: "role", value: (row) => row.role, cell: (row) => html`${P.visible(row.role)}<br /><span class="mono soft small">${P.visible(row.name)}</span>` },
+        { key: "role", head: "role", value: (row) => row.role, cell: (row) => html`${P.visible(row.role)}<br /><span class="mono soft small plainer">${P.visible(row.name)}</span>` },
         { key: "arm", head: "arm", value: (row) => row.arm, cell: (row) => P.visible(row.arm) },
         { key: "completions", head: "calls", number: true, value: (row) => row.completions, cell: (row) => html`<a href=${link(["run", run, "journal"], { arm: row.arm, role: row.role })}>${count(row.completions)}</a>` },
         { key: "errors", head: "failed", number: true, value: (row) => row.errors, cell: (row) => count(row.errors) },
@@ -53,7 +53,7 @@
       const axis = { stroke: tone("--soft"), grid: { stroke: tone("--line"), width: 1 }, ticks: { stroke: tone("--line") }, font: "12px system-ui" };
       const bands = layers.map((_, i) => ({ label: P.visible(roles[i]), stroke: tone(TONES[i % TONES.length]), fill: tone(TONES[i % TONES.length]) + "55", width: 1.5 }));
       const plot = new uPlot(
-        { width: element.current.clientWidth, height: 240, axes: [axis, { ...axis, size: 70 }], series: [{}, ...bands.reverse()] },
+        { width: element.current.clientWidth, height: 240, scales: { y: { range: (_, low, high) => [0, high || 1] } }, axes: [axis, { ...axis, size: 70 }], series: [{}, ...bands.reverse()] },
         [data.times, ...layers.reverse()],
         element.current
       );
@@ -80,7 +80,7 @@
         ${["arm", "role"].map((name) => query[name] && html`<button type="button" onClick=${() => setQuery({ [name]: "", after: "" })}>${name} ${P.visible(query[name][0])} \u2715</button>`)}
         <button type="button" aria-pressed=${(query.order || [""])[0] === "desc"} onClick=${() => setQuery({ order: query.order ? "" : "desc", after: "" })}>newest first</button></div>
       <div class="card"><${P.SortedTable} caption="Calls" rows=${data.items} columns=${[
-        { key: "number", head: "call", cell: (row) => html`<a href=${link(["run", run, "journal", row.key])}>${count(row.number)}</a>` },
+        { key: "key", head: "call", cell: (row) => html`<a class="mono" href=${link(["run", run, "journal", row.key])}>${row.key.slice(-8)}</a>` },
         { key: "role", head: "role", cell: (row) => html`${P.visible(row.role)}<br /><span class="soft small">${P.visible(row.arm)}</span>` },
         { key: "prompt", head: "prompt", cell: (row) => html`<span class="mono small">${P.visible(row.prompt)}</span>` },
         { key: "reply", head: "reply", cell: (row) => html`<span class="mono small">${P.visible(row.reply)}</span>${row.error && html`<span class="worse small">${P.visible(row.error)}</span>`}` },

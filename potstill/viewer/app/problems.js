@@ -23,7 +23,7 @@
   }
 
   function ProblemFacets({ data, query }) {
-    return html`<div class="facets" role="group" aria-label="Filters">${data.facets.map((facet) => html`<fieldset><legend>${P.visible(facet.label)}</legend>${facet.values.map((value) => html`<label>
+    return html`<div class="facets" role="group" aria-label="Filters">${data.facets.filter((facet) => facet.values.length).map((facet) => html`<fieldset><legend>${P.visible(facet.label)}</legend>${facet.values.map((value) => html`<label>
       <input type="checkbox" checked=${value.is_chosen} onChange=${() => toggle(query, facet.name, value.value)} /><span class="name">${P.visible(value.label)}</span><span class="count">${count(value.count)}</span></label>`)}</fieldset>`)}</div>`;
   }
 
@@ -51,7 +51,7 @@
     const head = (name, label, hint) => html`<button type="button" class="plain small" title=${hint} onClick=${() => setQuery({ sort: name, order: sort === name && order === "desc" ? "asc" : "desc", at: "" })}>
       ${label}${sort === name ? (order === "desc" ? " \u2193" : " \u2191") : ""}</button>`;
     const columns = {
-      widths: "minmax(12rem, 1fr) 4rem " + data.columns.map(() => "6.5rem").join(" ") + " 4.5rem",
+      widths: "minmax(11rem, 1fr) 3rem " + data.columns.map(() => "5.4rem").join(" ") + " 3.4rem",
       heads: [head("problem", "problem"), html`<span>gold</span>`, ...data.columns.map((column) => head(column.column, P.visible(column.label))), head("spread", "spread", "the largest difference between two columns")],
     };
     const move = (index, row) => {
@@ -65,7 +65,7 @@
       Enter: { name: "open", run: () => chosen.current && P.route.go(["run", run, "problem", chosen.current.problem]) },
     });
     if (!data.count) return html`<p class="card">No problem matches.</p>`;
-    return html`<div class="scroll matrix" tabindex="0" role="region" aria-label="Problems by arms"><div class="wide" style=${{ minWidth: 24 + 6.9 * data.columns.length + "rem" }}>
+    return html`<div class="scroll matrix" tabindex="0" role="region" aria-label="Problems by arms"><div class="wide" style=${{ minWidth: 21 + 6.1 * data.columns.length + "rem" }}>
       <${P.List} name="problem" label="Problems" total=${data.count} rowHeight=${48} columns=${columns} read=${read} source=${base} at=${at} onMove=${move}
       href=${(row) => link(["run", run, "problem", row.problem])}
       line=${(row) => [

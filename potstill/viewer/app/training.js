@@ -19,11 +19,11 @@
           <svg width="22" height="10" aria-hidden="true"><line x1="0" x2="22" y1="5" y2="5" style=${{ stroke: "var(" + TONES[i % TONES.length] + ")", strokeWidth: 2.5, strokeDasharray: dash(i) }} /></svg> ${P.visible(student.title)}</label>`)}
           <label class="soft small">by <select value=${by} onChange=${(event) => setQuery({ by: event.target.value }, true)}><option value="step">step</option><option value="tokens">tokens</option></select></label></div>
         <div class="card"><${P.SortedTable} caption="Students" rows=${data.students} columns=${[
-          { key: "title", head: "student", value: (row) => row.title, cell: (row) => html`${P.visible(row.title)}<br /><span class="mono soft small">${row.student}</span>` },
+          { key: "title", head: "student", value: (row) => row.title, cell: (row) => html`${P.visible(row.title)}<br /><span class="mono soft small plainer">${row.student}</span>` },
           { key: "state", head: "state", cell: (row) => html`${P.visible(row.state)}${row.state === "running" ? ` ${row.step} of ${row.steps}` : ""}` },
           { key: "rows", head: "rows", number: true, cell: (row) => html`<a href=${P.tracesLink(run, row.rows_query)}>${count(row.report && row.report.rows)}</a>` },
           { key: "steps", head: "steps", number: true, cell: (row) => count(row.steps) },
-          { key: "epochs", head: "epochs", number: true, cell: (row) => (row.report ? row.report.num_train_epochs : "") },
+          { key: "epochs", head: "epochs", number: true, cell: (row) => P.format.number(row.report && row.report.num_train_epochs) },
           { key: "tokens", head: "learnt tokens", number: true, cell: (row) => count(row.report && row.report.loss_tokens) },
           { key: "seconds", head: "time", number: true, cell: (row) => duration(row.report && row.report.seconds) },
           { key: "refused", head: "rows refused", cell: (row) => row.refused.map((one) => html`${count(one.count)} ${P.visible(one.reason)}<br />`) },
@@ -47,7 +47,7 @@
       const tone = (name) => style.getPropertyValue(name).trim();
       const axis = { stroke: tone("--soft"), grid: { stroke: tone("--line"), width: 1 }, ticks: { stroke: tone("--line") }, font: "12px system-ui" };
       const options = {
-        width: element.current.clientWidth, height: 210, scales: { x: { time: false } }, axes: [axis, { ...axis, size: 58 }], legend: { live: true },
+        width: element.current.clientWidth, height: 210, scales: { x: { time: false } }, axes: [axis, { ...axis, size: 58 }], legend: { show: false },
         series: [{ label: by }, ...withIt.map((student) => {
           const i = all.indexOf(student);
           return { label: P.visible(student.title), stroke: tone(TONES[i % TONES.length]), width: 2, dash: dash(i).split(" ").filter(Boolean).map(Number), spanGaps: true, points: { show: student.series.step.length < 3 } };

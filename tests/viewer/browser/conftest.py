@@ -1,4 +1,4 @@
-"""A real Chromium that looks at a real server of two runs: a small quickstart, and one that is full of hostile texts."""
+"""A real Chromium that looks at a real server of two runs: a small quickstart, and one full of hostile texts."""
 
 from __future__ import annotations
 

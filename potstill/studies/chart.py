@@ -184,8 +184,8 @@ def _render_lines(chart: LineChart) -> str:
 
 
 def text_width(texts: Iterable[str]) -> int:
-    """About how wide the longest of some texts is."""
-    return CHARACTER_WIDTH * max(len(text) for text in texts)
+    """About how wide the longest of some texts is; 0 where there are none."""
+    return CHARACTER_WIDTH * max((len(text) for text in texts), default=0)
 
 
 def round_ticks(low: float, high: float, count: int = 6) -> list[float]:

@@ -14,6 +14,7 @@ from potstill.studies.chart import Chart, Dot, DotChart, LineChart
 from potstill.studies.study import StudyPage
 
 REWRITING = "How well it rewrites"
+SFT = "sft"
 AXIS = "points of accuracy"
 SETUP = """\
 {train} training and {test} test stories of the built-in world, {n} answers a test story at temperature 0.6, {seeds}
@@ -62,11 +63,17 @@ class LevelFigures(NamedTuple):
     untrained: Sequence[Mapping[str, Any]]
 
 
-def describe_factors(figures: Mapping[str, Any], *, title: str) -> StudyPage:
+def describe_factors(figures: Mapping[str, Any]) -> StudyPage:
     """The page of all factors."""
     levels_by_factor: dict[str, list[LevelFigures]] = {}
+    missing: list[str] = []
     for factor, levels in figures["factors"].items():
-        levels_by_factor[factor] = [read_level(figures["settings"], level) for level in levels]
+        for level in levels:
+            measured = read_level(figures["settings"], level)
+            if measured is not None:
+                levels_by_factor.setdefault(factor, []).append(measured)
+            else:
+                missing.append(f"{factor}: {level['label']}")
 
     # A paragraph, a table and a figure each.
     sections: dict[str, str] = {}
@@ -80,8 +87,10 @@ def describe_factors(figures: Mapping[str, Any], *, title: str) -> StudyPage:
         charts[factor] = DotChart(f"{factor}: with errors less without", AXIS, dots, 0.0)
         all_dots += [to_dot(f"{factor}: {level.label}", level.lead) for level in level_figures]
     sections[REWRITING] = describe_rewriting(levels_by_factor)
-    charts[REWRITING] = rewriting_chart(levels_by_factor)
-    sections["What was not run, and how to"] = NOT_RUN
+    if rewriting_points(levels_by_factor):
+        charts[REWRITING] = rewriting_chart(levels_by_factor)
+    unmeasured = "".join(f"- *{label}.* Not measured yet.\n" for label in missing)
+    sections["What was not run, and how to"] = NOT_RUN + unmeasured
 
     sizes = (
         "train",
@@ -104,18 +113,22 @@ def describe_factors(figures: Mapping[str, Any], *, title: str) -> StudyPage:
     )
 
 
-def read_level(settings: Mapping[str, Any], level: Mapping[str, str]) -> LevelFigures:
-    """The figures of a level's arms."""
+def read_level(settings: Mapping[str, Any], level: Mapping[str, str]) -> LevelFigures | None:
+    """The figures of a level's arms on the seeds that all of them have; None while there are none."""
     runs = settings[level["setting"]]
-    own, none = runs[level["own"]], runs[level["none"]]
+    names = (level["own"], level["none"], SFT, UNTRAINED)
+    seeds = min(len(runs.get(name, ())) for name in names)
+    if not seeds:
+        return None
+    own, none, sft, untrained = (runs[name][:seeds] for name in names)
     return LevelFigures(
         label=level["label"],
         arms=(level["setting"], level["own"], level["none"]),
         own=own,
         none=none,
         lead=arms.difference(own, none),
-        sft=runs["sft"],
-        untrained=runs[UNTRAINED],
+        sft=sft,
+        untrained=untrained,
     )
 
 
@@ -128,6 +141,7 @@ def level_row(level: LevelFigures) -> dict[str, str]:
     """A line of a factor's table."""
     return {
         "level": level.label,
+        "seeds": str(len(level.own)),
         "with errors less without": format_points(level.lead),
         "with errors less sft": format_points(arms.difference(level.own, level.sft)),
         "untrained": f"{arms.score(level.untrained):.1f}",
@@ -184,6 +198,8 @@ def describe_change(factor: str, levels: Sequence[LevelFigures]) -> str:
     """Whether two levels lie apart by their intervals."""
     lowest = min(levels, key=lambda level: level.lead.high)
     highest = max(levels, key=lambda level: level.lead.low)
+    if len(levels) < 2:
+        return "Nothing is measured yet that it could be compared with."
     if lowest.lead.high < highest.lead.low:
         return f"The factor matters: the intervals of *{lowest.label}* and *{highest.label}* do not overlap."
     return f"That {factor[0].lower() + factor[1:]} changes what errors do is not shown: all intervals overlap."
@@ -257,6 +273,8 @@ def summarise(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -> str:
     for factor, levels in levels_by_factor.items():
         if describe_change(factor, levels).startswith("The factor matters"):
             mattering.append(factor.lower())
+    if not decisions:
+        return "Nothing has been measured yet."
     sentences = [
         f"Of {len(decisions)} different levels, seeing its errors gains the student something at {counts['above']}, "
         f"costs it something at {counts['below']}, and makes no difference that is shown at {counts['undecided']}."

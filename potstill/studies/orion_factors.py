@@ -8,14 +8,16 @@ problems, rows and steps. What is read is the difference of the two, and whether
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from potstill.errors import StageError
 from potstill.evaluation.results import Results
 from potstill.records import Progress
+from potstill.runs import experiment, manifest, recipe
+from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.run_journal import load_results
 from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.orion_factor_page import describe_factors
@@ -126,11 +128,28 @@ FACTORS: Mapping[str, Sequence[Level]] = {
 
 def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
     """Train and measure the arms of every setting with every seed."""
-    runs: dict[str, Any] = {}
-    run_setting(settings, WARM_UP, partial(warm_up_recipe, settings), progress)
+    # Seed by seed, so that what is there early holds all factors.
+    for seed in range(settings.seeds):
+        run_recipe(settings, WARM_UP, seed, warm_up_recipe(settings, seed), progress)
+        for name in SETTINGS:
+            recipe_data = recipe_of_setting(settings, name, seed)
+            run_recipe(settings, name, seed, recipe_data, progress)
+    return collect_figures(settings)
+
+
+def collect_figures(settings: StudySettings) -> dict[str, Any]:
+    """The figures of what the folder holds by now: of each arm those of the first seeds, as far as they have come."""
+    runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for name in SETTINGS:
-        recipe_of_seed = partial(recipe_of_setting, settings, name)
-        runs[name] = run_setting(settings, name, recipe_of_seed, progress)
+        runs[name] = {}
+        for seed in range(settings.seeds):
+            results = read_results(run_folder(settings, name, seed))
+            if results is None:
+                break
+            for arm in results.evaluations:
+                seeds_before = runs[name].setdefault(arm, [])
+                if len(seeds_before) == seed:
+                    seeds_before.append(figures_of_arm(results, arm))
     levels: dict[str, list[dict[str, str]]] = {}
     for factor, factor_levels in FACTORS.items():
         levels[factor] = [describe_level(level) for level in factor_levels]
@@ -139,7 +158,7 @@ def run_study(settings: StudySettings, progress: Progress) -> dict[str, Any]:
 
 def describe_study(figures: Mapping[str, Any]) -> StudyPage:
     """Setup, tables, a figure and a paragraph a factor."""
-    return describe_factors(figures, title=QUESTION)
+    return describe_factors(figures)
 
 
 def describe_level(level: Level) -> dict[str, str]:
@@ -163,14 +182,38 @@ def arm_name(arm: str, values: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def run_setting(
-    settings: StudySettings, name: str, recipe_of_seed: Any, progress: Progress
-) -> dict[str, list[dict[str, Any]]]:
-    """The arms of one setting, seed by seed, in folders of their own."""
-    folder = settings.out / name.replace(" ", "-")
-    return arms.run_seeds(
-        replace(settings, out=folder), recipe_of_seed, progress, figures_of=figures_of_arm
+def run_folder(settings: StudySettings, name: str, seed: int) -> Path:
+    """Where a setting is run with a seed."""
+    return settings.out / name.replace(" ", "-") / f"seed-{seed}"
+
+
+def run_recipe(
+    settings: StudySettings,
+    name: str,
+    seed: int,
+    recipe_data: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """Run the recipe of a setting and a seed in its folder, or go on with it; a finished one is left as it is."""
+    folder = run_folder(settings, name, seed)
+    if manifest.is_finished(folder):
+        return
+    training = {**recipe_data["training"], "seed": seed}
+    experiment.execute(
+        recipe.from_data({**recipe_data, "seed": seed, "training": training}),
+        folder,
+        title=f"orion-factors: {name}, seed {seed}",
+        progress=progress,
+        threads=arms.THREADS,
+        retry_errors=settings.retry_errors,
     )
+
+
+def read_results(folder: Path) -> Results | None:
+    """The results of a run folder, finished or not; None where it was not begun."""
+    if not any((folder / name).exists() for name in (RESULTS_FILE, UNFINISHED_FILE)):
+        return None
+    return load_results(folder)
 
 
 def figures_of_arm(results: Results, arm: str) -> dict[str, Any]:
@@ -260,7 +303,7 @@ def warm_up_recipe(settings: StudySettings, seed: int) -> dict[str, Any]:
 
 def warmed_student(settings: StudySettings, arm: str, seed: int) -> str:
     """The folder of a student of the warm-up."""
-    folder = settings.out / WARM_UP / f"seed-{seed}"
+    folder = run_folder(settings, WARM_UP, seed)
     with Store.open(folder, readonly=True) as store:
         student = store.students.get(store.history.stages(arm)[-1].stage)
     if student is None:

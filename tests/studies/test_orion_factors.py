@@ -65,6 +65,20 @@ def test_unequal_rows_are_named():
     assert page.tables["Student's strength"][0]["rows (sft, without, with)"] == "40, 40, 30"
 
 
+def test_levels_that_are_not_measured_yet_are_named(tmp_path):
+    data = figures()
+    data["settings"]["hard"] = {}
+    page = describe_study(data)
+    assert (
+        "harder problems (8 to 10 events).* Not measured yet." in list(page.sections.values())[-1]
+    )
+    assert [row["seeds"] for row in page.tables["Student's strength"]] == ["3", "3", "3"]
+    empty = {**data, "settings": {name: {} for name in SETTINGS}}
+    page = describe_study(empty)
+    assert page.finding == "Nothing has been measured yet."
+    write_page(tmp_path, "empty", page, question="Q?", fingerprint={}, command="potstill")
+
+
 def test_how_well_it_rewrites_is_set_beside_what_errors_do():
     changed = {
         ("hard", "own"): arm_runs(8, passing=6),
@@ -108,5 +122,6 @@ def test_the_study_in_small(tmp_path):
     settings = StudySettings(tmp_path, 1, {**SIZES, **small}, dict(orion_factors.ROLES))
     outcome = orion_factors.run_study(settings, no_progress)
     page = describe_study(outcome)
+    assert outcome == orion_factors.collect_figures(settings)
     assert set(page.tables) == set(FACTORS)
     assert outcome == orion_factors.run_study(settings, no_progress)

@@ -121,6 +121,7 @@ def choose_prompt(outcomes: Sequence[PromptOutcome], current: str = "") -> Promp
     if not mean_share(best):
         raise nothing_sound(variants, len(problems))
 
+    # Each with its share, what it lacks against the best, and how far its texts are a control's.
     prompts: list[RankedPrompt] = []
     for outcome in [*variants, *controls]:
         samples = max(outcome.written, len(problems))

@@ -68,10 +68,10 @@ class PromptVariants:
 
     def overrides_of(self, name: str) -> dict[str, object]:
         """All that is set while a variant or a control is measured."""
-        own = self.variants.get(name)
-        if own is None:
-            own = self.controls[name]
-        return {**self.values, **own}
+        overrides = self.variants.get(name)
+        if overrides is None:
+            overrides = self.controls[name]
+        return {**self.values, **overrides}
 
 
 def find_prompt_variants(entry: MethodEntry) -> PromptVariants:
@@ -81,6 +81,7 @@ def find_prompt_variants(entry: MethodEntry) -> PromptVariants:
         ConfigError: it has none, or something else under that name.
     """
     own_module = entry.method.__module__
+    # The method's own file, then the prompts beside it.
     package = own_module.rpartition(".")[0]
     modules = [sys.modules.get(own_module)]
     if package and find_spec(f"{package}.prompts") is not None:

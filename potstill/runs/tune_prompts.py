@@ -213,9 +213,11 @@ def choose_arm(recipe: Recipe, name: str) -> tuple[str, Arm]:
     if not name and len(recipe.arms) == 1:
         [name] = recipe.arms
     if name not in recipe.arms:
-        found = f"no arm {name!r}" if name else f"the recipe has {len(recipe.arms)} arms"
+        message = f"the recipe has {len(recipe.arms)} arms"
+        if name:
+            message = f"no arm {name!r}"
         raise ConfigError(
-            found,
+            message,
             expected="the arm whose prompts are compared",
             available=recipe.arms,
             wanted=name,
@@ -286,6 +288,7 @@ def drive_to_rows(run: Run, name: str, arm: Arm, entry: MethodEntry) -> StageErr
         The error that a method stopped by because it had nothing to learn from.
     """
     folder = run.folder
+    # Each prompt has the ledger and the counted samples of an arm: what two of them ask alike is asked once.
     ledger = folder.open_ledger(name)
     wrapped_models: dict[str, Model] = {}
     for key, model in folder.models.items():
@@ -295,6 +298,7 @@ def drive_to_rows(run: Run, name: str, arm: Arm, entry: MethodEntry) -> StageErr
     session = folder.session(
         ledger, name, overlap_reason=preflight.overlap_rule(run.recipe, run.tests)
     )
+    # Up to the first stage: no student is trained.
     stopped: StageError | None = None
     rows: list[Trace] = []
     with using(dataclasses.replace(session, drop_counts=drops)):
@@ -311,6 +315,7 @@ def drive_to_rows(run: Run, name: str, arm: Arm, entry: MethodEntry) -> StageErr
         ledger.rows(stage.id, rows, label=STAGE_LABEL)
     elif stopped is None:
         raise ConfigError(f"{entry.name} trains nothing: it has no rows to compare prompts by")
+    # Also where there is none, so that nobody reads the rows of another call.
     write_rows(folder.path / "rows" / f"{name}.jsonl", rows)
     ledger.finish()
     return stopped
@@ -319,6 +324,7 @@ def drive_to_rows(run: Run, name: str, arm: Arm, entry: MethodEntry) -> StageErr
 def read_written(store: Store, arm: str, table: PromptVariants) -> list[Written]:
     """What was written under an arm's prompt, each text with what became of it."""
     traces = {trace.id: trace for trace in store.history.traces(arm)}
+    # A text may be dropped more than once: the first test that dropped it is the reason.
     rows = rows_by_text(store, arm, traces, table)
     reasons: dict[str, str] = {}
     for drop in store.history.drops(arm):

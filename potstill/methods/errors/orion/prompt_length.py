@@ -46,8 +46,10 @@ def text_to_show(attempt: Trace, settings: Settings) -> str:
     end = end_of_first_wrong_step(attempt)
     if wrong_step == "as-written" or end is None:
         return attempt.text
-    rest = attempt.text[end:] if wrong_step == "marked" else ""
-    return attempt.text[:end] + WRONG_STEP_MARK + rest
+    marked = attempt.text[:end] + WRONG_STEP_MARK
+    if wrong_step == "cut":
+        return marked
+    return marked + attempt.text[end:]
 
 
 def end_of_first_wrong_step(attempt: Trace) -> int | None:

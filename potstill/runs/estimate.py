@@ -499,14 +499,16 @@ class LocalClock:
     def rates_of_roles(self) -> dict[str, Range]:
         """The rates of the models in a role, between the slowest and the fastest; roles without any are left out."""
         models_here = {key: model for key, model in self.models.items() if is_here(model)}
-        known = rates_in_store(self.out, sorted({model.id for model in models_here.values()}))
+        rates_by_model = rates_in_store(
+            self.out, sorted({model.id for model in models_here.values()})
+        )
         by_role: dict[str, list[Range]] = {}
         for key, model in models_here.items():
-            rate = known.get(model.id)
+            rate = rates_by_model.get(model.id)
             if rate is None and self.probe:
                 rate = probe_rate(model, self.problems)
             if rate is not None:
-                known[model.id] = rate
+                rates_by_model[model.id] = rate
                 by_role.setdefault(role_of(key), []).append(rate)
         ranges = {}
         for role, rates in by_role.items():

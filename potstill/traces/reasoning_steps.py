@@ -5,7 +5,12 @@ is as many steps, so that "5 + 2 = 7, 7 - 3 = 4" counts as two lines would. No s
 
 - a statement of the answer by itself: "So the answer is \boxed{8}.", "#### 8", a last "Ned has 8 shells.";
 - what only announces a step: a heading, a label, "Then we add:";
-- a sentence of the question, said again, and one that the text has said already.
+- a sentence of the question, said again, and one that the text has said already;
+- a check of what was done ("Check: 8 - 3 = 5."), what is taken back, and the taking back ("Wait, that is not right.");
+- where a text calculates, words without a number ("Okay, let me be careful."): they accompany steps.
+
+So a long chain with detours has as many steps as a brief one that goes the same way. Words of checking and taking back
+are known in English alone.
 
 The verifiers' steps (`verify`) are another thing: claims that can be judged, of few kinds of problems. These here can
 be counted in any text.
@@ -14,6 +19,7 @@ be counted in any text.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from potstill.records import Span, split_reasoning
 from potstill.traces.word_overlap import split_words
@@ -30,6 +36,14 @@ _LATEX = re.compile(r"\\(?:begin|end)\{[^{}]{0,40}\}|\\[A-Za-z]{1,20}")
 _EQUALS = re.compile(r"(?<![<>!=:])=(?!=)|\\equiv\b|\\approx\b|≈|≡")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_CHECK = re.compile(
+    r"(?:let me |let us |let's |i |we |now |to )*(?:double[- ]?)?(?:check|verify|recheck)(?:ing|s)?\b",
+    re.IGNORECASE,
+)
+_TAKES_BACK = re.compile(
+    r"(?:wait|hmm+|oops|no,|actually|(?:but )?(?:that|this) (?:is|was|seems) (?:not right|wrong|incorrect))\b",
+    re.IGNORECASE,
+)
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,20}>")
 _ANSWER_MARK = re.compile(
     r"\\boxed|\\fbox|####|<answer>|\banswers?\b[^.\n]{0,40}?(?:\bis\b|\bare\b|:|=)|^[\s*_]*answer\b|答案|答え",
@@ -63,13 +77,17 @@ def find_reasoning_steps(text: str, *, question: str = "", answer: str | None = 
     """
     text = _blank_drawings(text)
     question_words = " ".join(split_words(question))
+    units = find_units(text)
+    contents = [_content(text[unit.start : unit.stop]) for unit in units]
+    calculates = any(_EQUALS.search(content) for content in contents)
     seen: set[str] = set()
     steps: list[Span] = []
-    units = find_units(text)
-    for number, unit in enumerate(units):
-        content = _content(text[unit.start : unit.stop])
+    for number, (unit, content) in enumerate(zip(units, contents, strict=True)):
         is_last = number == len(units) - 1
-        if not _says_something(content) or _states_answer(content, answer, is_last=is_last):
+        is_taken_back = not is_last and _TAKES_BACK.match(contents[number + 1]) is not None
+        if is_taken_back or _is_detour(content) or not _says_something(content, calculates):
+            continue
+        if _states_answer(content, answer, is_last=is_last):
             continue
         # The words alone miss signs, so that 5 + 3 and 5 - 3 would be one: equations are compared as they stand.
         equations = len(_EQUALS.findall(content))
@@ -84,13 +102,17 @@ def find_reasoning_steps(text: str, *, question: str = "", answer: str | None = 
 
 def count_steps(text: str, *, question: str = "", answer: str | None = None) -> int:
     """Count the steps of a text, equations of one sentence each; arguments as for `find_reasoning_steps`."""
-    steps = find_reasoning_steps(text, question=question, answer=answer)
+    return sum_steps(find_reasoning_steps(text, question=question, answer=answer))
+
+
+def sum_steps(steps: Sequence[Span]) -> int:
+    """How many steps these spans of `find_reasoning_steps` are."""
     return sum(int(step.score or 1) for step in steps)
 
 
-def count_words(text: str) -> int:
-    """Count the words and numbers of a text: a length that no tokenizer decides."""
-    return len(split_words(text))
+def count_words(text: str, steps: Sequence[Span]) -> int:
+    """Count the words and numbers of a text's steps: a length that no tokenizer decides."""
+    return sum(len(split_words(text[step.start : step.stop])) for step in steps)
 
 
 def reference_part(text: str, *, question: str = "", answer: str | None = None) -> str:
@@ -135,10 +157,17 @@ def _content(unit: str) -> str:
     return content[label.end() :] if label is not None else content
 
 
-def _says_something(content: str) -> bool:
-    """Whether it is more than a label, a heading or the frame of a formula."""
+def _is_detour(content: str) -> bool:
+    """Whether a unit checks what was done, or takes it back."""
+    return _CHECK.match(content) is not None or _TAKES_BACK.match(content) is not None
+
+
+def _says_something(content: str, calculates: bool) -> bool:
+    """Whether it is more than a label, a heading or the frame of a formula; in a text that calculates, than words."""
     if _EQUALS.search(content):
         return True
+    if calculates and not _NUMBER.search(content):
+        return False
     is_announcement = content.rstrip(" *_").endswith((":", "："))
     plain = _LATEX.sub(" ", content)
     return not is_announcement and bool(_WORD.search(plain) or len(_NUMBER.findall(plain)) > 1)

@@ -42,6 +42,18 @@ def test_what_the_question_says_is_no_step_and_the_last_sentence_may_state_the_a
     assert count_steps("5 + 3 = 8. Ned has 8 shells.", question=question, answer="8") == 1
 
 
+def test_a_chain_with_detours_has_the_steps_of_a_brief_one():
+    brief = "Start with 8. 8 * 2 = 16. 16 * 7 = 112. So the answer is \\boxed{112}."
+    long = (
+        "<think>\nOkay, let me work this out carefully. Start with 8.\nNow I multiply: 8 * 2 = 18.\n"
+        "Wait, that is not right. I try it once more.\nNow I multiply: 8 * 2 = 16.\nCheck: 16 / 2 = 8. Good.\n"
+        "Hmm, let me be careful. Start again. Start with 8.\nNow I multiply: 8 * 2 = 16.\n"
+        "Now I multiply: 16 * 7 = 112.\nLet me double-check: 112 / 7 = 16.\nAll done.\n</think>\n"
+        "Therefore the final result is \\boxed{112}."
+    )
+    assert count_steps(brief) == count_steps(long) == 3
+
+
 def test_steps_are_found_where_they_stand():
     text = "Start with 5. Then 5 + 3 = 8."
     steps = find_reasoning_steps(text)

@@ -39,12 +39,12 @@ def gated(texts: list[str], references=(REFERENCE,), **options) -> tuple[list[st
 def test_a_text_needs_half_of_the_references_steps_and_a_third_of_its_words():
     enough = "Four and one is 5. 5 - 2 = 3. So 3 * 2 + 2 = 8. It adds up. \\boxed{8}"
     few = "4 + 1 - 2 = 3. 3 * 2 + 2 = 8. \\boxed{8}"
-    short = "Yes. No. So. Go. 8"
+    short = "Oh. Ah. So. Go. Do. \\boxed{8}"
     passing, reasons = gated([enough, few, short, "So the answer is \\boxed{8}."])
     assert passing == [enough]
     assert reasons == [
         "too few steps: 2 where the reference has 6",
-        "too short: 5 words where the reference has 24",
+        "too short: 5 words where the reference has 19",
         "too few steps: 0 where the reference has 6",
     ]
 

@@ -383,7 +383,7 @@ def test_who_corrects_with_and_without_the_reference(arm):
 
 
 def test_a_flat_chain_has_no_steps_and_the_problems_own_prompt():
-    flat = {"p1": "Five. So twice five: \\boxed{10}", "p2": "Eight. So half: \\boxed{4}"}
+    flat = {"p1": "Two, three: 5. So \\boxed{10}", "p2": "Nine less one: 8. So \\boxed{4}"}
     ran = correct(teach=teacher(templates=flat), arm="flat")
     [stage] = ran.stages
     row = by_problem(stage.rows)["p1"]

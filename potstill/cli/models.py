@@ -59,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_warm_up(actions: Any) -> None:
     about = (
         "Train a fetched model on program-written chains until it solves some of the problems of world:gym. Minutes on "
-        "one CPU core; a stopped one goes on, and a second time it says that the student is there (docs/models.md)."
+        "one CPU core; the same command takes a stopped one up again, and a second time it says that the student is "
+        "there (docs/models.md)."
     )
     parser = actions.add_parser("warm-up", help="make a fetched model a student", description=about)
     parser.add_argument("name", metavar="NAME", help="a model with a recipe: smollm2")

@@ -42,6 +42,14 @@ def test_every_model_s_recipe_can_be_read_and_its_model_be_fetched():
         assert 60 <= sum(recipe.chains.values()) <= 200
 
 
+def test_the_record_is_of_this_recipe():
+    recipe = warm_up.read_recipe("smollm2")
+    record = json.loads((warm_up.RECIPES / "smollm2-log.json").read_text())
+    for strength, entry in record.items():
+        assert entry["warm_up"] == warm_up.recipe_id(recipe, strength)
+        assert len(entry["losses"]) == recipe.steps[strength]
+
+
 def test_rows_are_right_chains_of_the_warm_up_s_own_problems(tmp_path):
     pytest.importorskip("reasoning_gym")
     rows = warm_up.write_rows(warm_up.read_recipe("tiny", write_recipe(tmp_path)))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from potstill.methods.errors.orion.prompts import REFLECT_ALONE
+from potstill.methods.rewriting.p_align.prompts import QUESTION_LAST
 from potstill.studies.arms import UNTRAINED
 
 Regime = Literal["matched", "unmatched"]
@@ -194,7 +195,22 @@ PRETRAINED = World(
     # Checks, slips and new starts count as steps of the reference; a whole and right rewrite in the student's own words
     # has a third of them. That every step of it is right is judged as well.
     gate={"min_step_share": 0.25, "min_length_share": 0.2},
-    values={"rft": {"temperature": 0.7, "max_new_tokens": 128}},
+    values={
+        "rft": {"temperature": 0.7, "max_new_tokens": 128},
+        # This student writes no verdict, and follows a prompt that ends with its question (docs/LOG.md).
+        "p-align": {
+            "arm": "outcome",
+            "settings": {
+                "align_prompt": QUESTION_LAST,
+                "opening": "",
+                "closing": "\n",
+                "resamples": 2,
+                "max_new_tokens": 320,
+            },
+        },
+        # A teacher in a foreign style would teach the error model nothing about errors (docs/LOG.md).
+        "euler": {"settings": {"rejected": "student"}},
+    },
 )
 
 WORLD_OF: Mapping[str, World] = {

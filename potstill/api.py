@@ -56,13 +56,13 @@ from potstill.records import (
     no_progress,
 )
 from potstill.runs import sources
-from potstill.runs.finished import Run, open_run
 from potstill.runs.measure import measure_solver
 from potstill.runs.open_folder import AnswerRules, Folder
 from potstill.runs.open_folder import open_folder as _open_run_folder
 from potstill.store.ledger import Ledger
 from potstill.traces import check_overlap, line, ok, problem, right, sound, unparsed, using, wrong
 from potstill.traces.trace_list import TraceList, trace_list
+from potstill.viewer.queried_run import Run, open_run
 
 if TYPE_CHECKING:
     import datasets
@@ -728,7 +728,7 @@ def run(
     models, values = split_roles(catalogue.method_entry(method), roles_and_values)
     settings = RunSettings(eval_n, budget, seed, threads, training or {}, values)
     folder = Path(out or Path("runs") / catalogue.short_name(method))
-    return run_method(
+    run_method(
         method,
         _as_posed(problems, models),
         [] if evaluate is None else _as_posed(evaluate, models),
@@ -739,6 +739,7 @@ def run(
         progress=progress,
         publish=lambda results: write_report(results, folder / "report.html"),
     )
+    return Run(folder)
 
 
 def _as_posed(problems: Problems, roles: Mapping[str, Any]) -> TraceList:

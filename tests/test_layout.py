@@ -38,6 +38,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "__init__": ("api",),
     "api": (
         "api_checks",
+        "viewer",
         "report",
         "runs",
         "methods",

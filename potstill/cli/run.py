@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import time
 import typing
+from contextlib import nullcontext
 from pathlib import Path
 
 from potstill.budget import flags
 from potstill.cli import options
 from potstill.cli.progress import show_progress
 from potstill.cli.results import noting_kept_work, print_results, report_writer
+from potstill.cli.viewing import viewing
 from potstill.config import Override
 from potstill.data import files
 from potstill.runs import recipe
@@ -51,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_measuring_arguments(parser)
     options.add_retry_errors(parser)
     options.add_skip_bad(parser)
+    parser.add_argument(
+        "--view",
+        action="store_true",
+        help="show the run in the browser while it lasts (potstill view)",
+    )
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -186,6 +193,7 @@ def execute(args: argparse.Namespace) -> None:
         noting_kept_work(out),
         show_progress(args.quiet) as progress,
         files.skipping(args.skip_bad),
+        viewing(out, progress.announce) if args.view else nullcontext(),
     ):
         results = experiment.execute(
             bound,

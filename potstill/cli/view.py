@@ -80,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the index lies, which may be deleted (default: the user's cache)",
     )
+    # Of a viewer that was started beside a run: it ends when the run's process does, however that ends.
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--json", action="store_true", help="print {url, token, pid} on a line, then serve"
     )
@@ -99,6 +101,7 @@ def execute(args: argparse.Namespace) -> None:
         notes=notes,
         takes_notes=args.notes is not None,
         index_folder=args.index,
+        ends_with_parent=args.with_parent,
     )
     serve(settings, lambda address: announce(address, as_json=args.json, opens=not args.no_open))
 

@@ -67,9 +67,8 @@ class Table(list[dict[str, str]]):
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
-@final
 class Run:
-    """A finished run in its folder; what `run` returns and `open_run` opens.
+    """A finished run in its folder; `viewer.queried_run` adds what the viewer can be asked.
 
     Args:
         folder: the run folder.

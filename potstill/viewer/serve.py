@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from potstill.viewer.answers import Answers
 
 DEFAULT_PORT = 7747
+PARENT_SECONDS = 2.0  # between two looks whether the parent is there
 PORTS_TRIED = 50  # from the wanted one on
 LOOPBACK = "127.0.0.1"
 
@@ -39,6 +41,7 @@ class ServerSettings:
         notes: takes notes into this file; of several runs into each one's own.
         takes_notes: whether notes are taken at all.
         index_folder: where indexes lie; None is the user's cache.
+        ends_with_parent: whether it ends when the process that started it is gone, however that ended.
     """
 
     paths: Sequence[Path]
@@ -51,6 +54,7 @@ class ServerSettings:
     notes: Path | None = None
     takes_notes: bool = False
     index_folder: Path | None = None
+    ends_with_parent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,12 @@ def serve(settings: ServerSettings, announce: Callable[[Address], None]) -> None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         announce(_address(settings, token, port))
-        await ended.wait()
+        parent = os.getppid()
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), PARENT_SECONDS)
+            if settings.ends_with_parent and os.getppid() != parent:
+                ended.set()
         await runner.cleanup()
 
     try:

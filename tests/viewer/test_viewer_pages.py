@@ -187,3 +187,21 @@ def test_the_live_stream_says_what_is_new(tmp_path: Path):
         line = watch.look()
         assert (line["state"]["status"], line["new"]["by_arm"]) == ("running", {"orion": 12})
     assert watch.look()["state"]["status"] == "killed"
+
+
+@pytest.mark.slow
+def test_python_asks_what_the_pages_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import potstill as ps
+
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
+    folder = make_run(tmp_path / "run")
+    save(results(), folder / "results.json")
+    run = ps.open_run(folder)
+    matches = run.find("operator:rewrite row:yes", sort="tokens", descending=True)
+    assert len(matches) == 4 and {trace.verdict.status for trace in matches} == {"right"}
+    assert len(run.find('"answer is 6"', limit=2)) == 2
+    assert run.facets("row:yes")["operator"] == {"rewrite": 4}
+    assert run.flips("sft")[0].change > 0
+    assert run.costs()["total"]["calls"] == 18
+    with pytest.raises(InputError):
+        run.find("colour:red")

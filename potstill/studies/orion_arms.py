@@ -33,11 +33,11 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "real": {
         "sizes": {
             "train": 48,
-            "dev": 24,
-            "test": 48,
+            "dev": 30,
+            "test": 90,
             "samples": 3,
             "n": 1,
-            "steps": 6,
+            "steps": 8,
             "min_rows": 12,
         },
         "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-student"},
@@ -57,11 +57,11 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "real-whole": {
         "sizes": {
             "train": 48,
-            "dev": 24,
-            "test": 48,
+            "dev": 30,
+            "test": 90,
             "samples": 3,
             "n": 1,
-            "steps": 6,
+            "steps": 8,
             "min_rows": 12,
         },
         "roles": {"teacher": "world:gym-teacher", "student": "transformers:models/smollm2-student"},

@@ -61,6 +61,8 @@ def describe_worlds(worlds: Mapping[str, tuple[World, Mapping[str, Any]]]) -> St
     for page in pages:
         setup.append(describe_setup(page))
         dots += lead_dots(page)
+    if not dots:
+        dots.append(Dot("nothing is measured yet", 0.0, 0.0, 0.0))
     # What somebody saw in the rows comes before the rows themselves.
     sections: dict[str, str] = {}
     for page in pages:

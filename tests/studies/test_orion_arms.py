@@ -7,6 +7,7 @@ import pytest
 from potstill.evaluation.intervals import Estimate
 from potstill.records import no_progress
 from potstill.studies import orion_arms, orion_tables
+from potstill.studies.chart import render_svg
 from potstill.studies.orion_arms import SIZES, describe_study
 from potstill.studies.orion_run import WorldRun, share_work
 from potstill.studies.orion_worlds import ARMS, OWN, STORY, UNTRAINED
@@ -127,6 +128,14 @@ def test_what_is_not_measured_yet_is_named_and_compared_over_the_seeds_that_are_
         row["own less"]: row for row in page.tables["ORION less each arm: built-in world, matched"]
     }
     assert leads["rft"]["answers, points [95 %]"].startswith("+25.0 [")
+
+
+def test_a_page_before_anything_is_measured_says_so():
+    data = figures()
+    data["cells"] = {"matched": {}, "unmatched": {}}
+    page = describe_study({"built-in": data})
+    assert page.finding == "Nothing has been measured yet."
+    assert "nothing is measured yet" in render_svg(page.chart)
 
 
 def test_an_arm_with_too_few_rows_is_left_out_and_named():

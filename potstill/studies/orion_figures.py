@@ -134,7 +134,8 @@ def row_figures(run: WorldRun) -> Figures:
     for name, rows in rows_by_arm.items():
         figures[name] = {
             "rows": len(rows),
-            "tokens": mean([float(row.tokens.completion) for row in rows]),
+            # Words: of a text that no model wrote nobody counted tokens.
+            "words": mean([float(len(row.text.split())) for row in rows]),
             "stepless": mean([float(steps_of_row(row) == 0) for row in rows]),
             "copied": copied_shares(rows, chains),
             "chain_recall": chain_recall(rows, chains),

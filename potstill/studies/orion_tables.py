@@ -375,7 +375,7 @@ def rows_table(page: WorldPage) -> list[dict[str, str]]:
             "arm": name,
             "learns from": ARMS[name].learns,
             "rows by seed": ", ".join(counts),
-            "tokens a row": format_number(figures["tokens"], ".0f"),
+            "words a row": format_number(figures["words"], ".0f"),
             "without a step": format_percent(figures["stepless"]),
             "copied from the teacher": format_percent(figures["copied"]["teacher"]),
             "teacher's words in it": format_percent(figures["chain_recall"]),

@@ -45,7 +45,7 @@ def figures(seeds=3, **right):
         cells[name] = {str(seed): cell(score) for seed in range(seeds)}
     row = {"question": "1 * 1?", "answer": "1", "text": "1 * 1 = 1.\n<b>"}
     rows = {
-        "tokens": 40.0,
+        "words": 40.0,
         "stepless": 0.5,
         "copied": {"teacher": 0.25, "errors": None},
         "chain_recall": 0.5,

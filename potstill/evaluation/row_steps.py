@@ -58,6 +58,7 @@ def summarize_steps(rows: Sequence[Trace]) -> RowSteps:
     """How much these rows reason; what the student is to write itself has no text yet, and does not count."""
     rows = [row for row in rows if row.text]
     counts = [steps_of_row(row) for row in rows]
+    # Likelihoods were taken of a sample of the rows alone.
     probabilities: list[float] = []
     for row in rows:
         probability = row.scores.get(ANSWER_PROBABILITY)
@@ -90,6 +91,7 @@ def shrink_notes(evaluations: Iterable[Evaluation], base: str) -> list[str]:
     by_name = {evaluation.name: evaluation for evaluation in evaluations}
     if base not in by_name:
         return []
+    # Medians, so that a few long answers decide nothing.
     before = median_answer_tokens(by_name[base])
     notes: list[str] = []
     for name, evaluation in by_name.items():

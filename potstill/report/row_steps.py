@@ -19,6 +19,7 @@ def row_steps_section(steps_by_arm: Mapping[str, RowSteps]) -> Section | None:
         "an answer, whatever their verdict."
     )
     columns = ["arm", "rows", "steps a row (median)", "rows without a step"]
+    # A column for the answer's probability where some arm has it.
     has_probability = any(steps.scored for steps in steps_by_arm.values())
     if has_probability:
         columns.append("P(answer | row without its last line)")

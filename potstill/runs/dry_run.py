@@ -412,11 +412,14 @@ def without_filters(arm: Arm) -> dict[str, Any]:
     """An arm's values without what a stand-in's text can't be asked: right steps, and a share of a reference's."""
     values = {name: value for name, value in arm.values.items() if name != "steps"}
     for value in method_entry(arm.method).values:
-        given = values.get(value.name, value.default)
+        arm_value = values.get(value.name, value.default)
         if value.annotation is ReferenceGate:
-            values[value.name] = dataclasses.replace(given, min_step_share=0, min_length_share=0)
+            # A stand-in's texts are as long as they are assumed to be, whatever the reference says.
+            values[value.name] = dataclasses.replace(
+                arm_value, min_step_share=0, min_length_share=0
+            )
         elif any(field.name == "steps" for field in value.fields):
-            values[value.name] = dataclasses.replace(given, steps=False)
+            values[value.name] = dataclasses.replace(arm_value, steps=False)
     return values
 
 

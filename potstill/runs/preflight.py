@@ -348,11 +348,12 @@ def describe_unchecked_steps(recipe: Recipe, problems: Sequence[Trace]) -> list[
 def asked_step_checks(arm: Arm) -> bool | None:
     """What an arm's value `steps`, or that of its settings, says; True where its method has none to be set."""
     for value in method_entry(arm.method).values:
-        given = arm.values.get(value.name, value.default)
+        arm_value = arm.values.get(value.name, value.default)
         if value.name == "steps":
-            return cast("bool | None", given)
+            return cast("bool | None", arm_value)
+        # A method with many values has it in its settings.
         if any(field.name == "steps" for field in value.fields):
-            return cast("bool | None", given.steps)
+            return cast("bool | None", arm_value.steps)
     return True
 
 

@@ -77,12 +77,14 @@ def find_reasoning_steps(text: str, *, question: str = "", answer: str | None = 
     """
     text = _blank_drawings(text)
     question_words = " ".join(split_words(question))
+    # What each unit says without its label, and whether the text calculates at all.
     units = find_units(text)
     contents = [_content(text[unit.start : unit.stop]) for unit in units]
     calculates = any(_EQUALS.search(content) for content in contents)
-    seen: set[str] = set()
+    earlier_keys: set[str] = set()
     steps: list[Span] = []
     for number, (unit, content) in enumerate(zip(units, contents, strict=True)):
+        # A unit is taken back where the next one begins with "Wait" or the like.
         is_last = number == len(units) - 1
         is_taken_back = not is_last and _TAKES_BACK.match(contents[number + 1]) is not None
         if is_taken_back or _is_detour(content) or not _says_something(content, calculates):
@@ -93,9 +95,9 @@ def find_reasoning_steps(text: str, *, question: str = "", answer: str | None = 
         equations = len(_EQUALS.findall(content))
         key = " ".join(content.split()) if equations else " ".join(split_words(content))
         is_from_question = not equations and f" {key} " in f" {question_words} "
-        if key in seen or is_from_question:
+        if key in earlier_keys or is_from_question:
             continue
-        seen.add(key)
+        earlier_keys.add(key)
         steps.append(unit._replace(score=float(max(1, equations))))
     return steps
 

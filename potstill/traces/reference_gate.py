@@ -113,6 +113,7 @@ def keep_reasoned(
     Returns:
         The traces that pass. A reason reads "too few steps: 2 where the reference has 6".
     """
+    # Of several references of one key the one with the fewest steps is the measure.
     measure_by_key: dict[Any, Measure] = {}
     for key, group in group_traces(references or (), by).items():
         measures = [measure_reference(t, t.text) for t in group if not t.error]
@@ -122,6 +123,7 @@ def keep_reasoned(
     def reasons_enough(trace: Trace) -> bool | tuple[bool, str]:
         if trace.error:
             return False  # the ledger's reason is then the error
+        # Whoever copies the mask of a hidden answer has not worked it out.
         if HIDDEN in trace.text:
             return False, "copies the mark of what was hidden"
         reference = measure_by_key.get(by(trace))
@@ -170,9 +172,9 @@ def hide_ends(references: list[Trace], gate: ReferenceGate) -> list[Trace]:
 
 def hide_end(gate: ReferenceGate, trace: Any) -> dict[str, Any]:
     """The text of a reference without its end, and what was hidden of it: a function for `edit`."""
-    shown = shorten(gate, trace)
-    hidden = trace.text[len(_common_beginning(trace.text, shown)) :]
-    return {"text": shown, "scores": {HIDDEN_END: hidden.strip()}}
+    shortened = shorten(gate, trace)
+    hidden_text = trace.text[len(_common_beginning(trace.text, shortened)) :]
+    return {"text": shortened, "scores": {HIDDEN_END: hidden_text.strip()}}
 
 
 def shorten(gate: ReferenceGate, trace: Any) -> str:
@@ -187,10 +189,11 @@ def shorten(gate: ReferenceGate, trace: Any) -> str:
             return str(trace.text[: steps[first_hidden].start].rstrip())
     # The answer: what stands behind the last step states it, and within the steps it is masked where it is a result.
     end = steps[-1].stop if steps else 0
-    shown = str(trace.text[:end])
-    if "</think>" in trace.text and "</think>" not in shown and "<think>" in shown:
-        shown += "\n</think>"
-    return mask_results(shown, trace.verdict.answer)
+    shortened = str(trace.text[:end])
+    # A thought that was closed behind its last step is closed again.
+    if "</think>" in trace.text and "</think>" not in shortened and "<think>" in shortened:
+        shortened += "\n</think>"
+    return mask_results(shortened, trace.verdict.answer)
 
 
 def mask_results(text: str, answer: str | None) -> str:

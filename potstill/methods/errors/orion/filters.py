@@ -30,6 +30,7 @@ def filter_rewrites(
         settings: of length and repetition.
         rewrites: what was written.
     """
+    # First the answer and its form, then what costs no verifier: the reasoning, and its length.
     rewrites = keep(is_right, verify(keep(is_finished, rewrites)))
     rewrites = keep(is_self_contained, keep(has_box, rewrites))
     rewrites = keep_reasoned(rewrites, references, gate=gate)

@@ -25,7 +25,8 @@ def row_steps_section(steps_by_arm: Mapping[str, RowSteps]) -> Section | None:
         columns.append("P(answer | row without its last line)")
         hint += (
             " The last column is the untrained student's probability of the gold answer, in the mean of a sample of "
-            "rows: what is left of it was reasoned before the answer was stated."
+            "rows: what is left of it was reasoned before the answer was stated. A row of one line loses its last "
+            "sentence, and a calculation before it that ends in the answer still shows it."
         )
     cells: list[list[str]] = []
     for arm, steps in steps_by_arm.items():

@@ -167,8 +167,7 @@ PRETRAINED = World(
         "**The teacher is a program** (`world:gym-teacher`): its chains are right, in a long style with checks, slips "
         "that are taken back and new starts, and without any insight. Trained by LoRA of rank 16. rft and ORION share "
         "the student's samples (temperature 0.7), and a rewrite that does not pass is tried twice more. A rewrite must "
-        "be right in every step, and have a quarter of the reference's sentences with steps: the default half would "
-        "drop whole rewrites, since checks and slips of the teacher count."
+        "be right in every step, and have a quarter of the reference's steps and a fifth of their words."
     ),
     problems={
         "train": "world:gym?split=train&seed={seed}&size={size}",
@@ -192,8 +191,8 @@ PRETRAINED = World(
             "max_new_tokens": 128,
         },
     },
-    # Checks, slips and new starts count as steps of the reference; a whole and right rewrite in the student's own words
-    # has a third of them. That every step of it is right is judged as well.
+    # Chosen when the teacher's checks, slips and new starts still counted as steps. They no longer do, so that rewrites
+    # which are right in every step pass the default shares too; what is judged here stays as the study began.
     gate={"min_step_share": 0.25, "min_length_share": 0.2},
     values={
         "rft": {"temperature": 0.7, "max_new_tokens": 128},

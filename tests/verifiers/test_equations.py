@@ -128,6 +128,13 @@ def test_a_right_answer_with_a_false_step_is_not_sound():
     assert bad.text[first_wrong.start : first_wrong.stop] == "3 + 4 = 8"
 
 
+@pytest.mark.parametrize("text", ["( " * 3000, "1+" * 3000, "- 1 " * 3000, "3 + 4 = " * 300])
+def test_hostile_texts_are_read_in_no_time(text):
+    # A pattern that backtracks would hang here.
+    assert solve_first_question(f"Calculate {text}") is None
+    follow.steps(problem_of("chain_sum"), text)
+
+
 def test_the_first_question_of_a_prompt_is_the_one_that_is_solved():
     other = QUESTIONS["products"][0]
     assert solve_first_question(f"Look.\n{SUM}\n\nAnd {other}").answer == 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from potstill.verifiers.equations.solution import Family, Solution, Step, equation_of
 
-_QUESTION = re.compile(r"Calculate ((?:[-+*/()\d] ?| ){1,200})\.")
+_QUESTION = re.compile(r"Calculate ([-+*/()\d ]{1,200})\.")
 _TOKEN = re.compile(r"\d{1,9}|[-+*/()]")
 
 

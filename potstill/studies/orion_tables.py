@@ -20,6 +20,10 @@ REGIME_WORDS: Mapping[Regime, str] = {
     "matched": "at equal rows and steps",
     "unmatched": "with all rows of each arm",
 }
+CAVEAT = (
+    "Students, tasks and training sets are small, the settings of ORION are inferred from its abstract, and the teacher "
+    "is no large model: this says nothing of the paper's own experiments."
+)
 SETUP = """\
 Every arm starts from the same student, teacher and training problems, and is measured on the same test problems.
 *Matched* arms learn equally many rows in equally many steps: as many rows as the smallest arm has, a seeded sample with
@@ -78,7 +82,7 @@ def describe_worlds(worlds: Mapping[str, tuple[World, Mapping[str, Any]]]) -> St
         chart=DotChart(
             "ORION less each arm, at equal rows and steps", "points of accuracy", dots, 0.0
         ),
-        finding=" ".join(sentences) or "Nothing has been measured yet.",
+        finding=write_finding(sentences),
         sections=sections,
         summary={"sentences": sentences, "leads": lead_summary(pages)},
     )
@@ -127,10 +131,22 @@ def describe_setup(page: WorldPage) -> str:
     left_out = describe_left_out(page)
     if left_out:
         parts.append(left_out)
-    missing = missing_cells(page)
+    missing = describe_missing(page)
     if missing:
         parts.append(f"**Not measured yet:** {', '.join(missing)}.")
     return " ".join(parts)
+
+
+def describe_missing(page: WorldPage) -> list[str]:
+    """The missing cells, those of a regime of which nothing is measured in one word."""
+    parts: list[str] = []
+    for regime in page.world.regimes:
+        if not page.cells(regime):
+            parts.append(f"everything {regime}")
+    for cell in missing_cells(page):
+        if page.cells(cell.regime):
+            parts.append(f"{cell.arm} {cell.regime} with seed {cell.seed}")
+    return parts
 
 
 def describe_left_out(page: WorldPage) -> str:
@@ -146,9 +162,17 @@ def describe_left_out(page: WorldPage) -> str:
     return f"Left out of the matched comparison, with fewer than {least} rows: {', '.join(parts)}."
 
 
-def missing_cells(page: WorldPage) -> list[str]:
-    """The cells of the grid that are not measured, by regime, arm and seed; arms that were left out are none."""
-    missing: list[str] = []
+class Cell(NamedTuple):
+    """A place in a world's grid."""
+
+    regime: Regime
+    arm: str
+    seed: int
+
+
+def missing_cells(page: WorldPage) -> list[Cell]:
+    """The cells of the grid that are not measured; arms that were left out are none."""
+    missing: list[Cell] = []
     for regime in page.world.regimes:
         cells = page.cells(regime)
         for name in [UNTRAINED, *page.world.arms]:
@@ -156,7 +180,7 @@ def missing_cells(page: WorldPage) -> list[str]:
                 continue
             for seed in range(page.figures["seeds"]):
                 if str(seed) not in cells.get(name, {}):
-                    missing.append(f"{name} {regime} seed {seed}")
+                    missing.append(Cell(regime, name, seed))
     return missing
 
 
@@ -475,6 +499,13 @@ def summary_sentences(pages: Sequence[WorldPage]) -> list[str]:
     return sentences
 
 
+def write_finding(sentences: Sequence[str]) -> str:
+    """What came out, as one paragraph, with what it is no evidence for."""
+    if not sentences:
+        return "Nothing has been measured yet."
+    return " ".join([*sentences, CAVEAT])
+
+
 def describe_baselines(page: WorldPage, regime: Regime) -> str:
     """ORION's gain and its lead over each baseline in a regime, and what they say of the claim."""
     cells = page.cells(regime)
@@ -499,8 +530,9 @@ def describe_baselines(page: WorldPage, regime: Regime) -> str:
         gained = f"gains {format_points(gain)} points on the untrained student"
     compared = ", ".join(parts) or "compared with no baseline"
     plural = "s" if seeds > 1 else ""
+    place = page.world.place.capitalize()
     return (
-        f"In the {page.world.title}, {REGIME_WORDS[regime]} ({seeds} seed{plural}), ORION {gained} and is {compared}; "
+        f"{place}, {REGIME_WORDS[regime]} ({seeds} seed{plural}), ORION {gained} and is {compared}; "
         f"{describe_claim(verdicts)}."
     )
 
@@ -526,4 +558,4 @@ def describe_errors(page: WorldPage, regime: Regime) -> str:
         estimate = lead(page.cells(regime), OWN, name)
         if estimate is not None:
             parts.append(f"{format_points(estimate)} points against {name}")
-    return f"{' and '.join(parts)} in the {page.world.title}" if parts else ""
+    return f"{' and '.join(parts)} {page.world.place}" if parts else ""

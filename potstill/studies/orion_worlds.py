@@ -75,6 +75,7 @@ class World:
 
     Args:
         title: what the page calls it.
+        place: the same behind a preposition, for a sentence.
         about: what a reader must know of problems, teacher and student, as a paragraph of Markdown.
         problems: the source of the problems by split ("train", "dev", "test"); `{seed}` and `{size}` are filled in.
         arms: names in `ARMS`.
@@ -89,6 +90,7 @@ class World:
     """
 
     title: str
+    place: str
     about: str
     problems: Mapping[str, str]
     arms: Sequence[str]
@@ -120,6 +122,7 @@ class World:
 
 STORY = World(
     title="built-in world",
+    place="in the built-in world",
     about=(
         "**Built-in world.** Stories of a running total; teacher and student are checkpoints of 0.86 million "
         "parameters that come with Potstill, and both were trained on such stories, the student also on rewriting. "
@@ -161,6 +164,7 @@ STORY = World(
 
 PRETRAINED = World(
     title="pretrained student",
+    place="with the pretrained student",
     about=(
         "**Pretrained student.** SmolLM2-135M-Instruct after the warm-up of `potstill models warm-up` on short chains "
         "written by a program; one-digit sums and products and legs of animals (`world:gym`), whose steps are judged. "

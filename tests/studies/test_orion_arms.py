@@ -121,7 +121,7 @@ def test_what_is_not_measured_yet_is_named_and_compared_over_the_seeds_that_are_
     data = figures(own=30)
     del data["cells"]["matched"]["rft"]["2"]
     page = describe_study({"built-in": data})
-    assert "**Not measured yet:** rft matched seed 2, untrained unmatched seed 0" in page.setup
+    assert "**Not measured yet:** everything unmatched, rft matched with seed 2." in page.setup
     costs = {row["run folder"]: row["CPU minutes"] for row in page.tables["Cost: built-in world"]}
     assert costs["72 cells of all arms, matched and unmatched, estimated"] == "4"
     leads = {
@@ -145,7 +145,7 @@ def test_an_arm_with_too_few_rows_is_left_out_and_named():
         cells.pop("errors-only", None)
     setup = describe_study({"built-in": data}).setup
     assert "with fewer than 24 rows: errors-only (3 rows with seed 1)" in setup
-    assert "errors-only matched" not in setup and "errors-only unmatched seed 0" in setup
+    assert "errors-only matched" not in setup and "everything unmatched" in setup
 
 
 @pytest.mark.slow

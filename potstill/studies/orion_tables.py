@@ -21,8 +21,8 @@ REGIME_WORDS: Mapping[Regime, str] = {
     "unmatched": "with all rows of each arm",
 }
 CAVEAT = (
-    "Students, tasks and training sets are small, the settings of ORION are inferred from its abstract, and the teacher "
-    "is no large model: this says nothing of the paper's own experiments."
+    "Students, tasks and training sets are small, the settings of ORION are inferred from its abstract, and the "
+    "teacher is no large model: this says nothing of the paper's own experiments."
 )
 SETUP = """\
 Every arm starts from the same student, teacher and training problems, and is measured on the same test problems.

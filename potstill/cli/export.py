@@ -7,6 +7,7 @@ examples:
   potstill export runs/sft --arm sft --format trl --out sft.jsonl
   potstill export runs/sft --arm sft --format messages --out sft-dataset --parquet --licence train.jsonl=mit
   potstill export runs/sft --arm sft --format preference --pairs --out pairs.jsonl
+  potstill export runs/sft --arm sft --format messages --marked good --out good.jsonl
   potstill export traces.jsonl --format sharegpt | head -1
 """
 
@@ -27,6 +28,7 @@ from potstill.runs import dataset_card
 from potstill.runs import export as layouts
 from potstill.runs.stages import find_stage, read_rows, why_no_rows
 from potstill.store import Store
+from potstill.viewer.notes import MARKS, NOTES_FILE, NotesFile
 
 SUFFIXES = (".jsonl", ".parquet")
 
@@ -69,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pairs of right and wrong attempts at one problem (with preference)",
     )
     parser.add_argument(
+        "--marked",
+        choices=MARKS,
+        help="only what has this mark in the run's notes.jsonl (potstill view --notes)",
+    )
+    parser.add_argument(
         "--licence",
         action="append",
         default=[],
@@ -95,6 +102,11 @@ def _export(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--pairs takes all attempts of an arm, and --stage {args.stage} the rows of one stage",
             fix="give one of the two",
+        )
+    if args.marked and not args.run.is_dir():
+        raise ConfigError(
+            f"--marked {args.marked} is for a run folder, and {args.run} is none",
+            fix="leave --marked out",
         )
     if args.stage and not args.run.is_dir():
         raise ConfigError(
@@ -213,6 +225,8 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--format", args.format]
     if args.pairs:
         words.append("--pairs")
+    if args.marked:
+        words += ["--marked", args.marked]
     if args.parquet:
         words.append("--parquet")
     for licence in args.licence:
@@ -254,7 +268,22 @@ def _read_arm(args: argparse.Namespace, store: Store) -> list[Trace]:
             available=arms_with_rows,
             fix="run it to its end: the same `potstill run` command takes it up again",
         )
+    if args.marked:
+        traces = _choose_marked(args, traces)
     return _pair_up(args, traces)
+
+
+def _choose_marked(args: argparse.Namespace, traces: Sequence[Trace]) -> list[Trace]:
+    """The traces that somebody has marked so."""
+    marks = NotesFile(args.run / NOTES_FILE).marks()
+    chosen = [trace for trace in traces if marks.get(trace.id) == args.marked]
+    if not chosen:
+        raise StageError(
+            f"none of {len(traces):,} rows of {args.arm} is marked {args.marked}",
+            expected=f"marks in {args.run / NOTES_FILE}",
+            fix=f"potstill view {args.run} --notes",
+        )
+    return chosen
 
 
 def _stage_label(args: argparse.Namespace, store: Store) -> str:

@@ -74,7 +74,7 @@ class Request(NamedTuple):
     """What is asked: the run, the rest of the path, the parameters."""
 
     reader: RunReader
-    rest: tuple[str, ...]
+    tail: tuple[str, ...]
     parameters: Parameters
 
 
@@ -126,7 +126,13 @@ class Answers:
         note = read_note(values)
         with reader.store() as store:
             trace_page.find_trace_id(store, note.trace)
-        return NotesFile(reader.notes_path).add(values).to_json()
+        try:
+            return NotesFile(reader.notes_path).add(values).to_json()
+        except OSError as error:
+            raise ForbiddenError(
+                f"notes can't be written to {reader.notes_path.name}: {error.strerror or error}",
+                fix="potstill view RUN --notes FILE, in a folder that you may write to",
+            ) from error
 
     def export(
         self, path: Sequence[str], parameters: Parameters
@@ -198,7 +204,11 @@ class Answers:
 
 
 def _overview(request: Request) -> dict[str, Any]:
-    document = overview.describe_overview(request.reader, request.parameters.text("base"))
+    reader = request.reader
+    base = request.parameters.text("base")
+    document = reader.remember(f"overview {base}", lambda: overview.describe_overview(reader, base))
+    # How long ago it ended changes by itself.
+    document["state"] = read_state(reader.folder).to_json()
     document["indexed"] = {"traces": 1.0, "words": 1.0, "has_words": True}
     if request.reader.has_store:
         with request.reader.store() as store:
@@ -241,25 +251,25 @@ def _with_selection(
 
 
 def _trace(request: Request) -> dict[str, Any]:
-    if not request.rest:
+    if not request.tail:
         raise NotFoundError("no trace is named", expected="api/run/R/trace/ID")
     parameters = request.parameters
     trace_request = trace_page.TraceRequest(
-        request.rest[0], parameters.text("arm"), parameters.text("q")
+        request.tail[0], parameters.text("arm"), parameters.text("q")
     )
     notes = NotesFile(request.reader.notes_path).read()
     with request.reader.store() as store:
-        if len(request.rest) == 1:
+        if len(request.tail) == 1:
             return trace_page.describe_trace(store, trace_request, notes)
-        trace_id = trace_page.find_trace_id(store, request.rest[0])
-        if request.rest[1] == "tokens":
+        trace_id = trace_page.find_trace_id(store, request.tail[0])
+        if request.tail[1] == "tokens":
             side = parameters.text("side", "chosen")
             tokens = token_page.TokenRequest(trace_id, parameters.text("student"), side)
             return token_page.describe_tokens(store, request.reader.folder, tokens)
-        if request.rest[1] == "overlap":
+        if request.tail[1] == "overlap":
             return describe_overlap(store, trace_id, parameters.text("arm"))
     raise NotFoundError(
-        f"a trace has no page {request.rest[1][:40]!r}", available=["tokens", "overlap"]
+        f"a trace has no page {request.tail[1][:40]!r}", available=["tokens", "overlap"]
     )
 
 
@@ -287,7 +297,7 @@ def _problems(request: Request) -> dict[str, Any]:
 
 def _problem(request: Request) -> dict[str, Any]:
     # An id may have slashes.
-    problem = "/".join(request.rest)
+    problem = "/".join(request.tail)
     with request.reader.store() as store:
         return problem_pages.describe_problem_page(store, request.reader.saved_results(), problem)
 
@@ -308,8 +318,8 @@ def _costs(request: Request) -> dict[str, Any]:
 def _journal(request: Request) -> dict[str, Any]:
     parameters = request.parameters
     with request.reader.store() as store:
-        if request.rest:
-            return journal_page.describe_call(store, request.rest[0])
+        if request.tail:
+            return journal_page.describe_call(store, request.tail[0])
         journal_request = journal_page.JournalRequest(
             arm=parameters.text("arm"),
             role=parameters.text("role"),

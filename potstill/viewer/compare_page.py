@@ -61,6 +61,7 @@ def find_side(reader: RunReader, arm: str) -> Side:
 
 def describe_compare(a: Side, b: Side, request: CompareRequest) -> dict[str, Any]:
     """The comparison of two sides, `b` the base; where they were not asked the same, in what they differ."""
+    # Only what was asked must be equal; who answered may differ.
     task_a, task_b = a.evaluation.fingerprint.task, b.evaluation.fingerprint.task
     differs = []
     for name in a.evaluation.fingerprint.differs(b.evaluation.fingerprint):
@@ -88,6 +89,7 @@ def describe_compare(a: Side, b: Side, request: CompareRequest) -> dict[str, Any
     if a.reader is not b.reader:
         first = dataclasses.replace(first, name=a.name)
         second = dataclasses.replace(second, name=b.name)
+    # By problem, whatever order the two have their rows in.
     pairs = pair_problems(first, second)
     solved = count_solved(pairs)
     table = {
@@ -107,6 +109,7 @@ def describe_compare(a: Side, b: Side, request: CompareRequest) -> dict[str, Any
 
 def _list_flips(a: Side, b: Side, pairs: Sequence[Flip], request: CompareRequest) -> dict[str, Any]:
     """The problems that differ, the largest change first."""
+    # Problems on which both did equally well say nothing here.
     flips = [pair for pair in pairs if pair.change and _fits(pair, request.facets)]
     if request.sort == "change":
         flips.sort(key=lambda pair: -abs(pair.change))
@@ -178,6 +181,7 @@ def _describe_side(side: Side) -> dict[str, Any]:
 
 def _settings(side: Side) -> dict[str, Any]:
     """What made this arm: the run's settings, and of the arms only this one's."""
+    # The other arms of a run are no part of this one.
     settings = dict(side.results.recipe)
     arms = settings.pop("arms", {})
     return {**settings, "arm": arms.get(side.evaluation.name, {})}

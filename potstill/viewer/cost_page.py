@@ -18,6 +18,7 @@ def describe_costs(store: Store) -> dict[str, Any]:
     """Sums over time and in all, from the index by minutes."""
     read = store.database.read
     [(first, last)] = read("SELECT min(minute), max(minute) FROM view.minutes")
+    # Buckets of 1, 2, 4, … minutes, so that a run of days is no longer a chart than one of hours.
     bucket = 1
     while first is not None and (last - first) // bucket >= MAX_BUCKETS:
         bucket *= 2
@@ -64,6 +65,7 @@ def _describe_paid(store: Store) -> list[dict[str, Any]]:
     sql = """SELECT arm, role, model, sum(calls), sum(errors), sum(prompt_tokens), sum(completion_tokens), sum(cost),
             sum(seconds), sum(cached_tokens), sum(reasoning_tokens)
         FROM view.minutes GROUP BY arm, role, model ORDER BY 1, 2, 3"""
+    # A model that two roles ask is looked up once.
     latencies: dict[str, tuple[float, float]] = {}
     paid = []
     for arm, role, model, *values in store.database.read(sql):
@@ -83,6 +85,7 @@ def _describe_paid(store: Store) -> list[dict[str, Any]]:
 def _read_latency(store: Store, model: str) -> tuple[float, float]:
     """Median and 95th percentile of the seconds that a call of a model took."""
     [(count,)] = store.database.read("SELECT count(*) FROM view.calls WHERE model = ?", (model,))
+    # By the index over (model, seconds): the place of a percentile is counted off, nothing is sorted.
     percentiles = []
     for share in (0.5, 0.95):
         sql = "SELECT seconds FROM view.calls WHERE model = ? ORDER BY seconds LIMIT 1 OFFSET ?"
@@ -107,6 +110,7 @@ def _describe_spent(store: Store) -> dict[str, dict[str, Any]]:
             UNION ALL SELECT role, prompt_tokens + completion_tokens, coalesce(cost, 0) FROM attempts WHERE billed
             UNION ALL SELECT role, tokens, cost FROM intents)
         GROUP BY role ORDER BY role"""
+    # The same sums as `Attempts.spent_by_role`, with the completions added up by minute.
     spent = {}
     for role, tokens, cost in store.database.read(sql):
         spent[role] = {"tokens": tokens, "usd": cost, "shown": format_usd(cost)}

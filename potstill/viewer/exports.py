@@ -74,6 +74,7 @@ def export_entries(reader: RunReader, chosen: Chosen, order: Order, form: str) -
 
 
 def _format_part(selection: Selection, seqs: Sequence[int], form: str) -> str:
+    # Portions keep memory flat, whatever the list's length.
     items = describe_entries(selection, seqs, MORE_COLUMNS)
     texts: dict[int, str] = {}
     if form == "csv":

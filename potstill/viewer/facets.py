@@ -98,6 +98,7 @@ def roles_of_models(store: Store) -> dict[str, str]:
     roles: dict[str, str] = {}
     for account, model in store.completions.first_models().items():
         roles.setdefault(model, split_account(account)[0])
+    # A student goes by the first arm that trained it.
     stages: dict[str, str] = {}
     for arm, stage in store.database.read("SELECT DISTINCT arm, stage FROM rows ORDER BY rowid"):
         stages.setdefault(stage, arm)
@@ -121,6 +122,7 @@ def choose_groups(
     without: str = "",
 ) -> list[Group]:
     """The groups that fit what is chosen; with `without` one facet's choice is not looked at."""
+    # Some hundreds of groups, so Python is fast enough, and roles need not be in the index.
     fitting = []
     for group in groups:
         is_fitting = True

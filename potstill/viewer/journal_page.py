@@ -35,6 +35,7 @@ class JournalRequest(NamedTuple):
 
 def describe_journal(store: Store, request: JournalRequest) -> dict[str, Any]:
     """A page of the journal."""
+    # Places are rowids, so a page costs the same wherever it lies.
     limit = max(1, min(request.limit, MAX_LIMIT))
     after = _read_place(request.after) if request.after else None
     condition, args = _condition(request)
@@ -73,6 +74,7 @@ def _condition(request: JournalRequest) -> tuple[str, list[Any]]:
     if request.role:
         parts.append("role = ?")
         args.append(request.role)
+    # A status is a verdict, an ending or a kind of failure; their names do not meet.
     status = request.status
     if status == "error":
         parts.append("error != ''")
@@ -97,6 +99,7 @@ def _list_statuses(store: Store) -> list[str]:
 
 
 def _describe_calls(store: Store, page: Sequence[PlacedCompletion]) -> list[dict[str, Any]]:
+    # Tries and verdicts of the whole page at once.
     keys = [placed.stored.key for placed in page]
     tries = store.attempts.by_key(keys)
     verdicts = _read_verdicts(store, [placed.place for placed in page])
@@ -208,6 +211,7 @@ def describe_call(store: Store, key: str) -> dict[str, Any]:
     Raises:
         InputError: there is none of this key.
     """
+    # What came to nothing first, then the completion, if there is one.
     tries = store.attempts.by_key([key]).get(key, [])
     entries = [_describe_attempt(attempt) for attempt in tries]
     for placed in store.completions.read_page(None, 1, condition="key = ?", args=(key,)):

@@ -62,6 +62,7 @@ class RunWatch:
         mark = f"{self.reader.generation()} {state.status} {state.pid}"
         if mark == self._mark:
             return None
+        # Something has changed: now the store is opened and counted.
         line = describe_now(self.reader)
         by_arm: dict[str, int] = line.pop("by_arm")
         # The first line has nothing before it, and so nothing new.

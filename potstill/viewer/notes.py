@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, final
 
 from potstill.errors import InputError
 
+NOTES_FILE = "notes.jsonl"  # in the run folder
 MARKS = ("good", "bad", "look")
 MAX_TEXT = 20_000  # characters of a note
 
@@ -47,6 +48,7 @@ def read_note(values: Any) -> Note:
     """
     if not isinstance(values, Mapping):
         raise InputError("a note is a JSON object", expected='{"trace": "trace-…", "mark": "good"}')
+    # Every part is checked: the page sends it, but so may anything else that has the token.
     texts: dict[str, str] = {}
     for name in ("trace", "mark", "arm", "by", "text"):
         value = values.get(name, "")

@@ -42,7 +42,7 @@ def describe_run(reader: RunReader) -> dict[str, Any]:
     line: dict[str, Any] = {
         "run": reader.run.name,
         "name": reader.folder.name,
-        "path": reader.run.shown,
+        "path": reader.run.readable_path,
         "error": None,
     }
     try:
@@ -120,7 +120,7 @@ def describe_overview(reader: RunReader, base: str = "") -> dict[str, Any]:
     document: dict[str, Any] = {
         "run": reader.run.name,
         "name": reader.folder.name,
-        "path": reader.run.shown,
+        "path": reader.run.readable_path,
         "state": read_state(reader.folder).to_json(),
     }
     made_by = reader.manifest()

@@ -94,6 +94,7 @@ def describe_problems(store: Store, results: Results, request: MatrixRequest) ->
     """A page of the matrix of problems and arms, with facets."""
     if request.set not in SETS:
         raise InputError(f"there is no set {request.set[:40]!r}", available=SETS)
+    # Both sets are counted: the page offers the other one with its number of problems.
     matrices = {"test": read_measured(store, results), "train": read_trained(store)}
     columns, rows, origin = matrices[request.set]
     base = request.base or BASE
@@ -101,6 +102,7 @@ def describe_problems(store: Store, results: Results, request: MatrixRequest) ->
         # Of the roles of a training set a student's: the teacher is no base.
         students_first = sorted(columns, key=lambda column: column.role != "student")
         base = students_first[0].name if columns else ""
+    # What is chosen in one facet leaves the counts of its own values alone.
     values = {row.problem: _facet_values(row, columns, base) for row in rows}
     words = queries.fold_words(request.query)
     searched = [row for row in rows if _has_words(row, words)]
@@ -229,11 +231,13 @@ def _has_words(row: MatrixRow, words: Sequence[str]) -> bool:
 def _facet_values(row: MatrixRow, columns: Sequence[Column], base: str) -> dict[str, list[str]]:
     """The values of a row in each facet."""
     shares = {name: cell.share for name, cell in row.cells.items()}
+    # By all columns together.
     solved = "sometimes"
     if not any(shares.values()):
         solved = "never"
     elif all(share == 1 for share in shares.values()):
         solved = "always"
+    # By any column, against the base.
     flipped: list[str] = []
     if base in shares:
         was_solved = shares[base] >= SOLVED_SHARE
@@ -336,6 +340,7 @@ def _sort_rows(
     else:
         available = ["problem", "spread", "disagreement", "length", *names]
         raise InputError(f"there is no order {request.sort[:60]!r}", available=available)
+    # Stable, so that ties stay in the order of the problems in both directions.
     sign = -1 if request.is_descending else 1
     places = sorted(range(len(rows)), key=lambda place: (sign * keys[place], place))
     return [rows[place] for place in places]
@@ -386,10 +391,12 @@ def describe_problem_page(store: Store, results: Results, problem: str) -> dict[
         raise InputError(
             f"there is no problem {problem[:80]!r}", fix="look for it on the page Problems"
         )
+    # A column for each arm, role and operator, in the order in which they came.
     columns = []
     for (arm, role, operator), ids in ids_by_column.items():
         traces = list(store.history.traces_by_id(ids[:MAX_DRAWS], arm))
         columns.append(_describe_answers(results, arm, role, operator, traces))
+    # Which of the texts became rows.
     sql = "SELECT DISTINCT r.arm, r.id, r.label, r.position FROM rows r WHERE r.id IN ({})"
     all_ids = list(dict.fromkeys(trace_id for ids in ids_by_column.values() for trace_id in ids))
     rows = []
@@ -455,6 +462,7 @@ def _ballots(results: Results, ledger: str, traces: Sequence[Trace]) -> list[Any
     for place, trace in enumerate(traces):
         # Answers that nobody could read are equal to none.
         by_text.append(trace.answer if trace.answer is not None else ("unread", place))
+    # The results know which answers are equal to the verifier: "1/2" and "0.5".
     evaluation = results.evaluations.get(arm_of_ledger(ledger))
     if evaluation is None or ledger_of(ledger) != "evaluation" or not traces:
         return by_text

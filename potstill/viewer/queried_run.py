@@ -39,6 +39,7 @@ class Run(finished.Run):
         """
         from potstill.viewer.trace_lists import describe_entries, iterate_entries, make_order
 
+        # Portion by portion until there are enough.
         order = make_order(sort, "desc" if descending else "asc")
         traces: list[Any] = []
         with self._selection(query) as selection:

@@ -129,6 +129,7 @@ def parse_query(text: str, fields: Sequence[str]) -> Query:
 
 
 def _add_words(query: Query, typed: str, column: str, *, is_negated: bool) -> None:
+    # A star behind a phrase is of its last word.
     words = tuple(fold_words(typed))
     if not words:
         text = f"signs alone are not looked for ({typed}): write '{typed}' for exactly these characters"
@@ -238,6 +239,7 @@ def find_hits(text: str, query: Query, column: str = "text") -> list[tuple[int, 
 
 
 def _find_words(places: Sequence[tuple[str, int, int]], term: Words) -> list[tuple[int, int]]:
+    # Windows of as many words as the term has.
     hits = []
     count = len(term.words)
     for first in range(len(places) - count + 1):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from potstill.errors import StoreError
 from potstill.evaluation import results as results_file
@@ -21,10 +21,11 @@ from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
 from potstill.store import database, lock
 from potstill.store.store import Store
 from potstill.viewer.index.index_file import IndexFile
+from potstill.viewer.notes import NOTES_FILE
 from potstill.viewer.run_folders import RunFolder
 
-NOTES_FILE = "notes.jsonl"
 PROGRESS_FILE = "progress.json"
+MAX_DOCUMENTS = 16  # that are remembered
 
 
 class FileStamp(NamedTuple):
@@ -60,6 +61,7 @@ class RunReader:
         self.index = IndexFile(run.path, index_folder)
         self._of_thread = threading.local()
         self._results_lock = threading.Lock()
+        self._documents: dict[str, tuple[str, dict[str, Any]]] = {}
         self._results: tuple[tuple[FileStamp, ...], Results] | None = None
 
     @property
@@ -145,6 +147,24 @@ class RunReader:
         return (self.folder / RESULTS_FILE).exists() and not (
             self.folder / UNFINISHED_FILE
         ).exists()
+
+    def remember(self, name: str, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A document that is made anew only where something of the run has changed.
+
+        Args:
+            name: of the document.
+            describe: makes it.
+        """
+        generation = self.generation()
+        with self._results_lock:
+            remembered = self._documents.get(name)
+        if remembered is None or remembered[0] != generation:
+            remembered = (generation, describe())
+            with self._results_lock:
+                if len(self._documents) > MAX_DOCUMENTS:
+                    self._documents.clear()
+                self._documents[name] = remembered
+        return dict(remembered[1])
 
     def generation(self) -> str:
         """A name for what is shown now: another one whenever a file of the run, its notes or the index has changed."""

@@ -10,7 +10,7 @@ from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
 from potstill.runs.run_log import FILE as LOG_FILE
 from potstill.training.settings import FIT_FILE
 from potstill.training.step_log import STEPS_FILE
-from potstill.viewer.reader import NOTES_FILE
+from potstill.viewer.notes import NOTES_FILE
 from potstill.viewer.token_page import STUDENTS_FOLDER, TOKENS_FILE
 
 # In the run folder, with what each holds.
@@ -73,6 +73,7 @@ def list_files(folder: Path) -> dict[str, RunFile]:
         if path.is_file() and not path.is_symlink():
             files[name] = RunFile(name, path, label)
 
+    # First the run's own, then its arms', then its students'.
     for name, label in RUN_FILES.items():
         add(name, label)
     for kind, label in (

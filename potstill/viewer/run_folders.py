@@ -22,11 +22,11 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class RunFolder(NamedTuple):
-    """A run folder and its name in addresses; `shown` is its path as people read it."""
+    """A run folder and its name in addresses; `readable_path` is for people."""
 
     name: str
     path: Path
-    shown: str
+    readable_path: str
 
 
 def find_runs(paths: Sequence[Path]) -> dict[str, RunFolder]:
@@ -35,6 +35,7 @@ def find_runs(paths: Sequence[Path]) -> dict[str, RunFolder]:
     Raises:
         InputError: there is none.
     """
+    # By their real paths, so that a run named twice is one.
     folders: dict[Path, None] = {}
     for path in paths:
         start = path.parent if path.is_file() else path

@@ -55,6 +55,7 @@ def read_state(folder: Path) -> RunState:
         return RunState("running", since, lock.writer_pid(lock_file))
     if _is_finished(folder, _stamps(folder)):
         return RunState("finished", since)
+    # Nobody writes, and it is not finished: what it said last, or nothing.
     status, message = _read_ending(folder)
     if status in ("stopped", "failed"):
         return RunState(status, since, message=message)  # type: ignore[arg-type]

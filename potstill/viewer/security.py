@@ -45,7 +45,7 @@ class Refusal(NamedTuple):
     """Why a request is not answered."""
 
     status: int
-    found: str
+    message: str
     expected: str = ""
 
 
@@ -89,6 +89,7 @@ class Guard:
         return None
 
     def _is_own_host(self, host: str) -> bool:
+        # Exactly: `127.evil.com` begins as ours does.
         if host in self.trusted_hosts:
             return True
         if not self.port:

@@ -174,6 +174,7 @@ class Selection:
                     choice.allowed.append(frozenset(values.values))
 
     def _add_words(self) -> None:
+        # All words that must be there are one question to the index, each that must not be one of its own.
         words = self.query.words
         if not words:
             return
@@ -191,6 +192,7 @@ class Selection:
                 self.conditions.append(Condition(sql.format("NOT IN"), (refused,)))
 
     def _add_range(self, condition: Range) -> None:
+        # What has no number is in no range, and so in the opposite of each.
         sql, args = _range_sql(condition)
         self.needs_calls |= queries.NUMBERS.get(condition.field, "").startswith("c.")
         self.conditions.append(

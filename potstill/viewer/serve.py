@@ -88,6 +88,7 @@ def serve(settings: ServerSettings, announce: Callable[[Address], None]) -> None
         answers.indexer.start()
         for name in list(answers.readers)[:1]:
             answers.indexer.ask_for(name)
+    # The server itself; everything it needs is open, and nothing can be refused any more.
     viewer = Viewer(answers, guard)
 
     async def run() -> None:
@@ -120,6 +121,7 @@ def make_answers(settings: ServerSettings) -> Answers:
     from potstill.viewer.index.indexer import Indexer
     from potstill.viewer.reader import RunReader
 
+    # Runs are found once: one that is begun later is seen by a viewer that is started later.
     runs = find_runs(settings.paths)
     index_folder = settings.index_folder or default_index_folder()
     notes = settings.notes if len(runs) == 1 else None
@@ -151,6 +153,7 @@ def open_socket(settings: ServerSettings) -> socket.socket:
             expected=f"a token of your own of {MIN_TOKEN} or more characters in POTSTILL_VIEW_TOKEN",
             fix="leave --host out, and use ssh -L",
         )
+    # A taken port belongs to somebody: never ended, only passed by.
     for port in range(settings.port, settings.port + PORTS_TRIED):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

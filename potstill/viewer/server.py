@@ -89,7 +89,7 @@ class Viewer:
         """Refuse what must be refused, and put the headers on everything that is sent."""
         refusal = self.guard.refuse(request.method, request.path, request.headers)
         if refusal is not None:
-            error = ConfigError(refusal.found, expected=refusal.expected)
+            error = ConfigError(refusal.message, expected=refusal.expected)
             response: web.StreamResponse = send_json(describe_error(error), refusal.status)
         else:
             try:

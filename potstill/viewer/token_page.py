@@ -30,6 +30,7 @@ class TokenRequest(NamedTuple):
 def describe_tokens(store: Store, run_folder: Path, request: TokenRequest) -> dict[str, Any]:
     """The page of a row's tokens; where they are not there, why."""
     sql = "SELECT DISTINCT stage FROM rows WHERE id = ? ORDER BY rowid"
+    # A row of several stages or arms was trained on several times.
     students = [stage for (stage,) in store.database.read(sql, (request.trace,))]
     if not students:
         return _unavailable("no student was trained on this trace")
@@ -48,6 +49,7 @@ def describe_tokens(store: Store, run_folder: Path, request: TokenRequest) -> di
         return _unavailable(
             "the training left this row out: see the refused rows on the page Training"
         )
+    # Only a pair has another side.
     row = rows.get(request.side) or next(iter(rows.values()))
     return {
         "student": student,

@@ -115,6 +115,7 @@ def byte_of_character() -> Mapping[str, int]:
 
 def decode_tokens(vocabulary: Vocabulary, ids: Sequence[int]) -> TokenTexts:
     """The texts of tokens in a row; what is no UTF-8 is U+FFFD."""
+    # Bytes are decoded as they come, so that a character of several tokens is whole where it ends.
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     texts: list[str] = []
     bytes_by_place: dict[int, str] = {}

@@ -206,6 +206,7 @@ def _scan_literals(
     selection: Selection, order: Order, start: Place | None, limit: int, *, is_backward: bool
 ) -> Scan:
     """Look through texts in the list's order until a page is full, the time is up, or there are no more."""
+    # Texts are read in portions, so that a page that is full early has read little.
     deadline = time.monotonic() + SCAN_SECONDS
     matches: list[Place] = []
     done = 0
@@ -357,6 +358,7 @@ def _excerpts(selection: Selection, seqs: Sequence[int]) -> dict[int, dict[str, 
 
 def make_excerpt(text: str, hits: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """At most `EXCERPT` characters of a text, around its first hit, with the hits that lie in them."""
+    # From a little before the first hit, unless it stands in the beginning anyway.
     start = max(0, hits[0][0] - CONTEXT) if hits and hits[0][1] > EXCERPT else 0
     stop = min(len(text), start + EXCERPT)
     part = text[start:stop]
@@ -513,6 +515,7 @@ def _noted_counts(selection: Selection, name: str, count: int, *, without: str) 
 def _facet_json(
     name: str, counts: dict[str, int], of_counts: dict[str, int], chosen: set[str]
 ) -> dict[str, Any]:
+    # The most frequent first; what is chosen stays, also where nothing fits it.
     values = []
     for value, of_count in sorted(of_counts.items(), key=lambda item: (-item[1], item[0])):
         is_chosen = value in chosen
@@ -539,6 +542,7 @@ def _read_ranges(selection: Selection) -> list[dict[str, Any]]:
     """The least and the largest value of each number and each score in a list."""
     where, args = selection.where()
     read, tables = selection.store.database.read, selection.tables()
+    # All numbers of entries in one pass.
     columns = ", ".join(f"min(e.{name}), max(e.{name}), count(e.{name})" for name in RANGES)
     [ends] = read(f"SELECT {columns} FROM {tables} WHERE {where}", args)
     ranges = []

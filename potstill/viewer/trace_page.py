@@ -188,6 +188,7 @@ class TracePage:
         """The call that wrote a trace, where it is in the store and indexed; of a text in parts the last one."""
         if trace.author is None:
             return None
+        # An author names its prompt by a digest, and so does the index name each call.
         prompt_hash = trace.author.prompt_hash.removeprefix("prompt-")
         # The index knows calls by what a trace says of its author.
         sql = """SELECT o.key, o.payload, o.text, o.seconds, o.cost, o.created FROM view.calls c
@@ -223,6 +224,7 @@ class TracePage:
 
     def _lineage(self) -> list[list[dict[str, str]]]:
         """Ancestors by how many steps of descent lie between, the oldest first; the trace itself last."""
+        # The trace itself is the last column.
         generations: list[list[dict[str, str]]] = [[{"id": self.trace.id, "part": "this"}]]
         self._add_member(self.trace)
         # Breadth first, one SELECT a generation; who is reached by two ways stands in the nearer one.
@@ -306,11 +308,12 @@ class TracePage:
 
     def _answers(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the students that were trained on this row answer to its problem, or to the nearest one measured."""
+        # Each student that was trained on the row, once.
         answers = []
         for arm in dict.fromkeys(str(row["arm"]) for row in rows):
-            own = self._answers_in(examples_ledger(arm), self.trace.problem.id)
-            own += self._answers_in(evaluation_ledger(arm), self.trace.problem.id)
-            for answer in own:
+            own_answers = self._answers_in(examples_ledger(arm), self.trace.problem.id)
+            own_answers += self._answers_in(evaluation_ledger(arm), self.trace.problem.id)
+            for answer in own_answers:
                 self._add_member(answer)
                 answers.append(
                     {
@@ -320,7 +323,7 @@ class TracePage:
                         "arm": examples_ledger(arm),
                     }
                 )
-            if not own:
+            if not own_answers:
                 answers += self._nearest_answer(arm)
         return answers
 
@@ -362,6 +365,7 @@ class TracePage:
             self.members[trace.id] = self._describe_member(trace, self.arm, is_short=is_short)
 
     def _describe_member(self, trace: Trace, arm: str, *, is_short: bool = False) -> dict[str, Any]:
+        # Offsets are those of the whole text, also where only its beginning is sent.
         text = trace.text[:EXCERPT] if is_short else trace.text
         offsets = Utf16Offsets(trace.text)
         author = trace.author
@@ -447,6 +451,7 @@ def describe_prompt(prompt: Prompt, name: str) -> dict[str, Any]:
 
 def find_thought(text: str) -> dict[str, int] | None:
     """Where the thought stands, without its tags (`records.split_reasoning`); None where there is none."""
+    # As `split_reasoning` reads it: with the opening tag, or begun inside the thought.
     before, opened, _ = text.partition("<think>")
     begins_with_tag = bool(opened) and not before.strip()
     closes = text.find("</think>")
@@ -460,6 +465,7 @@ def find_thought(text: str) -> dict[str, int] | None:
 
 def describe_steps(spans: Iterable[Span], offsets: Utf16Offsets) -> list[dict[str, Any]]:
     """The judged steps of a text in order."""
+    # In the order of the text: layers of spans come in any.
     steps = []
     for span in sorted(span for span in spans if span.kind == "step"):
         start, stop = offsets.pair(span.start, span.stop)

@@ -36,6 +36,7 @@ def describe_training(
     students: list[dict[str, Any]] = []
     names: dict[str, None] = {}
     messages: list[str] = []
+    # In the order of the arms; a student of an arm with several stages goes by ARM/STAGE.
     for arm in store.history.arms():
         stages = store.history.stages(arm)
         for stage in stages:
@@ -60,6 +61,7 @@ def _describe_student(
     folder = run_folder / STUDENTS_FOLDER / stage.stage
     stored = store.students.get(stage.stage)
     report: Mapping[str, Any] = stored.report if stored is not None else {}
+    # Begun and not finished: under way, or left by a process that is gone.
     state = "begun"
     if stored is not None or (folder / FIT_FILE).is_file():
         state = "finished"
@@ -99,6 +101,7 @@ def read_step_lines(student_folder: Path, since: int = 0) -> tuple[list[dict[str
     """
     steps: list[dict[str, Any]] = []
     message = ""
+    # The finished file wins; the one of a training under way is in its working folder.
     for folder in (student_folder, student_folder / WORK_FOLDER):
         path = folder / STEPS_FILE
         if not path.is_file():

@@ -85,6 +85,7 @@ def test_every_module_is_a_command_or_a_part_of_them() -> None:
         "retry",
         "rows",
         "show",
+        "viewing",
         "width",
     }
     assert {name.removesuffix("_").replace("_", "-") for name in files - parts} == set(VERBS)

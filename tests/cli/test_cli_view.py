@@ -16,6 +16,7 @@ import pytest
 from viewed_run import make_run
 
 from potstill.cli.viewing import viewing
+from potstill.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -82,3 +83,16 @@ def test_a_viewer_beside_a_run_is_announced_and_ends_with_it(
 def test_no_run_is_said(tmp_path: Path, potstill):
     done = potstill("view", str(tmp_path))
     assert done.code == 2 and "no run in" in done.err
+
+
+def test_marked_rows_are_exported_alone(tmp_path: Path, potstill):
+    folder = make_run(tmp_path / "run")
+    with Store.open(folder, readonly=True) as store:
+        [stage] = store.history.stages("orion")
+    note = {"trace": stage.row_ids[1], "mark": "good"}
+    (folder / "notes.jsonl").write_text(json.dumps(note) + "\n")
+    done = potstill("export", folder, "--arm", "orion", "--format", "trl", "--marked", "good")
+    assert done.code == 0 and len(done.out.splitlines()) == 1
+    assert (
+        potstill("export", folder, "--arm", "orion", "--format", "trl", "--marked", "bad").code == 2
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from potstill.errors import PotstillError
 from potstill.store import Store
 from potstill.viewer.answers import Answers, Parameters
 from potstill.viewer.notes import NotesFile
+from potstill.viewer.query import parse_query, quote_value
 from potstill.viewer.reader import RunReader
 from potstill.viewer.security import Guard
 
@@ -192,3 +194,42 @@ def test_no_lock_is_lost_by_asking_for_its_holder(tmp_path: Path):
         assert read_state(folder).status == "running"
         assert read_state(folder).pid is not None
         assert read_state(folder).status == "running"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_older_store_opens(tmp_path: Path, schema: int):
+    tables = Path(__file__).parents[1] / "fixtures" / f"store_schema_{schema}.sql"
+    (tmp_path / "run").mkdir()
+    connection = sqlite3.connect(tmp_path / "run" / "store.sqlite")
+    connection.executescript(tables.read_text("utf-8"))
+    connection.close()
+    reader = open_reader(tmp_path / "run", tmp_path / "index")
+    listed = ask(reader, "run/run/traces")
+    assert listed["count"] == 2
+    for item in listed["items"]:
+        assert ask(reader, f"run/run/trace/{item['id']}")["operator"] == item["operator"]
+    for page in ("facets", "problems", "training", "costs", "journal"):
+        ask(reader, f"run/run/{page}")
+
+
+@pytest.mark.slow
+def test_a_folder_that_may_not_be_written_to_opens(tmp_path: Path):
+    folder = make_run(tmp_path / "run")
+    folder.chmod(0o555)
+    try:
+        reader = open_reader(folder, tmp_path / "index")
+        assert ask(reader, "run/run/traces")["count"] == 24
+    finally:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "name", ['or"ion', "<img onerror=x>", "a b:c", "\u202ex", "it's", "back\\slash", "-x", "*"]
+)
+def test_any_name_can_be_asked_for(name: str):
+    query = parse_query(f"arm:{quote_value(name)} status:right", ["arm", "status"])
+    assert [(one.field, one.values) for one in query.values] == [
+        ("arm", (name,)),
+        ("status", ("right",)),
+    ]

@@ -93,6 +93,7 @@ class Indexer:
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
                 continue
+            # Taken before the reading: what is written meanwhile is read in the next round.
             stamps = _store_stamps(self._readers[name].folder)
             try:
                 if self._follow(name):
@@ -105,9 +106,10 @@ class Indexer:
 
     def _next_run(self) -> str | None:
         """The run that was asked for last and is not read to its end."""
+        # A page that was just opened comes before those that were looked at before.
         now = time.monotonic()
-        for name, asked in sorted(self._asked.items(), key=lambda item: -item[1]):
-            is_watched = now - asked < WATCHED_SECONDS
+        for name, asked_at in sorted(self._asked.items(), key=lambda item: -item[1]):
+            is_watched = now - asked_at < WATCHED_SECONDS
             reader = self._readers[name]
             if (
                 is_watched

@@ -203,6 +203,7 @@ def _fill_portion(database: Database, sql: str, args: tuple[object, ...]) -> boo
 
 def _read_drops(database: Database, mark: ArmMark) -> bool:
     """Read the arm's new drops."""
+    # Drops are only added, so those behind the last one are new.
     last_drop = database.read("SELECT last_drop FROM view.arms WHERE arm = ?", (mark.arm,))
     after = last_drop[0][0] if last_drop else -1
     count_sql = "SELECT count(*), max(seq) FROM main.drops WHERE arm = ? AND seq > ?"

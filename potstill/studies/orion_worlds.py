@@ -162,6 +162,29 @@ STORY = World(
     },
 )
 
+WALK = World(
+    title="built-in world, walks",
+    place="on the built-in world's walks",
+    about=(
+        "**Built-in world, walks.** A walker on a grid who turns and moves; teacher and student are checkpoints of "
+        "0.86 million parameters of their own, taught as those of the stories were. The teacher says what a step "
+        "changes before it takes it, so a rewrite must have a quarter of the reference's sentences with steps: the "
+        "default half would drop 46 % of whole rewrites. Weights are trained whole, with Muon."
+    ),
+    problems={
+        "train": "world:walk?split=train&seed={seed}&size={size}",
+        "dev": "world:walk?split=dev&size={size}",
+        "test": "world:walk?split=test&size={size}",
+    },
+    arms=("sft", "sft-gold", "rft", OWN, "none", "shuffled", "no-rewriting"),
+    regimes=REGIMES,
+    training=STORY.training,
+    trials=STORY.trials,
+    sampling=STORY.sampling,
+    orion=STORY.orion,
+    gate={"min_step_share": 0.25, "min_length_share": 0.2},
+)
+
 PRETRAINED = World(
     title="pretrained student",
     place="with the pretrained student",
@@ -218,6 +241,7 @@ PRETRAINED = World(
 
 WORLD_OF: Mapping[str, World] = {
     "built-in": STORY,
+    "built-in-walk": WALK,
     "real": PRETRAINED,
     "real-small": replace(PRETRAINED, title="pretrained student, small"),
     "real-whole": replace(

@@ -56,13 +56,15 @@ class Settings:
     teacher_lessons: Shares
     teacher_steps: int
     student_steps: int
+    student_schedule: int  # steps that the student's learning rates are planned for
     pool: int  # tasks that the student's own mistakes are sampled on
     brief_tokens: int
     long_tokens: int
     rewrite_tokens: int
+    measured: int = 200  # tasks that a solver and its rewriting are measured on
     weak_every: int = 100  # steps between two measurements of the weak solver
     begins_as: str = (
-        ""  # the shipped checkpoint that the weak solver begins as; "" is random weights
+        ""  # the shipped checkpoint whose layers the weak solver begins with; "" is none
     )
 
 
@@ -72,6 +74,7 @@ SETTINGS: Mapping[str, Settings] = MappingProxyType(
             teacher_lessons={lessons.solve_long: 0.88, lessons.refine_long: 0.12},
             teacher_steps=8000,
             student_steps=2400,
+            student_schedule=2400,
             pool=5000,
             brief_tokens=100,
             long_tokens=330,
@@ -86,10 +89,12 @@ SETTINGS: Mapping[str, Settings] = MappingProxyType(
             },
             teacher_steps=2200,
             student_steps=600,
+            student_schedule=900,
             pool=800,
             brief_tokens=190,
             long_tokens=460,
             rewrite_tokens=260,
+            measured=60,
             weak_every=50,
             begins_as="student",
         ),
@@ -272,16 +277,18 @@ def train_weak_solver(family: Family, work: Path, tokenizer: Any) -> Any:
 def train_student(family: Family, work: Path, *, every: int = 300) -> Any:
     """Train the student: a weak solver that learns to rewrite; returns model and tokenizer."""
     settings = SETTINGS[family.name]
-    last = settings.student_steps
     tokenizer = make_tokenizer(lessons.corpus(family, CORPUS_SIZE, SEED))
     model = train_weak_solver(family, work, tokenizer)
     # Its own mistakes, sampled before it learns to rewrite; others are held out for measuring.
     pool = load_pool(family, work, model, tokenizer)
     erring = [solved for solved in pool if solved.wrong_samples]
-    held_out = sample_solutions(family, model, tokenizer, size=200, seed=2)
-    schedule = Schedule(batch_tokens=4096, muon_lr=4e-3, adam_lr=2e-3, last=last, decay=last // 2)
+    held_out = sample_solutions(family, model, tokenizer, size=settings.measured, seed=2)
+    planned = settings.student_schedule
+    schedule = Schedule(
+        batch_tokens=4096, muon_lr=4e-3, adam_lr=2e-3, last=planned, decay=planned // 2
+    )
     phase = learn.Phase("student", model, schedule, work, SEED + 2)
-    while phase.step < last:
+    while phase.step < settings.student_steps:
         draw_row = partial(draw_student_row, family, pool, erring)
         loss = phase.train(tokenizer, draw_row, phase.step + every)
         phase.save()

@@ -68,9 +68,9 @@ class Setting(NamedTuple):
 SETTINGS: Mapping[str, Setting] = {
     "base": Setting(),
     "brief teacher": Setting(roles={"teacher": "world:oracle"}),
+    WARMED_LONGER: Setting(warm_up=WARMED_LONGER),
     "hard": Setting("story-hard"),
     WARMED: Setting(warm_up=WARMED),
-    WARMED_LONGER: Setting(warm_up=WARMED_LONGER),
 }
 
 

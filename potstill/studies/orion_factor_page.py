@@ -17,14 +17,15 @@ REWRITING = "How well it rewrites"
 SFT = "sft"
 AXIS = "points of accuracy"
 SETUP = """\
-{train} training and {test} test stories of the built-in world, {n} answers a test story at temperature 0.6, {seeds}
-seeds, each with training stories of its own. Every arm takes {steps} steps of 16 rows at one rate (Muon, 1e-3) on at
-most {rows} rows, a seeded sample of the same problems in all arms; where an arm has fewer, the table says so. Nothing
-was tuned arm by arm: what is read is the difference of two arms of ORION that differ in nothing but whether the writer
-sees the student's errors, and whether that difference changes with the factor. The level that all factors share is
-the paper's order of the prompt, the world's teacher and student, its stories of 4 to 8 events, and rows that are right
-in every step. Differences are paired by problem and seed, and both are levels of the 95 % intervals; where two
-intervals overlap, nothing is said of the two levels. Every run folder is one that `potstill report` opens.
+{train} training and {test} test stories of the built-in world, {n} answers a test story at temperature 0.6; each seed
+has training stories of its own, and the tables say how many seeds there are. Every arm takes {steps} steps of 16 rows
+at one rate (Muon, 1e-3) on at most {rows} rows, a seeded sample of the same problems in all arms; where an arm has
+fewer, the table says so. Nothing was tuned arm by arm: what is read is the difference of two arms of ORION that differ
+in nothing but whether the writer sees the student's errors, and whether that difference changes with the factor. The
+level that all factors share is the paper's order of the prompt, the world's teacher and student, its stories of 4 to 8
+events, and rows that are right in every step. Differences are paired by problem and seed, and both are levels of the
+95 % intervals, with one seed the problems alone; where two intervals overlap, nothing is said of the two levels. Every
+run folder is one that `potstill report` opens.
 
 The built-in student was taught to rewrite by one prompt, with its errors behind the reference: the other orders are new
 to it. The brief teacher is `world:oracle`, a program that is always right and writes in the student's own style. The
@@ -39,6 +40,9 @@ NOT_RUN = """\
   `potstill study orion-arms --world real-small --role student=transformers:CHECKPOINT`, with checkpoints of
   `potstill models warm-up`, or `--role teacher=world:gym-teacher?style=short` for another style.
 """
+GOES_ON = (
+    "the command of this page goes on where it stopped, at about 10 CPU minutes a seed in all."
+)
 
 
 class LevelFigures(NamedTuple):
@@ -82,14 +86,16 @@ def describe_factors(figures: Mapping[str, Any]) -> StudyPage:
     all_dots: list[Dot] = []
     for factor, level_figures in levels_by_factor.items():
         sections[factor] = describe_factor(factor, level_figures)
-        tables[factor] = [level_row(level) for level in level_figures]
+        tables[f"Figures: {factor[0].lower()}{factor[1:]}"] = [
+            level_row(level) for level in level_figures
+        ]
         dots = [to_dot(level.label, level.lead) for level in level_figures]
         charts[factor] = DotChart(f"{factor}: with errors less without", AXIS, dots, 0.0)
         all_dots += [to_dot(f"{factor}: {level.label}", level.lead) for level in level_figures]
     sections[REWRITING] = describe_rewriting(levels_by_factor)
     if rewriting_points(levels_by_factor):
         charts[REWRITING] = rewriting_chart(levels_by_factor)
-    unmeasured = "".join(f"- *{label}.* Not measured yet.\n" for label in missing)
+    unmeasured = "".join(f"- *{label}.* Not measured yet: {GOES_ON}\n" for label in missing)
     sections["What was not run, and how to"] = NOT_RUN + unmeasured
 
     sizes = (
@@ -107,7 +113,7 @@ def describe_factors(figures: Mapping[str, Any]) -> StudyPage:
         setup=SETUP.format(**{name: figures[name] for name in sizes}),
         tables=tables,
         chart=DotChart("ORION with its errors less ORION without", AXIS, all_dots, 0.0),
-        finding=summarise(levels_by_factor),
+        finding=summarise(levels_by_factor, missing),
         sections=sections,
         charts=charts,
     )
@@ -262,8 +268,10 @@ def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
     return float(covariance / spread**0.5) if spread else 0.0
 
 
-def summarise(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -> str:
-    """The finding: where errors help, where they cost, and which factors matter."""
+def summarise(
+    levels_by_factor: Mapping[str, Sequence[LevelFigures]], missing: Sequence[str]
+) -> str:
+    """The finding: where errors help, where they cost, which factors matter, and what is not measured yet."""
     decisions: dict[tuple[str, str, str], str] = {}
     for levels in levels_by_factor.values():
         for level in levels:
@@ -279,6 +287,8 @@ def summarise(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -> str:
         f"Of {len(decisions)} different levels, seeing its errors gains the student something at {counts['above']}, "
         f"costs it something at {counts['below']}, and makes no difference that is shown at {counts['undecided']}."
     ]
+    if missing:
+        sentences.insert(0, f"{len(missing)} levels of the factors are not measured yet.")
     if mattering:
         sentences.append(f"What errors do changes with: {'; '.join(mattering)}.")
     else:

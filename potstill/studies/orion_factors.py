@@ -37,6 +37,7 @@ SIZES: Mapping[str, int] = {
 }
 ROLES: Mapping[str, str] = {"teacher": "world:teacher", "student": "world:student"}
 
+TAUGHT_PROMPT = "paper"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 SFT, OWN, NONE, SHUFFLED = "sft", "own", "none", "shuffled"
 WARM_UP = "warm-up"  # the folder of the students that are trained before
@@ -264,12 +265,10 @@ def levels_of(setting: str) -> list[Level]:
 
 
 def orion_arm(settings: StudySettings, arm: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm of ORION with these values."""
-    sizes = settings.sizes
-    return {
-        "method": "orion",
-        "values": {"arm": arm, "n": sizes["samples"], "steps": True, **values},
-    }
+    """An arm of ORION with these values; without another one, by the prompt that the built-in student was taught."""
+    values = {"n": settings.sizes["samples"], "steps": True, **values}
+    values["settings"] = {"prompt": TAUGHT_PROMPT, **values.get("settings", {})}
+    return {"method": "orion", "values": {"arm": arm, **values}}
 
 
 def evaluation(settings: StudySettings, task: str) -> dict[str, Any]:

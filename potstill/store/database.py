@@ -168,6 +168,20 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all statements of the block see the file, and what is attached, as they were at the first of them."""
+        with self._lock, _explain_errors(self.path):
+            if self._connection.in_transaction:  # inside another one, which goes on
+                yield
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
+
     def close(self) -> None:
         """Close the connection; SQLite then folds the log into the file."""
         with self._lock:

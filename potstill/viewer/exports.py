@@ -66,7 +66,7 @@ def export_entries(reader: RunReader, chosen: Chosen, order: Order, form: str) -
     marks = NotesFile(reader.notes_path).marks()
     if form == "csv":
         yield _csv_line([*_COLUMNS, "text"])
-    with reader.store() as store:
+    with reader.open_store() as store:
         selection = Selection(store, chosen, marks)
         entries = iterate_entries(selection, order)
         while part := list(islice(entries, PORTION)):

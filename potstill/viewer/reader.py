@@ -71,7 +71,7 @@ class RunReader:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """The store with the index attached as `view`, for one request.
+        """The store with the index attached as `view`, for one request, which sees both as they are at its beginning.
 
         Raises:
             StoreError: there is no store, or it can't be read; the error says what mends it.
@@ -80,7 +80,7 @@ class RunReader:
         stamps = self._store_stamps()
         is_written = stamps[1].size > 0 or lock.has_writer(self.folder / lock.FILE)
         if is_written:
-            with self._open() as store:
+            with self.open_store() as store, store.database.snapshot():
                 yield store
             return
         opened: tuple[tuple[FileStamp, ...], Store] | None
@@ -88,11 +88,13 @@ class RunReader:
         if opened is None or opened[0] != stamps:
             if opened is not None:
                 opened[1].close()
-            opened = (stamps, self._open())
+            opened = (stamps, self.open_store())
             self._of_thread.store = opened
-        yield opened[1]
+        with opened[1].database.snapshot():
+            yield opened[1]
 
-    def _open(self) -> Store:
+    def open_store(self) -> Store:
+        """A connection of the caller's own, which it closes, for what takes longer than a request."""
         store = Store.open(self.folder, create=False, readonly=True)
         try:
             self.index.attach(store.database)

@@ -118,3 +118,17 @@ def test_an_arm_begun_anew_takes_its_old_entries_away(tmp_path: Path):
             with reader.store() as beside:
                 sql = "SELECT id FROM made WHERE seq = ?"
                 assert beside.database.read(sql, (item["key"],)) == [(item["id"],)]
+
+
+@pytest.mark.slow
+def test_a_request_sees_one_state_of_the_store_and_its_index(tmp_path: Path):
+    reader = open_reader(make_run(tmp_path / "run"), tmp_path / "index")
+    with Store.open(tmp_path / "run") as store:
+        with reader.store() as beside:
+            selection = Selection(beside, Chosen())
+            assert selection.count() == 24
+            fill_orion(store, make_problems(2), finish=False)
+            build_index(reader)
+            [(made,)] = beside.database.read("SELECT count(*) FROM made")
+            assert made == sum(Selection(beside, Chosen()).count_by_group.values()) == 24
+        assert page(reader)["count"] == 8

@@ -80,7 +80,7 @@ def main() -> None:
         return
     for name, value in figures.items():
         aim = f"aim {AIMS[name]:g}" if name in AIMS else ""
-        print(f"{name:<36}{value:>10.1f}   {aim}")
+        print(f"{name:<50}{value:>10.1f}   {aim}")
 
 
 def make_store(folder: Path, traces: int, calls: int, length: int) -> None:
@@ -228,7 +228,10 @@ async def measure(folder: Path, cache: Path) -> dict[str, float]:
             figures["start to first byte of Overview"] = 1000 * (time.monotonic() - began)
             await wait_for_index(ask, run, figures, began)
             for name, path in (await paths_of(ask, run)).items():
+                before = cpu_seconds(server.pid)
                 figures[name] = await median_milliseconds(ask, path)
+                used = cpu_seconds(server.pid) - before
+                figures[f"{name}, CPU of the server"] = 1000 * used / REPEATS
         figures["server RSS (MB)"] = resident_megabytes(server.pid)
         figures["idle CPU (%)"] = await asyncio.to_thread(idle_share, server.pid)
     finally:
@@ -299,13 +302,15 @@ def resident_megabytes(pid: int) -> float:
 def idle_share(pid: int, seconds: float = 5.0) -> float:
     """Per cent of a core that a process uses while nobody asks."""
 
-    def cpu_ticks() -> int:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-
-    before = cpu_ticks()
+    before = cpu_seconds(pid)
     time.sleep(seconds)
-    return 100 * (cpu_ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
+    return 100 * (cpu_seconds(pid) - before) / seconds
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the cores so far: on a busy machine it says more than the clock."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

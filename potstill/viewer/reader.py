@@ -76,15 +76,18 @@ class RunReader:
         Raises:
             StoreError: there is no store, or it can't be read; the error says what mends it.
         """
-        # Without a log and a writer the file is as it stays (`database._connect`): the connection may be kept.
+        # Without a writer the files stay as they are, also a killed one's with its log, which would be read again at
+        # every opening: the connection may be kept.
         stamps = self._store_stamps()
-        is_written = stamps[1].size > 0 or lock.has_writer(self.folder / lock.FILE)
-        if is_written:
+        opened: tuple[tuple[FileStamp, ...], Store] | None
+        opened = getattr(self._of_thread, "store", None)
+        if lock.has_writer(self.folder / lock.FILE):
+            if opened is not None:
+                opened[1].close()
+                self._of_thread.store = None
             with self.open_store() as store, store.database.snapshot():
                 yield store
             return
-        opened: tuple[tuple[FileStamp, ...], Store] | None
-        opened = getattr(self._of_thread, "store", None)
         if opened is None or opened[0] != stamps:
             if opened is not None:
                 opened[1].close()

@@ -40,9 +40,7 @@ NOT_RUN = """\
   `potstill study orion-arms --world real-small --role student=transformers:CHECKPOINT`, with checkpoints of
   `potstill models warm-up`, or `--role teacher=world:gym-teacher?style=short` for another style.
 """
-GOES_ON = (
-    "the command of this page goes on where it stopped, at about 10 CPU minutes a seed in all."
-)
+GOES_ON = "the command of this page measures it, in an estimated 10 CPU minutes a seed in all."
 
 
 class LevelFigures(NamedTuple):

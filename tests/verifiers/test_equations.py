@@ -83,11 +83,34 @@ def test_what_the_styles_write_is_right_in_every_step(family):
         # Taken back, started again, checked.
         ("3 + 4 = 8. Wait, no. 3 + 4 = 7. Check: 7 - 4 = 3. 7 - 2 = 5. \\boxed{5}", [1, 1, 1, 1]),
         ("3 + 4 = 7. Start again. 7 - 2 = 5. \\boxed{5}", [1, 1, 1]),
+        # The question's own equation claims every step; how much is written out is the reference gate's matter.
+        ("3 + 4 - 2 = 5. 3 + 4 = 7. \\boxed{5}", [1, 1, 1]),
+        # An expression said in another way.
+        ("3 + 4 - 2 = 7 - 2 = 5. \\boxed{5}", [1, 1, 1]),
+        ("3 + 4 - 2 = 7 - 3 = 4. \\boxed{5}", [0, 0, 0]),
+        # Other signs.
+        ("3 + 4 = 7. 7 − 2 = 5. \\boxed{5}", [1, 1, 1]),
+        ("4 + (–2) = 2. 3 + 2 = 5. \\boxed{5}", [1, 1, 1]),
         ("x" * 50, []),
     ],
 )
 def test_claims_are_judged_in_order(text, expected):
     assert scores("chain_sum", text) == expected
+
+
+@pytest.mark.parametrize("sign", ["×", "·", "⋅", "x", "\\times", "\\cdot"])
+def test_a_product_s_sign_may_be_any_of_the_usual_ones(sign):
+    assert scores("products", f"3 {sign} 4 = 12. 12 {sign} 2 = 24. \\boxed{{24}}") == [1, 1, 1]
+    assert scores("products", f"3 {sign} 4 = 13. 13 {sign} 2 = 26. \\boxed{{24}}") == [0, 0, 0]
+
+
+def test_numbers_with_commas_are_whole_and_a_step_with_0_in_front_may_be_left_out():
+    question = SUM.replace("3 + 4 - 2", "0 + 1200 - 9")
+    solution = solve_question(question)
+    for text in ("0 + 1,200 = 1,200. 1,200 - 9 = 1,191.", "1200 - 9 = 1191."):
+        spans = follow.follow_text(solution, f"{text} \\boxed{{1,191}}").spans()
+        assert [span.score for span in spans] == [1] * len(spans)
+    assert len(follow.follow_text(solution, "1,200 - 9 = 191.").spans()) == 1
 
 
 def test_steps_that_need_nothing_of_each_other_come_in_any_order():

@@ -1,9 +1,9 @@
-"""Follow a text through the equations that its question requires.
+r"""Follow a text through the equations that its question requires.
 
 A text is judged by its claims, in order: equations of whole numbers ("5 + 0 = 5", also with several operations) and
-boxed answers.
+boxed answers. Signs may be LaTeX's or Unicode's (`\cdot`, `×`, `−`), and numbers may have commas ("1,200").
 
-- A false equation is wrong.
+- A false equation is wrong. In "3 + 4 - 2 = 7 - 2 = 5" the first one says that both expressions are equal.
 - An equation that the question requires next is right; `a + b` and `b + a` are one, and so are `a + b + c = d` and its
   two equations. Steps that don't need each other (the legs of two kinds of animal) may come in any order.
 - A true equation is right, and counts for no step, where its sentence begins with "Check:", where it repeats a step, or
@@ -16,6 +16,13 @@ Another way to the same answer is right too. True equations that are not require
 are right if its last box is, if no claim is wrong, and if there are as many operations as the question has (adding 0 or
 multiplying by 1 need not be written). Otherwise the first of them is where the text left the way, and is wrong. An
 equation with a number that stands neither in the question nor in an earlier equation is wrong at once.
+
+An equation of several required operations is all of them: who writes the question's own equation with its result has
+claimed every step, and "3 + 4 - 2 = 5. 3 + 4 = 7." with the right box is right in each. Right says that nothing false
+is claimed; how much of a way is written out is asked for by `ReferenceGate.min_step_share`, which counts equations.
+
+Not read as claims: decimals, fractions as `\frac`, brackets around more than a negative number, and equations with
+unknowns ("9n = 36"). A right text that needs one of these is judged by the rest, and its box may be judged wrong.
 """
 
 from __future__ import annotations
@@ -31,20 +38,26 @@ from potstill.verifiers.equations.families import FAMILIES
 from potstill.verifiers.equations.solution import Solution, Step
 from potstill.verifiers.story import Equation
 
-VERSION = "equations@1"  # part of the key under which verdicts with these steps are stored
+VERSION = "equations@2"  # part of the key under which verdicts with these steps are stored
 
 Judgement: TypeAlias = Literal["right", "wrong", "other way"]
 
 MAX_OPERATIONS = 12  # of an equation
-_OPERATOR = r"(?:[-+*/×÷]|\\times|\\div)"
-_NUMBER = r"-?\d{1,12}"
-_EQUATION = re.compile(
-    rf"(?<![\w.])({_NUMBER}(?:\s?{_OPERATOR}\s?{_NUMBER}){{1,{MAX_OPERATIONS}}}) ?= ?({_NUMBER})(?!\w|\.\d)"
-)
-_BOXED = re.compile(r"\\boxed\{\s*(-?\d{1,12})\s*\}")
+# Other signs, each of one character, so that no place in a text moves.
+_SIGNS = str.maketrans("−–×÷·⋅∙\u00a0\u202f", "--*/***  ")
+_OPERATOR = r"(?:[-+*/]|\\times|\\cdot|\\div|(?<=[\d\s])x)"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,3}(?!\d)|\d{1,12})"
+_NUMBER = rf"(?:-?{_DIGITS}|\(-{_DIGITS}\))"
+_EXPRESSION = rf"{_NUMBER}(?:\s?{_OPERATOR}\s?{_NUMBER}){{1,{MAX_OPERATIONS}}}"
+_EQUATION = re.compile(rf"(?<![\w.])({_EXPRESSION}) ?= ?({_NUMBER})(?!\w|\.\d|,\d{{3}}(?!\d))")
+_BOXED = re.compile(rf"\\boxed\{{\s{{0,9}}(-?{_DIGITS})\s{{0,9}}\}}")
 _CLAIM = re.compile(rf"Start again|{_EQUATION.pattern}|{_BOXED.pattern}")
-_OPEN_OPERATION = re.compile(rf"[\w)]\s?{_OPERATOR}\s?$")  # "2*n + " in front of "5 - 3 = 9"
-_OPERATORS = {"×": "*", "\\times": "*", "÷": "/", "\\div": "/"}
+# "2*n + " in front of "5 - 3 = 9"; the x in front of a number is no operator behind a letter ("max 5 - 3 = 2").
+_OPEN_OPERATION = re.compile(r"(?:[\w)]\s?(?:[-+*/]|\\times|\\cdot|\\div)|[\d)]\s?x)\s?$")
+_RIGHT_SIDE = re.compile(_EXPRESSION)  # "7 - 2" of "3 + 4 - 2 = 7 - 2"
+_NUMBER_PATTERN = re.compile(_NUMBER)
+_OPERATOR_PATTERN = re.compile(rf"\s?({_OPERATOR})\s?")
+_OPERATORS = {"x": "*", "\\times": "*", "\\cdot": "*", "\\div": "/"}
 
 
 class Claim(NamedTuple):
@@ -88,7 +101,8 @@ def steps(problem: Problem, text: str) -> tuple[Span, ...]:
 
 def follow_text(solution: Solution, text: str) -> Follower:
     """Judge the claims of a text in order, and say where it stands in the solution."""
-    follower = Follower(solution, set(solution.numbers))
+    follower = Follower(solution, {abs(number) for number in solution.numbers})
+    text = text.translate(_SIGNS)
     for match in _claims(text):
         if match[0] == "Start again":
             follower.done.clear()
@@ -103,7 +117,7 @@ class Follower:
 
     Args:
         solution: what is required.
-        known: numbers that the question and the equations so far have.
+        known: numbers that the question and the equations so far have, without their signs: who takes 2 away adds -2.
         done: indices of the steps that have had their equation.
         judged: the claims so far: start, stop, judgement.
         operations: how many the true equations have, checks and repetitions left out.
@@ -120,11 +134,11 @@ class Follower:
     def judge_claim(self, match: re.Match[str], *, is_check: bool) -> None:
         """Judge one claim, and go on where it is a step."""
         if match[0].startswith("\\boxed"):
-            judgement = self._judge_box(int(match[3]))
+            judgement = self._judge_box(_read_number(match[3]))
         else:
             claim = _read_claim(match)
             judgement = self._judge_equation(claim, is_check=is_check)
-            self.known |= {*claim.numbers, claim.result}
+            self.known |= {abs(number) for number in (*claim.numbers, claim.result)}
         self.judged.append((match.start(), match.end(), judgement))
 
     def spans(self) -> tuple[Span, ...]:
@@ -156,7 +170,7 @@ class Follower:
         self.operations += len(claim.ops)
         if taken:
             return "right"
-        if not set(claim.numbers) <= self.known:
+        if not {abs(number) for number in claim.numbers} <= self.known:
             return "wrong"
         return "right" if len(claim.ops) > 1 else "other way"
 
@@ -200,7 +214,12 @@ def _is_step(claim: Claim, run: list[Step]) -> bool:
 
 
 def _does_nothing(equation: Equation) -> bool:
-    return equation.result == equation.left and equation.right in (0, 1)
+    """Whether it adds or takes away 0, or multiplies or divides by 1: such a step may be left out."""
+    if equation.op in "+-":
+        adds_to_nothing = equation.op == "+" and equation.left == 0
+        return equation.right == 0 or adds_to_nothing
+    multiplies_one = equation.op == "*" and equation.left == 1
+    return equation.right == 1 or multiplies_one
 
 
 def _claims(text: str) -> Iterator[re.Match[str]]:
@@ -217,22 +236,36 @@ def _claims(text: str) -> Iterator[re.Match[str]]:
 
 
 def _read_claim(match: re.Match[str]) -> Claim:
-    """The numbers and operations of an equation."""
-    left = match[1]
-    number = re.compile(_NUMBER)
-    operator = re.compile(rf"\s?({_OPERATOR})\s?")
+    """The numbers and operations of an equation, and its right side's value."""
+    numbers, ops = _read_expression(match[1])
+    claim = Claim(numbers, ops, _read_number(match[2]))
+    # In "3 + 4 - 2 = 7 - 2" the right side is an expression; in "4 + 3 = 7 - 2 = 5" each equation is one by itself.
+    right_side = _RIGHT_SIDE.match(match.string, match.start(2))
+    if right_side is not None and not claim.is_true:
+        value = _evaluate(*_read_expression(right_side[0]))
+        if value is not None and value == _evaluate(numbers, ops) and value.denominator == 1:
+            return claim._replace(result=int(value))
+    return claim
+
+
+def _read_expression(expression: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The numbers of an expression, and the operators between them."""
     numbers: list[int] = []
     ops: list[str] = []
     position = 0
     while True:
-        found = number.match(left, position)
-        assert found is not None
-        numbers.append(int(found[0]))
-        sign = operator.match(left, found.end())
+        number = _NUMBER_PATTERN.match(expression, position)
+        assert number is not None
+        numbers.append(_read_number(number[0]))
+        sign = _OPERATOR_PATTERN.match(expression, number.end())
         if sign is None:
-            return Claim(tuple(numbers), tuple(ops), int(match[2]))
+            return tuple(numbers), tuple(ops)
         ops.append(_OPERATORS.get(sign[1], sign[1]))
         position = sign.end()
+
+
+def _read_number(number: str) -> int:
+    return int(number.strip("()").replace(",", ""))
 
 
 def _evaluate(numbers: tuple[int, ...], ops: tuple[str, ...]) -> Fraction | None:

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install quickstart real test test-slow test-all check bench clean
+.PHONY: test-view install quickstart real test test-slow test-all check bench clean
 
 install: .venv/dev  ## everything, for working on Potstill
 
@@ -35,6 +35,13 @@ test: .venv/dev  ## the fast suite
 
 test-slow: .venv/dev  ## the slow tests, but for those that take minutes
 	$(PYTEST) -m 'slow and not long'
+
+.venv/e2e: .venv/dev
+	$(PIP) --editable '.[local,data,dev,e2e]'
+	touch $@
+
+test-view: .venv/e2e  ## the viewer in a real Chromium; apt-get install chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' -rs tests/viewer
 
 test-all: .venv/dev  ## the slow tests too
 	$(PYTEST) -m ''

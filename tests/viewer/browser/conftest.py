@@ -131,6 +131,11 @@ class Tab:
         self.page.wait_for_selector("[aria-busy=true]", state="detached")
         return self.page
 
+    def trace_of(self, run: str, query: str) -> str:
+        """The address of the first trace that a query finds."""
+        [item] = self.get(f"run/{run}/traces?q={query}&limit=1")["items"]
+        return f"run/{run}/trace/{item['id']}?arm={item['arm']}"
+
     def get(self, path: str) -> Any:
         """What the API says."""
         headers = {"Authorization": f"Bearer {self.served.token}"}

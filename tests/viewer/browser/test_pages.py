@@ -11,19 +11,14 @@ from conftest import Tab
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 PAGES = ("", "problems", "traces", "training", "costs", "journal", "compare", "files")
-ROW = "traces?q=arm:orion row:yes&limit=1"
-
-
-def trace_of_a_row(tab: Tab, run: str = "quickstart", query: str = "arm:orion row:yes") -> str:
-    [item] = tab.get(f"run/{run}/traces?q={query}&limit=1")["items"]
-    return f"run/{run}/trace/{item['id']}?arm={item['arm']}"
+ROW = "arm:orion row:yes"
 
 
 @pytest.mark.parametrize("run", ["quickstart", "hostile"])
 def test_no_page_complains(tab: Tab, run: str):
     for name in PAGES:
         tab.open(f"run/{run}/{name}".rstrip("/"))
-    tab.open(trace_of_a_row(tab, run))
+    tab.open(tab.trace_of(run, ROW))
     problems = tab.get(f"run/{run}/problems?limit=1")["rows"]
     for row in problems:
         tab.open(f"run/{run}/problem/{row['problem']}")
@@ -45,7 +40,7 @@ def test_the_token_stays_in_no_address(tab: Tab):
 
 
 def test_hostile_texts_show_literally(tab: Tab):
-    page = tab.open(trace_of_a_row(tab, "hostile", "arm:orion status:wrong"))
+    page = tab.open(tab.trace_of("hostile", "arm:orion status:wrong"))
     text = page.inner_text("pre.text >> nth=-1")
     assert "<img src=x onerror=alert(1)></script>" in page.inner_text("main")
     assert "U+202E" in page.inner_text("main") and "U+0000" in page.inner_text("main")
@@ -54,7 +49,7 @@ def test_hostile_texts_show_literally(tab: Tab):
 
 
 def test_a_row_shows_its_descent(tab: Tab):
-    page = tab.open(trace_of_a_row(tab, query="arm:orion row:yes steps:>0 draw:0"))
+    page = tab.open(tab.trace_of("quickstart", "arm:orion row:yes steps:>0 draw:0"))
     titles = page.locator(".descent h3").all_inner_texts()
     assert titles[:2] == ["The student's error", "The teacher's chain"]
     assert titles[2].startswith("The row (")
@@ -63,7 +58,7 @@ def test_a_row_shows_its_descent(tab: Tab):
 
 
 def test_n_goes_to_the_wrong_steps(tab: Tab):
-    page = tab.open(trace_of_a_row(tab, query="arm:orion wrong_steps:>1"))
+    page = tab.open(tab.trace_of("quickstart", "arm:orion wrong_steps:>1"))
     count = page.locator("section:has(#the-text) [data-wrong]").count()
     page.keyboard.press("n")
     page.wait_for_selector("section:has(#the-text) .step.wrong:focus")
@@ -104,7 +99,7 @@ def test_the_end_key_shows_the_last_trace(tab: Tab):
 
 
 def test_bad_formulas_leave_the_page_usable(tab: Tab):
-    page = tab.open(trace_of_a_row(tab))
+    page = tab.open(tab.trace_of("quickstart", ROW))
     page.keyboard.press("6")
     page.wait_for_selector("main math")
     page.keyboard.press("6")
@@ -132,7 +127,7 @@ def test_the_whole_journey_by_keyboard(tab: Tab):
 
 
 def test_a_note_marks_a_trace(tab: Tab):
-    page = tab.open(trace_of_a_row(tab))
+    page = tab.open(tab.trace_of("quickstart", ROW))
     page.keyboard.press("m")
     page.wait_for_selector("main .badge:has-text('good')")
     assert tab.get("run/quickstart/facets?q=mark:good")["count"] >= 1

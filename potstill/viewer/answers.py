@@ -71,11 +71,12 @@ class Parameters:
 
 
 class Request(NamedTuple):
-    """What is asked: the run, the rest of the path, the parameters."""
+    """What is asked: the run, the rest of the path, the parameters, and whether the server takes notes."""
 
     reader: RunReader
     tail: tuple[str, ...]
     parameters: Parameters
+    takes_notes: bool = False
 
 
 Answer = Callable[[Request], dict[str, Any]]
@@ -199,7 +200,8 @@ class Answers:
             raise self.indexer.errors[reader.run.name]
         # Read before the answer: what changes meanwhile is then asked for again.
         generation = reader.generation()
-        document = page(Request(reader, tuple(path[3:]), parameters))
+        request = Request(reader, tuple(path[3:]), parameters, self.takes_notes)
+        document = page(request)
         return {"generation": generation, **document}
 
 
@@ -275,7 +277,11 @@ def _trace(request: Request) -> dict[str, Any]:
 
 def _notes(request: Request) -> dict[str, Any]:
     notes = NotesFile(request.reader.notes_path)
-    return {"file": notes.path.name, "notes": [note.to_json() for note in notes.read()]}
+    return {
+        "is_writable": request.takes_notes,
+        "file": notes.path.name,
+        "notes": [note.to_json() for note in notes.read()],
+    }
 
 
 def _problems(request: Request) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def test_a_search_is_highlighted_and_kept(tab: Tab):
     page.wait_for_selector(f"[aria-live=polite]:has-text('{told:,} traces')")
     page.keyboard.press("Escape")
     page.keyboard.press("j")
+    page.wait_for_selector(".line[aria-selected=true]")
     page.keyboard.press("Enter")
     page.wait_for_selector("#the-text")
     assert page.locator("pre mark").count() > 0

@@ -39,7 +39,7 @@
     const spread = Math.max(Math.abs(comparison.low), Math.abs(comparison.high), 0.02) * 1.1;
     return html`<section class="card"><h2>${P.visible(comparison.sentence)}</h2><p class="soft">${P.visible(comparison.counts_sentence || "")}</p>
         <p class="row"><b>${P.visible(comparison.shown)}</b> points</p><${P.Whisker} value=${comparison.difference} low=${comparison.low} high=${comparison.high} from=${-spread} to=${spread} tone=${comparison.low > 0 ? "better" : comparison.high < 0 ? "worse" : "plain"} />
-        <div class="scroll narrow" tabindex="0" role="region" aria-label="Solved by"><table><caption class="soft small">${P.visible(table.rule)}</caption><thead><tr><th scope="col"></th><th scope="col" class="number">${P.visible(data.b.arm)} solves</th><th scope="col" class="number">it does not</th></tr></thead>
+        <div class="scroll narrow" tabindex="0" role="region" aria-label="Solved by"><table><caption class="soft small">${P.visible(table.rule)}</caption><thead><tr><td></td><th scope="col" class="number">${P.visible(data.b.arm)} solves</th><th scope="col" class="number">it does not</th></tr></thead>
           <tbody><tr><th scope="row">${P.visible(data.a.arm)} solves</th><td class="number">${count(table.both)}</td><td class="number">${count(table.only_a)}</td></tr>
           <tr><th scope="row">it does not</th><td class="number">${count(table.only_b)}</td><td class="number">${count(table.neither)}</td></tr></tbody></table></div></section>
       <section class="card"><div class="row"><h2>What changed</h2><span class="soft small" aria-live="polite">${count(data.count)} problems</span>

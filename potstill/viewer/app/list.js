@@ -61,15 +61,18 @@
     for (let index = from; index < to; index += 1) {
       const row = rows(index);
       const y = scale > 1 ? top + (index - first) * rowHeight : index * rowHeight;
-      drawn.push(html`<a
-        key=${index} class="line" role="row" aria-rowindex=${index + 2} id=${name + "-" + index} tabindex="-1"
-        aria-selected=${index === at} href=${row ? href(row) : undefined}
+      const open = (event) => {
+        if (row && !event.target.closest("a")) location.hash = href(row);
+      };
+      drawn.push(html`<div
+        key=${index} class="line" role="row" aria-rowindex=${index + 2} id=${name + "-" + index}
+        aria-selected=${index === at} data-read=${row ? "" : undefined}
         style=${{ transform: `translateY(${y}px)`, height: rowHeight + "px", gridTemplateColumns: columns.widths }}
-        onMouseDown=${() => onMove(index, row)}
-      >${row ? line(row, index) : html`<span role="gridcell" class="soft">\u2026</span>`}</a>`);
+        onMouseDown=${() => onMove(index, row)} onClick=${open}
+      >${row ? line(row, index) : html`<span role="gridcell" class="soft">\u2026</span>`}</div>`);
     }
     return html`
-      <div class="heads" aria-hidden="true" style=${{ gridTemplateColumns: columns.widths }}>${columns.heads}</div>
+      <div class="heads" style=${{ gridTemplateColumns: columns.widths }}>${columns.heads}</div>
       <div class="list" role="grid" aria-label=${label} aria-rowcount=${total + 1} tabindex="0" ref=${box}
         aria-activedescendant=${at >= from && at < to ? name + "-" + at : undefined}
         onScroll=${(event) => setTop(event.target.scrollTop)} onKeyDown=${press}>

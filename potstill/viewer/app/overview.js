@@ -53,7 +53,7 @@
     return html`<section class="card" aria-labelledby="arms"><div class="row"><h2 id="arms">Arms</h2>
       ${data.bases.length > 1 && html`<label class="small soft">compared with <select value=${data.base} onChange=${(event) => setQuery({ base: event.target.value })}>
         ${data.bases.map((name) => html`<option value=${name}>${P.visible(name)}</option>`)}</select></label>`}</div>
-      <${P.SortedTable} caption="Arms" rows=${arms} columns=${columns} />
+      <${P.SortedTable} caption="Measures of the arms" rows=${arms} columns=${columns} />
       ${arms.filter((arm) => arm.difference).map((arm) => html`<p class="small soft">${P.visible(arm.difference.sentence)} ${P.visible(arm.difference.counts_sentence || "")}</p>`)}
     </section>`;
   }

@@ -69,7 +69,7 @@
       <${P.List} name="problem" label="Problems" total=${data.count} rowHeight=${48} columns=${columns} read=${read} source=${base} at=${at} onMove=${move}
       href=${(row) => link(["run", run, "problem", row.problem])}
       line=${(row) => [
-        html`<span role="gridcell" class="lines2 small">${P.visible(row.question)}</span>`,
+        html`<span role="gridcell" class="lines2 small"><a class="quiet" tabindex="-1" href=${link(["run", run, "problem", row.problem])}>${P.visible(row.question)}</a></span>`,
         html`<span role="gridcell" class="cell">${P.visible(row.gold ?? NONE)}</span>`,
         ...data.columns.map((column) => html`<span role="gridcell" class="cell"><${Cell} cell=${row.cells[column.column]} /></span>`),
         html`<span role="gridcell" class="cell number">${number(row.spread)}</span>`,

@@ -183,7 +183,11 @@
     if (!anchors.count) return html`<p class="card">No trace matches.</p>`;
     return html`<${P.List} name="trace" label="Traces" total=${anchors.count} rowHeight=${54} columns=${layout} read=${read} source=${base + fresh} at=${at} onMove=${move}
       href=${(row) => link(["run", run, "trace", row.id], traceQuery(row, query))}
-      line=${(row) => names.map((name) => html`<span role="gridcell" class=${name === "excerpt" ? "" : "cell"}>${COLUMNS[name].cell(row)}</span>`)} />`;
+      line=${(row) => names.map((name, i) => {
+        const cell = COLUMNS[name].cell(row);
+        const opened = i === 0 ? html`<a class="quiet" tabindex="-1" href=${link(["run", run, "trace", row.id], traceQuery(row, query))}>${cell}</a>` : cell;
+        return html`<span role="gridcell" class=${name === "excerpt" ? "" : "cell"}>${opened}</span>`;
+      })} />`;
   }
 
   // The trace's page keeps the search, so that its hits are marked there too.

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +68,26 @@ def served(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     make_run(quickstart.parent / "hostile")
     index = tmp_path_factory.mktemp("index")
     with serve([str(quickstart.parent), "--notes", "--index", str(index)]) as said:
-        yield Served(said["url"].split("#")[0], said["token"], quickstart.parent)
+        served = Served(said["url"].split("#")[0], said["token"], quickstart.parent)
+        wait_for_index(served)
+        yield served
+
+
+def wait_for_index(served: Served, *, seconds: float = 120) -> None:
+    """Until every run's traces and words are indexed."""
+    deadline = time.monotonic() + seconds
+    for run in ("quickstart", "hostile"):
+        address = f"{served.url}api/run/{run}"
+        request = urllib.request.Request(
+            address, headers={"Authorization": f"Bearer {served.token}"}
+        )
+        while True:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                indexed = json.load(answer)["indexed"]
+            if indexed["traces"] == indexed["words"] == 1:
+                break
+            assert time.monotonic() < deadline, indexed
+            time.sleep(0.2)
 
 
 class Server:

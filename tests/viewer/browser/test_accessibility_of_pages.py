@@ -16,7 +16,9 @@ RUN_AXE = "axe.run(document, {resultTypes: ['violations']})"
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    package = pytest.importorskip("axe_playwright_python", reason="needs pip install 'potstill[e2e]'")
+    package = pytest.importorskip(
+        "axe_playwright_python", reason="needs pip install 'potstill[e2e]'"
+    )
     return (Path(package.__file__).parent / "axe.min.js").read_text("utf-8")
 
 
@@ -27,7 +29,9 @@ def test_axe_finds_nothing(open_tab: Callable[..., Tab], axe: str, scheme: str, 
     addresses = ["", *(f"run/quickstart/{name}".rstrip("/") for name in PAGES)]
     addresses.append("run/quickstart/compare?a=quickstart:rft&b=quickstart:untrained")
     addresses.append(tab.trace_of("quickstart", "arm:orion row:yes") + "&layers=steps,learnt")
-    addresses.append("run/quickstart/problem/" + tab.get("run/quickstart/problems?limit=1")["rows"][0]["problem"])
+    addresses.append(
+        "run/quickstart/problem/" + tab.get("run/quickstart/problems?limit=1")["rows"][0]["problem"]
+    )
     findings = []
     for address in addresses:
         page = tab.open(address)

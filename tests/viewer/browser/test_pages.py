@@ -84,9 +84,9 @@ def test_a_search_is_highlighted_and_kept(tab: Tab):
 
 def test_a_permalink_restores_the_page(tab: Tab, open_tab: Callable[..., Tab]):
     page = tab.open("run/quickstart/traces?f.status=wrong&f.arm=orion&sort=tokens&order=desc")
-    first = page.locator(".list .line >> nth=0").inner_text()
+    first = page.locator(".list .line[data-read] >> nth=0").inner_text()
     other = open_tab().open(page.url.split("#/")[1])
-    assert other.locator(".list .line >> nth=0").inner_text() == first
+    assert other.locator(".list .line[data-read] >> nth=0").inner_text() == first
     assert other.locator(".facets input:checked").count() == 2
 
 
@@ -95,7 +95,7 @@ def test_the_end_key_shows_the_last_trace(tab: Tab):
     count = tab.get("run/quickstart/facets?q=")["count"]
     page.focus(".list")
     page.keyboard.press("End")
-    page.wait_for_selector(f"#trace-{count - 1}[aria-selected=true][href]")
+    page.wait_for_selector(f"#trace-{count - 1}[aria-selected=true][data-read]")
     assert page.evaluate("document.querySelectorAll('*').length") < 5000
 
 

@@ -177,8 +177,8 @@
         <span><b>${count(tokens.learnt)}</b> of ${count(tokens.ids.length)} tokens are learnt${tokens.num_train_epochs ? `, in ${tokens.num_train_epochs} epochs` : ""}; grey is given.</span>
         ${layers.includes("surprise") && !tokens.logprobs && html`<span class="soft">No log-probabilities were kept of this row.</span>`}
         ${surprise && html`<label class="soft">under the student <select value=${which} onChange=${(event) => setWhich(event.target.value)}><option>before</option><option>after</option><option>difference</option></select></label>`}</div>
-      <${P.MarkedText} text=${text} marks=${marks} showSpaces=${layers.includes("spaces")} onToken=${setIndex} wanted=${wanted === null ? null : wanted + start} label="The text as it was trained on" />
-      <p class="detail mono" aria-live="off">${index === null ? "Point at a token." : tokenSentence(tokens, index, surprise)}</p>`;
+      <p class="detail mono" aria-live="off">${index === null ? "Point at a token." : tokenSentence(tokens, index, surprise)}</p>
+      <${P.MarkedText} text=${text} marks=${marks} showSpaces=${layers.includes("spaces")} onToken=${setIndex} wanted=${wanted === null ? null : wanted + start} label="The text as it was trained on" />`;
   }
 
   function surprises(logprobs, which) {

@@ -129,6 +129,7 @@ def test_the_whole_journey_by_keyboard(tab: Tab):
 
 def test_a_note_marks_a_trace(tab: Tab):
     page = tab.open(tab.trace_of("quickstart", ROW))
+    page.wait_for_selector("h2:has-text('Notes')")
     page.keyboard.press("m")
     page.wait_for_selector("main .badge:has-text('good')")
     assert tab.get("run/quickstart/facets?q=mark:good")["count"] >= 1

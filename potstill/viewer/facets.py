@@ -96,7 +96,12 @@ def author_of(model: str, roles: Mapping[str, str]) -> str:
 def roles_of_models(store: Store) -> dict[str, str]:
     """A name for each model id: the role it was asked in first, and of a trained student its arm."""
     roles: dict[str, str] = {}
-    for account, model in store.completions.first_models().items():
+    # From the index by minutes: the table of completions is too large to be read for each list.
+    sql = "SELECT role, model FROM view.minutes GROUP BY role, model ORDER BY min(minute), role"
+    models_by_role = store.database.read(sql)
+    if not models_by_role:
+        models_by_role = list(store.completions.first_models().items())
+    for account, model in models_by_role:
         roles.setdefault(model, split_account(account)[0])
     # A student goes by the first arm that trained it.
     stages: dict[str, str] = {}

@@ -41,7 +41,10 @@ _CHECK = re.compile(
     re.IGNORECASE,
 )
 _TAKES_BACK = re.compile(
-    r"(?:wait|hmm+|oops|no,|actually|(?:but )?(?:that|this) (?:is|was|seems) (?:not right|wrong|incorrect))\b",
+    # "Wait, no" and "Actually, that" take back; "Wait times are 2 hours" and "Actually each has 2" go on.
+    r"(?:wait(?=[^\w\s]|\s*$|\s(?:no|that|this|i|it|let)\b)|actually(?=[^\w\s]|\s(?:no|that|this)\b)"
+    r"|hmm+|oops|no(?=, (?:wait|that|this)\b)"
+    r"|(?:but )?(?:that|this) (?:is|was|seems) (?:not right|wrong|incorrect))\b",
     re.IGNORECASE,
 )
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,20}>")

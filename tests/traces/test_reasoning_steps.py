@@ -70,3 +70,16 @@ def test_a_long_thought_with_a_write_up_is_measured_by_the_write_up():
 def test_hostile_text_takes_linear_time():
     for text in ("\\boxed{" * 20_000, "<<" * 40_000, "Step " * 20_000, "[asy]" * 20_000):
         count_steps(text)
+
+
+@pytest.mark.parametrize(
+    ("second", "steps"),
+    [
+        ("Wait times are 2 hours each, so 8 * 2 = 16.", 2),
+        ("Actually each has 2, so 8 * 2 = 16.", 2),
+        ("Wait, that is not right.", 0),
+        ("No, wait. Let me see.", 0),
+    ],
+)
+def test_a_sentence_takes_back_only_where_it_says_so(second, steps):
+    assert count_steps(f"Ann has 5 + 3 = 8 apples. {second}") == steps

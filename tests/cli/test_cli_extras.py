@@ -54,6 +54,15 @@ NEEDY = {
             LOCAL,
         ),
     ],
+    "tune-prompts": [
+        (
+            [
+                "orion",
+                *("--problems", "p.jsonl", "--teacher", "{teacher}", "--student", "world:student"),
+            ],
+            LOCAL,
+        ),
+    ],
     "evaluate": [
         (["--model", "world:student", "--problems", "p.jsonl"], LOCAL),
         (["--model", "transformers:tiny", "--problems", "p.jsonl"], LOCAL),
@@ -111,6 +120,7 @@ ENOUGH = [
     ["models", "list"],
     ["world", "problems", "story"],
     ["train", "--help"],
+    ["view", "--help"],
 ]
 CASES = [(verb, words, extra) for verb, cases in NEEDY.items() for words, extra in cases]
 

@@ -11,7 +11,7 @@ from openai_server import Server, serving
 from potstill.cli import VERBS, module_of
 from potstill.cli.options import Parser
 
-ASKING = ("run", "quickstart", "plan", "evaluate", "judge", "study", "train")
+ASKING = ("run", "quickstart", "plan", "tune-prompts", "evaluate", "judge", "study", "train")
 PROBLEMS = [
     {"id": f"p{n}", "question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(4)
 ]
@@ -84,7 +84,7 @@ def test_verbs_are_all_thought_of() -> None:
     """A new verb that asks models has to be named above."""
     others = {
         *("prices", "models", "methods", "check", "verify", "cache-teacher", "compare", "import"),
-        *("export", "cache", "world", "report", "show"),
+        *("export", "cache", "world", "report", "show", "view"),
     }
     assert set(VERBS) - others == set(ASKING)
 

@@ -195,8 +195,8 @@ def _execute_both(args: argparse.Namespace) -> None:
         print_results(args, results, folders[family], seconds, funnels=False)
         show.print_line()
 
-    found = agreements(evaluations, PAIRS)
-    conclusions = [*(agreement.sentence for agreement in found), conclude(found)]
+    comparisons = agreements(evaluations, PAIRS)
+    conclusions = [*(agreement.sentence for agreement in comparisons), conclude(comparisons)]
     if args.json:
         show.print_json({**documents, "conclusions": conclusions})
         return

@@ -92,6 +92,7 @@ def execute(args: argparse.Namespace) -> None:
             retry_errors=args.retry_errors,
         )
         notes = [*tuning.notes, *files.notes()]
+    # Only now, with every prompt tried: a killed command leaves the recipe as it was.
     written: list[str] = []
     if args.write:
         _write_into_recipe(Path(args.what), tuning)
@@ -110,6 +111,7 @@ def execute(args: argparse.Namespace) -> None:
 def _write_into_recipe(path: Path, tuning: Tuning) -> None:
     from potstill.data.yaml_edit import write_values
 
+    # With arms, the values of the one that was tuned.
     has_arms = bool(files.read_yaml(path).get("arms"))
     key = f"arms.{tuning.arm}.values" if has_arms else "values"
     write_values(path, key, tuning.overrides)
@@ -135,6 +137,7 @@ def _prompt_row(prompt: RankedPrompt, tuning: Tuning) -> dict[str, str]:
     from potstill.evaluation.table import format_points
 
     outcome = prompt.outcome
+    # One remark a prompt; that it was chosen says more than that it was in use.
     name = outcome.name
     if name == tuning.choice.name:
         name += " (chosen)"
@@ -143,6 +146,7 @@ def _prompt_row(prompt: RankedPrompt, tuning: Tuning) -> dict[str, str]:
     elif outcome.is_control:
         name += " (control)"
     value, low, high = (100 * end for end in prompt.share)
+    # Two fit into a line of the table.
     reasons = [f"{reason} ({count})" for reason, count in list(outcome.reasons.items())[:2]]
     return {
         "prompt": name,

@@ -55,22 +55,22 @@ def agreements(
         evaluations: by family, then by arm.
         pairs: the arms to compare.
     """
-    found: list[Agreement] = []
+    pair_agreements: list[Agreement] = []
     for arm, base in pairs:
         if all({arm, base} <= set(by_arm) for by_arm in evaluations.values()):
             comparisons = {
                 family: compare(by_arm[arm], by_arm[base]) for family, by_arm in evaluations.items()
             }
-            found.append(Agreement(comparisons))
-    return found
+            pair_agreements.append(Agreement(comparisons))
+    return pair_agreements
 
 
-def conclude(found: Sequence[Agreement]) -> str:
+def conclude(pair_agreements: Sequence[Agreement]) -> str:
     """On how many of the comparisons the families agree, contradict each other, or leave the question open."""
     counts: dict[Outcome, int] = {"agree": 0, "contradict each other": 0, "open": 0}
-    for agreement in found:
+    for agreement in pair_agreements:
         counts[agreement.outcome] += 1
     return (
-        f"Of {len(found)} comparisons the families agree on {counts['agree']} and contradict each other on "
+        f"Of {len(pair_agreements)} comparisons the families agree on {counts['agree']} and contradict each other on "
         f"{counts['contradict each other']}; {counts['open']} are open: in at least one family the interval includes 0."
     )

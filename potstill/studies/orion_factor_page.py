@@ -81,6 +81,7 @@ def describe_factors(figures: Mapping[str, Any]) -> StudyPage:
     sections: dict[str, str] = {}
     tables: dict[str, list[dict[str, str]]] = {}
     charts: dict[str, Chart] = {}
+    # Of the whole page's figure, with the factor in each label.
     all_dots: list[Dot] = []
     for factor, level_figures in levels_by_factor.items():
         sections[factor] = describe_factor(factor, level_figures)
@@ -121,6 +122,7 @@ def read_level(settings: Mapping[str, Any], level: Mapping[str, str]) -> LevelFi
     """The figures of a level's arms on the seeds that all of them have; None while there are none."""
     runs = settings[level["setting"]]
     names = (level["own"], level["none"], SFT, UNTRAINED)
+    # Differences are paired by seed, so an arm that is further than the others waits for them.
     seeds = min(len(runs.get(name, ())) for name in names)
     if not seeds:
         return None
@@ -163,6 +165,7 @@ def level_row(level: LevelFigures) -> dict[str, str]:
 
 def passing_share(runs: Sequence[Mapping[str, Any]]) -> float | None:
     """How many of the first rewrites passed, over all seeds; None where nothing was rewritten."""
+    # Counts are added up before the division: a seed with more rewrites weighs more.
     counted = [run["passing"] for run in runs if "passing" in run]
     whole = sum(total for _, total in counted)
     return sum(part for part, _ in counted) / whole if whole else None
@@ -200,6 +203,7 @@ def describe_lead(level: LevelFigures) -> str:
 
 def describe_change(factor: str, levels: Sequence[LevelFigures]) -> str:
     """Whether two levels lie apart by their intervals."""
+    # Two levels lie apart if these two do: the one that ends first, and the one that begins last.
     lowest = min(levels, key=lambda level: level.lead.high)
     highest = max(levels, key=lambda level: level.lead.low)
     if len(levels) < 2:
@@ -244,6 +248,7 @@ def describe_rewriting(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -
     points: list[tuple[float, float]] = []
     for series in rewriting_points(levels_by_factor).values():
         points += series
+    # One measurement can be a level of several factors; it is one point.
     distinct = sorted(set(points))
     if len(distinct) < 3:
         return "Too few levels rewrote anything."
@@ -270,6 +275,7 @@ def summarise(
     levels_by_factor: Mapping[str, Sequence[LevelFigures]], missing: Sequence[str]
 ) -> str:
     """The finding: where errors help, where they cost, which factors matter, and what is not measured yet."""
+    # By setting and arms, so that a measurement which several factors share counts once.
     decisions: dict[tuple[str, str, str], str] = {}
     for levels in levels_by_factor.values():
         for level in levels:

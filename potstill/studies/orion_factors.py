@@ -145,10 +145,12 @@ def collect_figures(settings: StudySettings) -> dict[str, Any]:
         runs[name] = {}
         for seed in range(settings.seeds):
             results = read_results(run_folder(settings, name, seed))
+            # Seeds are read in their order up to the first gap: the n-th entry of an arm is seed n everywhere.
             if results is None:
                 break
             for arm in results.evaluations:
                 seeds_before = runs[name].setdefault(arm, [])
+                # An arm that a killed run lacks for an earlier seed would move its later seeds forward.
                 if len(seeds_before) == seed:
                     seeds_before.append(figures_of_arm(results, arm))
     levels: dict[str, list[dict[str, str]]] = {}
@@ -199,6 +201,7 @@ def run_recipe(
     folder = run_folder(settings, name, seed)
     if manifest.is_finished(folder):
         return
+    # One seed for the rows that are sampled and for the order in which they are learnt.
     training = {**recipe_data["training"], "seed": seed}
     experiment.execute(
         recipe.from_data({**recipe_data, "seed": seed, "training": training}),
@@ -222,6 +225,7 @@ def figures_of_arm(results: Results, arm: str) -> dict[str, Any]:
     figures = arms.arm_figures(results, arm)
     for section in results.sections.get(arm, ()):
         if section.title == "First rewrites that pass":
+            # An arm with errors counts rewrites with and without them; an arm without has one share alone.
             shares = {share.label: share for share in section.shares}
             share = shares.get("shown wrong attempts", next(iter(shares.values())))
             figures["passing"] = [share.part, share.whole]
@@ -237,6 +241,7 @@ def recipe_of_setting(settings: StudySettings, name: str, seed: int) -> dict[str
     recipe_arms: dict[str, Any] = {SFT: {"values": {"steps": True}}}
     for level in levels_of(name):
         names = describe_level(level)
+        # Levels with equal values have equal names, so what two factors share is trained once.
         recipe_arms[names["own"]] = orion_arm(settings, level.errors, level.own)
         recipe_arms[names["none"]] = orion_arm(settings, NONE, level.none or {})
     roles = {**settings.roles, **setting.roles}

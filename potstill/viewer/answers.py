@@ -109,6 +109,7 @@ class Answers:
             )
         reader = self.readers[name]
         if self.indexer is not None:
+            # Only what somebody looks at is indexed and followed.
             self.indexer.ask_for(name)
         return reader
 
@@ -126,6 +127,7 @@ class Answers:
         reader = self.reader(path[1])
         note = read_note(values)
         with reader.store() as store:
+            # A note on a trace that is not there would never be seen again.
             trace_page.find_trace_id(store, note.trace)
         try:
             return NotesFile(reader.notes_path).add(values).to_json()
@@ -153,6 +155,7 @@ class Answers:
 
     def file(self, path: Sequence[str]) -> RunFile:
         """A file of a run, by its name in the list of files."""
+        # Looked up in the list, never joined to the folder: no path leads out of the run.
         files = list_files(self.reader(path[1]).folder)
         name = "/".join(path[3:])
         if name not in files:
@@ -196,6 +199,7 @@ class Answers:
             raise NotFoundError(
                 f"there is no page {name[:40]!r}", available=sorted(_PAGES), wanted=name
             )
+        # An index that failed would answer with half a run.
         if self.indexer is not None and reader.run.name in self.indexer.errors:
             raise self.indexer.errors[reader.run.name]
         # Read before the answer: what changes meanwhile is then asked for again.
@@ -224,6 +228,7 @@ def _order(parameters: Parameters) -> trace_lists.Order:
 
 def _traces(request: Request) -> dict[str, Any]:
     parameters = request.parameters
+    # "".split(",") is one empty name.
     columns = tuple(filter(None, parameters.text("columns").split(",")))
     page = trace_lists.PageRequest(
         order=_order(parameters),
@@ -310,6 +315,7 @@ def _problem(request: Request) -> dict[str, Any]:
 
 def _training(request: Request) -> dict[str, Any]:
     folder = request.reader.folder
+    # Before the steps are read: a run that ends meanwhile is asked for once more, not once too seldom.
     is_running = read_state(folder).status == "running"
     since = request.parameters.number("since", 0)
     with request.reader.store() as store:

@@ -117,6 +117,7 @@ def _list_flips(a: Side, b: Side, pairs: Sequence[Flip], request: CompareRequest
         raise InputError(
             f"there is no order {request.sort[:40]!r}", available=["change", "problem"]
         )
+    # The cursor is the last page's problem; one that is no longer in the list begins it anew.
     start = 0
     if request.after:
         places = {pair.problem: place for place, pair in enumerate(flips)}
@@ -159,10 +160,12 @@ def _read_questions(
     questions: dict[str, tuple[str, str | None]] = {}
     sql = "SELECT id, question, answer FROM view.problems WHERE id IN ({})"
     for reader in readers:
+        # A results.json alone is enough to compare; then there are no questions to show.
         if not reader.has_store:
             continue
         with reader.store() as store:
             for problem, question, gold in store.database.read_by_keys(sql, problems):
+                # The sides have equal problems here, so the first store that has one will do.
                 questions.setdefault(problem, (question or "", gold))
     return questions
 

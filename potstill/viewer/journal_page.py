@@ -58,6 +58,7 @@ def describe_journal(store: Store, request: JournalRequest) -> dict[str, Any]:
 
 
 def _read_place(text: str) -> int:
+    # A cursor is the place of the last line of a page; 18 digits fit into SQLite's integers.
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
         raise InputError(f"{text[:40]!r} is no cursor", expected="what `next` said")
     return int(text)
@@ -174,6 +175,7 @@ def _read_attempts(
         condition += f" AND rowid {sign} ?"
         args.append(after)
     sql = f"SELECT rowid, key, number FROM attempts WHERE {condition} ORDER BY rowid {direction} LIMIT ?"
+    # Which attempts first, by their places; their texts are read for one page only.
     rows = store.database.read(sql, [*args, limit])
     by_key = store.attempts.by_key([key for _, key, _ in rows])
     items = []
@@ -214,6 +216,7 @@ def describe_call(store: Store, key: str) -> dict[str, Any]:
     # What came to nothing first, then the completion, if there is one.
     tries = store.attempts.by_key([key]).get(key, [])
     entries = [_describe_attempt(attempt) for attempt in tries]
+    # There is none while the call is still being tried, or where the run was killed before its answer.
     for placed in store.completions.read_page(None, 1, condition="key = ?", args=(key,)):
         [line] = _describe_calls(store, [placed])
         completion = placed.stored.completion

@@ -166,6 +166,7 @@ class RunReader:
         if remembered is None or remembered[0] != generation:
             remembered = (generation, describe())
             with self._results_lock:
+                # Made outside the lock, so two threads may make one document; both are right.
                 if len(self._documents) > MAX_DOCUMENTS:
                     self._documents.clear()
                 self._documents[name] = remembered
@@ -173,6 +174,7 @@ class RunReader:
 
     def generation(self) -> str:
         """A name for what is shown now: another one whenever a file of the run, its notes or the index has changed."""
+        # Stamps, not contents: this is asked for with every request and while a page waits for changes.
         parts = [str(self.index.progress_mark())]
         for path in self._shown_files():
             parts.append(str(stamp_of(path)))

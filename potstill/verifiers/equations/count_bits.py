@@ -15,10 +15,10 @@ def solve(match: re.Match[str]) -> Solution | None:
     """Take the largest power of two, again and again; each is one bit."""
     number = int(match[1])
     powers: list[int] = []
-    rest = number
-    while rest:
-        powers.append(1 << (rest.bit_length() - 1))
-        rest -= powers[-1]
+    remainder = number
+    while remainder:
+        powers.append(1 << (remainder.bit_length() - 1))
+        remainder -= powers[-1]
     if not powers:
         return None
     steps = chain_of_steps(number, [("-", power) for power in powers])

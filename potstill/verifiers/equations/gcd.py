@@ -23,9 +23,9 @@ def solve(match: re.Match[str]) -> Solution | None:
         multiple = equation_of(larger // smaller, "*", smaller)
         before = (len(steps) - 1,) if steps else ()
         steps.append(Step(multiple, needs=before))
-        rest = equation_of(larger, "-", multiple.result)
-        steps.append(Step(rest, needs=(len(steps) - 1,)))
-        larger, smaller = smaller, rest.result
+        remainder = equation_of(larger, "-", multiple.result)
+        steps.append(Step(remainder, needs=(len(steps) - 1,)))
+        larger, smaller = smaller, remainder.result
     numbers = (int(match[1]), int(match[2]))
     return Solution(opening, tuple(steps), larger, numbers)
 

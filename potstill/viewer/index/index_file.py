@@ -119,6 +119,7 @@ class IndexFile:
 
     def __init__(self, run: Path, folder: Path) -> None:
         self._run = run
+        # Of the resolved path: a run is one run, by whatever link it was opened. Names need not be UTF-8.
         name = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
         self.path = folder / f"{name}.sqlite"
         self._lock = threading.Lock()
@@ -128,9 +129,12 @@ class IndexFile:
     def attach(self, store: Database) -> None:
         """Attach the index to a connection of the store, as `view`; it is made first where there is none that fits."""
         with self._lock:
+            # The cache may be emptied while the viewer runs.
             if not self._is_checked or not self.path.exists():
                 self._prepare()
                 self._is_checked = True
+        # The store stays read-only: the mode is that of the attached file alone. Without it SQLite would make an
+        # empty file where the index has just been deleted.
         store.attach(f"{self.path.absolute().as_uri()}?mode=rw", "view")
 
     def progress_mark(self) -> int:
@@ -164,6 +168,7 @@ class IndexFile:
         connection = sqlite3.connect(self.path, timeout=database.BUSY_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
+            # Two viewers of one run may start at once: the second waits here, and finds the tables made.
             connection.execute("BEGIN IMMEDIATE")
             if _read_identity(connection) != identity:
                 for name in TABLE_NAMES:
@@ -176,10 +181,12 @@ class IndexFile:
             connection.execute("COMMIT")
         finally:
             connection.close()
+        # It holds the run's texts, whatever the umask is.
         self.path.chmod(0o600)
 
     def _identity(self) -> str:
         """What the index belongs to: the format, and the file of the store."""
+        # The inode, not the size or the time: a store grows, and the index follows it.
         status = (self._run / database.FILE).stat()
         return f"{FORMAT} {status.st_dev} {status.st_ino}"
 

@@ -16,6 +16,9 @@
     ["files", "Files"],
   ];
 
+  // The list of traces begins with those that somebody wrote; bare problems are one click away.
+  const WRITTEN = { q: "-status:blank" };
+
   function App() {
     const route = P.route.useRoute();
     const [isHelpOpen, setHelp] = useState(false);
@@ -37,7 +40,7 @@
       <header class="top">
         <a class="brand" href=${link([])}>Potstill</a>
         ${place === "run" && html`<a class="where" href=${link(["run", run])}>${P.visible(run)}</a><${RunState} run=${run} />`}
-        <div class="right"><${Theme} /><button type="button" onClick=${() => setHelp(true)}>Keys <kbd>?</kbd></button></div>
+        <div class="right"><${Theme} /><button type="button" aria-label="Keys" onClick=${() => setHelp(true)}><span class="wideonly">Keys </span><kbd>?</kbd></button></div>
       </header>
       <div class="side">${place === "run" && html`<${Navigation} run=${run} page=${page || ""} />`}</div>
       <main ref=${main} tabindex="-1">${drawPage(route)}</main>
@@ -63,7 +66,7 @@
     const { data } = P.useData(P.runPath(run));
     const counts = data ? { traces: data.counts.traces, journal: data.counts.completions } : {};
     return html`<nav aria-label="Pages of the run"><ul>${PAGES.map(
-      ([name, title]) => html`<li><a href=${link(["run", run, name].filter(Boolean))}
+      ([name, title]) => html`<li><a href=${link(["run", run, name].filter(Boolean), name === "traces" ? WRITTEN : {})}
         aria-current=${page === name || (page === "trace" && name === "traces") || (page === "problem" && name === "problems") ? "page" : undefined}>
         ${title}${counts[name] != null && html`<span class="count">${P.format.count(counts[name])}</span>`}</a></li>`
     )}</ul></nav>`;
@@ -96,7 +99,7 @@
       document.documentElement.dataset.theme = theme;
       localStorage.setItem("potstill-theme", theme);
     }, [theme]);
-    return html`<label class="small soft">Theme <select value=${theme} onChange=${(event) => setTheme(event.target.value)}>
+    return html`<label class="small soft"><span class="wideonly">Theme </span><select aria-label="Theme" value=${theme} onChange=${(event) => setTheme(event.target.value)}>
       <option value="">system</option><option value="light">light</option><option value="dark">dark</option></select></label>`;
   }
 

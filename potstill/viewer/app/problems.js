@@ -23,8 +23,8 @@
   }
 
   function ProblemFacets({ data, query }) {
-    return html`<div class="facets" role="group" aria-label="Filters">${data.facets.filter((facet) => facet.values.length).map((facet) => html`<fieldset><legend>${P.visible(facet.label)}</legend>${facet.values.map((value) => html`<label>
-      <input type="checkbox" checked=${value.is_chosen} onChange=${() => toggle(query, facet.name, value.value)} /><span class="name">${P.visible(value.label)}</span><span class="count">${count(value.count)}</span></label>`)}</fieldset>`)}</div>`;
+    return html`<${P.Filters}>${data.facets.filter((facet) => facet.values.length).map((facet) => html`<fieldset><legend>${P.visible(facet.label)}</legend>${facet.values.map((value) => html`<label>
+      <input type="checkbox" checked=${value.is_chosen} onChange=${() => toggle(query, facet.name, value.value)} /><span class="name">${P.visible(value.label)}</span><span class="count">${count(value.count)}</span></label>`)}</fieldset>`)}<//>`;
   }
 
   function toggle(query, name, value) {

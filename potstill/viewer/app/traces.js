@@ -16,9 +16,10 @@
     finish: { head: "finish", width: "4.5rem", cell: (row) => P.visible(row.finish || NONE) },
     dropped: { head: "dropped by", width: "8rem", cell: (row) => P.visible((row.dropped || []).join(", ") || (row.row ? "a row" : NONE)) },
     problem: { head: "problem", width: "8rem", cell: (row) => P.visible(row.problem) },
-    excerpt: { head: "text", width: "minmax(14rem, 1fr)", cell: excerptCell },
+    excerpt: { head: "text", width: "minmax(9rem, 1fr)", cell: excerptCell },
   };
   const FIRST = ["arm", "status", "answer", "tokens", "steps", "excerpt"];
+  const NARROW = ["status", "answer", "excerpt"]; // on a telephone
   const KEPT = "potstill.columns";
 
   function excerptCell(row) {
@@ -61,7 +62,8 @@
 
   function readColumns() {
     const kept = (localStorage.getItem(KEPT) || "").split(",").filter((name) => COLUMNS[name]);
-    return kept.length ? kept : FIRST;
+    if (kept.length) return kept;
+    return innerWidth < 700 ? NARROW : FIRST;
   }
 
   // What the server is asked for: the search, the facets and the order, without what only this page knows.
@@ -101,12 +103,12 @@
   }
 
   function Facets({ state, query }) {
-    return html`<div class="facets" role="group" aria-label="Filters"><${P.Loaded} state=${state}>${(data) => html`
+    return html`<${P.Filters}><${P.Loaded} state=${state}>${(data) => html`
       ${data.facets.map((facet) => html`<fieldset key=${facet.name}><legend>${P.visible(facet.label)}</legend>
         ${facet.values.map((value) => html`<label key=${value.value}><input type="checkbox" checked=${value.is_chosen} onChange=${() => toggle(query, facet.name, value.value)} />
           <span class="name">${P.visible(value.label)}</span><span class="count">${count(value.is_chosen || !facet.values.some((one) => one.is_chosen) ? value.count : value.of)}</span></label>`)}
       </fieldset>`)}
-      ${data.ranges.map((range) => html`<${Range} key=${range.name} range=${range} query=${query} />`)}`}<//></div>`;
+      ${data.ranges.map((range) => html`<${Range} key=${range.name} range=${range} query=${query} />`)}`}<//><//>`;
   }
 
   function toggle(query, name, value) {

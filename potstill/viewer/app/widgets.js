@@ -130,8 +130,13 @@
     return { index, setIndex, keys };
   }
 
+  // The facets beside a list; on a narrow screen they are folded.
+  function Filters({ children }) {
+    return html`<details class="facets" open=${innerWidth > 900}><summary>Filters</summary>${children}</details>`;
+  }
+
   P.pages = {}; // what draws each page of a run, by its name in the address
   P.runPath = (run) => "run/" + encodeURIComponent(run);
   P.format = { percent, points, count, money, number, duration, ago, NONE };
-  Object.assign(P, { State, useCursor, Badge, Verdict, Bar, Whisker, Copy, Failure, Loaded, SortedTable });
+  Object.assign(P, { Filters, State, useCursor, Badge, Verdict, Bar, Whisker, Copy, Failure, Loaded, SortedTable });
 })((window.potstill = window.potstill || {}));

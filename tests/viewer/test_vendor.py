@@ -29,7 +29,8 @@ def test_the_pages_insert_no_html_and_run_no_text():
         if path.name.endswith(".js"):
             assert f'src="app/{path.name}"' in page, f"{path.name} is never loaded"
             unsafe = re.findall(
-                r"innerHTML|outerHTML|insertAdjacent|document\.write|dangerously|\beval\(|new Function", text
+                r"innerHTML|outerHTML|insertAdjacent|document\.write|dangerously|\beval\(|new Function",
+                text,
             )
             assert not unsafe, f"{path.name}: {unsafe}"
             assert text.count("\n") <= 400, f"{path.name} is long"

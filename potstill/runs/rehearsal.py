@@ -124,7 +124,7 @@ def rehearse_with(
         stages.append(stage)
         return stage.model
 
-    calls: dict[str, float] = {}
+    calls: dict[str, float] | None = None
     stopped = ""
     try:
         with using(Session(workers=1)):
@@ -140,8 +140,9 @@ def rehearse_with(
     except Exception as error:  # scripted answers, and not the method, may be what it can't read
         stopped = f"{type(error).__name__}: {error}"
     answer_calls = notebook.calls_per(size)
-    # A method that was stopped on its way never came to its solver: all that was noted is of its rows.
-    if not calls:
+    # A method that was stopped on its way never came to its solver: all that was noted is of its rows. One that asks
+    # nobody for its rows came there with no calls.
+    if calls is None:
         calls, answer_calls = answer_calls, {}
     return Rehearsal(
         calls=calls,

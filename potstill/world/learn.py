@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from potstill.data.atomic_write import writing
+from potstill.models.local import weights
+from potstill.models.local.checkpoint import load_tokenizer
 from potstill.world.lessons import Row
 
 END = "<|im_end|>"
@@ -75,19 +77,16 @@ def model_from(checkpoint: Path, tokenizer: Any, seed: int) -> Any:
 
     Tokens that only the new tokenizer has begin at random.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    source_ids = AutoTokenizer.from_pretrained(checkpoint).get_vocab()
+    source = weights.load_weights(checkpoint, torch.float32).state_dict()
+    source_ids = load_tokenizer(checkpoint).get_vocab()
     model = new_model(tokenizer, seed)
-    weights = source.state_dict()
     embeddings_VH = model.state_dict()["model.embed_tokens.weight"].clone()
     for token, index in tokenizer.get_vocab().items():
         if token in source_ids:
-            embeddings_VH[index] = weights["model.embed_tokens.weight"][source_ids[token]]
+            embeddings_VH[index] = source["model.embed_tokens.weight"][source_ids[token]]
     # The output layer is tied to the embeddings.
-    weights["model.embed_tokens.weight"] = weights["lm_head.weight"] = embeddings_VH
-    model.load_state_dict(weights)
+    source["model.embed_tokens.weight"] = source["lm_head.weight"] = embeddings_VH
+    model.load_state_dict(source)
     return model
 
 

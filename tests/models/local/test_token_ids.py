@@ -26,7 +26,7 @@ def test_what_the_tokenizer_has_no_token_for_is_never_drawn(tmp_path: Path) -> N
     sampling = Sampling(max_new_tokens=40, logprobs=True)
     requests = [Request("hi", sample_index=index, sampling=sampling) for index in range(8)]
     prompts = [model.encoder.encode_prompt("hi")] * len(requests)
-    drawn = model._generate_rows(requests, prompts)
+    drawn = model._generate_rows(requests, prompts, None)
     assert all(row is not None and max(row.ids) < KNOWN for row in drawn)
     # The log-probabilities are still the model's own, over all of its ids.
     ids, logprobs = drawn[0].ids, drawn[0].logprobs

@@ -152,6 +152,7 @@ def test_an_arm_with_too_few_rows_is_left_out_and_named():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_study_in_small_is_resumed_and_its_folders_share_what_they_paid_for(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
     roles = {**orion_arms.ROLES, "evaluator": "world:oracle"}

@@ -125,6 +125,7 @@ def test_levels_name_settings_and_values_that_are_there():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_study_in_small(tmp_path):
     small = dict.fromkeys(SIZES, 2) | {"train": 10, "rows": 6, "test": 3, "n": 1, "samples": 3}
     settings = StudySettings(tmp_path, 1, {**SIZES, **small}, dict(orion_factors.ROLES))

@@ -6,12 +6,10 @@ event, takes two together, checks, takes a wrong turn and corrects it, starts ag
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from potstill.errors import ConfigError
 from potstill.records import Problem
 from potstill.verifiers.story import (
     PHRASES,
@@ -23,6 +21,7 @@ from potstill.verifiers.story import (
     required_equations,
     sum_of_two,
 )
+from potstill.world.distinct_problems import draw_distinct_problems
 
 NAMES = ("Ned", "Ann", "Tom", "Mia", "Sam", "Eva", "Leo", "Ida", "Max", "Zoe", "Bob", "Kim")
 ITEMS = (
@@ -73,19 +72,11 @@ def problems(
     Raises:
         ConfigError: for a task that does not exist.
     """
-    if task not in TASKS:
-        raise ConfigError(
-            f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:story"
-        )
-    problem_by_question: dict[str, Problem] = {}
-    # Two indices may give one story; of the small tasks there may be fewer stories than asked for.
-    for index in range(size * 20):
-        if len(problem_by_question) == size:
-            break
-        rng = random.Random(hashlib.sha256(f"{task}/{seed}/{split}/{index}".encode()).digest())
+
+    def draw(rng: random.Random, problem_id: str) -> Problem:
         question, story = draw_story(rng, TASKS[task])
-        problem = Problem(
-            f"{task}-{split}-{seed}-{index}",
+        return Problem(
+            problem_id,
             question,
             str(required_equations(story)[-1].result),
             "story",
@@ -93,8 +84,8 @@ def problems(
             source=task,
             metadata={"level": len(story.events)},
         )
-        problem_by_question.setdefault(question, problem)
-    return list(problem_by_question.values())
+
+    return draw_distinct_problems(draw, task=task, tasks=TASKS, size=size, seed=seed, split=split)
 
 
 def draw_story(rng: random.Random, dials: Dials) -> tuple[str, Story]:

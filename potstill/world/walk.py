@@ -7,12 +7,10 @@ step verifier.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from potstill.errors import ConfigError
 from potstill.records import Problem
 from potstill.verifiers.walk import (
     AXES,
@@ -29,6 +27,7 @@ from potstill.verifiers.walk import (
     write_place,
     write_step,
 )
+from potstill.world.distinct_problems import draw_distinct_problems
 from potstill.world.story import NAMES, Habits
 
 TURNS = 0.4  # the share of events that are drawn as turns; at the edge of the grid there are more
@@ -59,19 +58,11 @@ def problems(
     Raises:
         ConfigError: for a task that does not exist.
     """
-    if task not in TASKS:
-        raise ConfigError(
-            f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:walk"
-        )
-    problem_by_question: dict[str, Problem] = {}
-    # Two indices may give one walk; of the small tasks there may be fewer walks than asked for.
-    for index in range(size * 20):
-        if len(problem_by_question) == size:
-            break
-        rng = random.Random(hashlib.sha256(f"{task}/{seed}/{split}/{index}".encode()).digest())
+
+    def draw(rng: random.Random, problem_id: str) -> Problem:
         question, walk = draw_walk(rng, TASKS[task])
-        problem = Problem(
-            f"{task}-{split}-{seed}-{index}",
+        return Problem(
+            problem_id,
             question,
             final_place(walk),
             "walk",
@@ -79,8 +70,8 @@ def problems(
             source=task,
             metadata={"level": len(walk.events)},
         )
-        problem_by_question.setdefault(question, problem)
-    return list(problem_by_question.values())
+
+    return draw_distinct_problems(draw, task=task, tasks=TASKS, size=size, seed=seed, split=split)
 
 
 def final_place(walk: Walk) -> str:

@@ -1,4 +1,4 @@
-// What the server says: requests with the token, their cache, and the live stream. A shared copy answers from its own data.
+// What the server says: requests with the token, their cache, and the live stream.
 (function (P) {
   "use strict";
   const { useEffect, useState } = htmPreact;
@@ -27,7 +27,6 @@
 
   // The JSON document at a path below api/; throws an Error with the server's sentence.
   async function get(path, signal) {
-    if (P.shared) return P.shared.get(path);
     const kept = answers.get(path);
     if (kept && kept.generation === live.generation) return kept.answer;
     const generation = live.generation;
@@ -145,7 +144,7 @@
   }
 
   async function listen() {
-    if (P.shared || document.hidden || live.controller) return;
+    if (document.hidden || live.controller) return;
     const controller = (live.controller = new AbortController());
     let status = 0;
     try {

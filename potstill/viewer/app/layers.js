@@ -28,12 +28,11 @@
     const pieces = cutPieces(text.length, marks);
     const blocks = [];
     for (let at = 0; at < pieces.length; at += BLOCK) blocks.push(pieces.slice(at, at + BLOCK));
-    const box = useRef(null);
     const hover = (event) => {
       const element = event.target.closest("[data-token]");
       if (element && onToken) onToken(Number(element.dataset.token));
     };
-    return html`<pre class="text" ref=${box} tabindex="0" aria-label=${label} onMouseOver=${onToken ? hover : undefined}>${blocks.map((block, index) => html`<${Block}
+    return html`<pre class="text" tabindex="0" aria-label=${label} onMouseOver=${onToken ? hover : undefined}>${blocks.map((block, index) => html`<${Block}
       key=${index} block=${block} text=${text} showSpaces=${showSpaces} isShown=${blocks.length < 3 || (wanted !== null && block.some((piece) => piece.start === wanted))} wanted=${wanted} />`)}</pre>`;
   }
 

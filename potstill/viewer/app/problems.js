@@ -24,12 +24,7 @@
 
   function ProblemFacets({ data, query }) {
     return html`<${P.Filters}>${data.facets.filter((facet) => facet.values.length).map((facet) => html`<fieldset><legend>${P.visible(facet.label)}</legend>${facet.values.map((value) => html`<label>
-      <input type="checkbox" checked=${value.is_chosen} onChange=${() => toggle(query, facet.name, value.value)} /><span class="name">${P.visible(value.label)}</span><span class="count">${count(value.count)}</span></label>`)}</fieldset>`)}<//>`;
-  }
-
-  function toggle(query, name, value) {
-    const chosen = query["f." + name] || [];
-    setQuery({ ["f." + name]: chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value], at: "" });
+      <input type="checkbox" checked=${value.is_chosen} onChange=${() => P.toggleFacet(query, facet.name, value.value)} /><span class="name">${P.visible(value.label)}</span><span class="count">${count(value.count)}</span></label>`)}</fieldset>`)}<//>`;
   }
 
   function Matrix({ run, data, base, query }) {

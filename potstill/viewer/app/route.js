@@ -51,6 +51,13 @@
     } else location.hash = target;
   }
 
+  // Choose a value of a facet, or take the choice back; the list begins at its top again.
+  function toggleFacet(query, name, value) {
+    const chosen = query["f." + name] || [];
+    const values = chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value];
+    setQuery({ ["f." + name]: values, at: "" });
+  }
+
   function useRoute() {
     const [route, setRoute] = useState(read);
     useEffect(() => {
@@ -61,5 +68,6 @@
     return route;
   }
 
+  P.toggleFacet = toggleFacet;
   P.route = { read, link, go, setQuery, queryText, useRoute };
 })((window.potstill = window.potstill || {}));

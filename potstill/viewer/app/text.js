@@ -83,22 +83,6 @@
     return out;
   }
 
-  // Offsets in Python's characters (code points) as offsets in JavaScript's (UTF-16 units), for ascending offsets.
-  function unitOffsets(text, offsets) {
-    if (!/[\ud800-\udfff]/.test(text)) return offsets;
-    const out = [];
-    let units = 0;
-    let points = 0;
-    for (const offset of offsets) {
-      while (points < offset && units < text.length) {
-        units += text.codePointAt(units) > 0xffff ? 2 : 1;
-        points += 1;
-      }
-      out.push(units);
-    }
-    return out;
-  }
-
   P.visible = visible;
-  P.text = { nodes, findHits, unitOffsets, merged };
+  P.text = { nodes, findHits };
 })((window.potstill = window.potstill || {}));

@@ -105,15 +105,10 @@
   function Facets({ state, query }) {
     return html`<${P.Filters}><${P.Loaded} state=${state}>${(data) => html`
       ${data.facets.map((facet) => html`<fieldset key=${facet.name}><legend>${P.visible(facet.label)}</legend>
-        ${facet.values.map((value) => html`<label key=${value.value}><input type="checkbox" checked=${value.is_chosen} onChange=${() => toggle(query, facet.name, value.value)} />
+        ${facet.values.map((value) => html`<label key=${value.value}><input type="checkbox" checked=${value.is_chosen} onChange=${() => P.toggleFacet(query, facet.name, value.value)} />
           <span class="name">${P.visible(value.label)}</span><span class="count">${count(value.is_chosen || !facet.values.some((one) => one.is_chosen) ? value.count : value.of)}</span></label>`)}
       </fieldset>`)}
       ${data.ranges.map((range) => html`<${Range} key=${range.name} range=${range} query=${query} />`)}`}<//><//>`;
-  }
-
-  function toggle(query, name, value) {
-    const chosen = query["f." + name] || [];
-    setQuery({ ["f." + name]: chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value], at: "" });
   }
 
   // From … to … of a number: a word of the query, such as tokens:10..20.

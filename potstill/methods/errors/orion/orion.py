@@ -7,7 +7,8 @@ Controls: arm=none (no attempts are shown), arm=shuffled (other problems' attemp
     settings.prompt (order, number and marks of what is shown: `potstill tune-prompts orion` compares them).
 Departure: the paper's full text could not be read; this is its abstract's method, with the mechanics of its siblings
     EULER and P-ALIGN. The paper's prompt is not known, and ours is the one that a small student was measured to follow
-    best. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in `filters.py`.
+    best. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in `filters.py`,
+    among them `gate`: how much of the reference's reasoning a rewrite must show.
 Partial: not here are the truncated teacher chain as a fallback, errors of EULER's error model, and two graders that
     must agree.
 Cite: Zhuoyang Wu, Xinze Li, Zhenghao Liu, Yukun Yan, Zhiyuan Liu, Minghe Yu, Cheng Yang, Yu Gu, Ge Yu, Maosong Sun:

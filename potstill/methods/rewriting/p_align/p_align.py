@@ -72,8 +72,9 @@ def p_align(
         what a verdict is worth).
     Departure: the teacher's chains must be right. A verdict is asked for at temperature 0 and read strictly; one that
         can't be read, or says both, is no. Sentences end at the end of a line too, and keep the blank behind them: the
-        released code doubles full stops at the joints. A row is finished and has its answer in a box; with `steps` its
-        steps are right too. The prompts' wording is ours, and both are values.
+        released code doubles full stops at the joints. A row is finished, has its answer in a box and as
+        much of the teacher's reasoning as `gate` asks for; with `steps` its steps are right too. The prompts' wording
+        is ours, and both are values.
     Partial: not here is the choice among several continuations by a larger model that summaries of the paper mention.
 
     Args:
@@ -82,7 +83,8 @@ def p_align(
         evaluator: says whether a prefix is enough.
         arm: the method or one of its controls; a row of `ARMS`.
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
-        gate: how much of the teacher's reasoning a row must show, prefix and continuation together.
+        gate: how much of the teacher's reasoning a row must show, prefix and continuation together; the rows of
+            arm=continuation-only are not measured.
         settings: what the sources say and what is inferred.
     """
     settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
@@ -164,7 +166,9 @@ def align(
         if is_right is not right:
             ids = {trace.id for trace in continuations if is_right(trace)}
             passing = keep(partial(is_sound, is_right, ids), passing)
-        passing = keep_reasoned(passing, chains, gate=gate)
+        # A continuation alone begins where the prefix ends: it need not have the chain's first steps.
+        if settings.learn_prefix:
+            passing = keep_reasoned(passing, chains, gate=gate)
         if resample == 0:
             first_share = first_share._replace(part=len(passing))
         rows += passing

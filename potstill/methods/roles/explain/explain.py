@@ -70,8 +70,8 @@ def explain(
         to solution: does the plan between them help?), arm=zero-shot-editorial (the untrained student plans: what the
         coder brings), arm=zero-shot-cot and arm=zero-shot (the coder alone, with and without a thought).
     Departure: nothing is known of the paper's fine-tuning settings; Python 3 alone, since nothing else can be run here.
-    Faithfulness is a score and drops nothing. With settings.oracle=sampled-wrong the editorials explain solutions that
-    fail, which tells what the format alone teaches.
+    Faithfulness is a score and drops nothing. An editorial must have as much of its solution as `gate` asks for. With
+    settings.oracle=sampled-wrong the editorials explain solutions that fail, which tells what the format alone teaches.
 
     Args:
         teacher: the Explainer; of the arm solve-based the one who solves.

@@ -99,8 +99,9 @@ def reer(
         (no words of doubt).
     Departure: a response of one segment is scored whole, where the released code has nothing left to score. y stands
         behind the thought as it is learnt, without the answer tags of the released code. Segments keep the white space
-        behind them, so that no change of format moves S. The prompts' wording is ours and English. The rows are not
-        mixed with others (the paper adds 17k of OpenThoughts).
+        behind them, so that no change of format moves S. The prompts' wording is ours and English. A row must have as
+        much of the solution's reasoning as `gate` asks for. The rows are not mixed with others (the paper adds 17k of
+        OpenThoughts).
 
     Args:
         generator: writes the initial thought and each candidate; the paper's is larger than the student.

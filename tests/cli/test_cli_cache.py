@@ -31,6 +31,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_the_journal_lists_every_call(run: Path, potstill) -> None:
     calls = potstill("cache", "journal", run, "--json").json["journal"]
     assert len(calls) == potstill("cache", "stats", run, "--json").json["completions"]
@@ -72,6 +73,7 @@ def test_stats_name_the_models(run: Path, potstill) -> None:
     assert {row["name"] for row in paid if row["role"] == "teacher"} == {"m-0613"}
 
 
+@pytest.mark.slow
 def test_stats_tell_attempts_and_money(run: Path, potstill) -> None:
     with Store.open(run) as store:
         key = next(store.completions.iterate()).key

@@ -68,6 +68,7 @@ def test_apps_standard_input(tmp_path: Path) -> None:
     assert load(tmp_path, APPS, mapping={"solution": ""})[0].solution is None
 
 
+@pytest.mark.slow
 def test_apps_functions_and_methods(tmp_path: Path) -> None:
     [plain] = load(
         tmp_path, {**APPS, "input_output": CALLED, "solutions": ""}
@@ -87,6 +88,7 @@ def test_apps_functions_and_methods(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_livecodebench_with_hidden_tests(tmp_path: Path) -> None:
     hidden = json.dumps([{"input": "2 2", "output": "4", "testtype": "stdin"}])
     for written in (hidden, packed(hidden)):

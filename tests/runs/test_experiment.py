@@ -366,6 +366,7 @@ def undisturbed(tmp_path_factory, teacher, tiny_checkpoint):
 @pytest.mark.parametrize(
     "share", [0.45, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.05, 0.7, 0.95))]
 )
+@pytest.mark.slow
 def test_stopped_anywhere_and_taken_up_again_it_ends_the_same(undisturbed, tmp_path, share):
     made, expected, labels = undisturbed
     with pytest.raises(KeyboardInterrupt):

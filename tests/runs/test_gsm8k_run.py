@@ -63,6 +63,7 @@ def funnel(folder: Path, arm: str) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("method", ["sft", pytest.param("rft", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_fixture_funnel_export_and_training(method, tmp_path, tiny_checkpoint, capsys):
     data = [json.loads(line) for line in FIXTURE.read_text().splitlines()]
     assert run(method, FIXTURE, tmp_path / "run", tiny_checkpoint, "--set", "n=1") == 0

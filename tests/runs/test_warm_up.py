@@ -50,6 +50,7 @@ def test_the_record_is_of_this_recipe():
         assert len(entry["losses"]) == recipe.steps[strength]
 
 
+@pytest.mark.slow
 def test_rows_are_right_chains_of_the_warm_up_s_own_problems(tmp_path):
     pytest.importorskip("reasoning_gym")
     rows = warm_up.write_rows(warm_up.read_recipe("tiny", write_recipe(tmp_path)))

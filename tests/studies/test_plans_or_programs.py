@@ -76,6 +76,7 @@ def test_a_shape_costs_its_plans_and_its_programs():
     assert study.shape_cost(runs_of(PLANS_DECIDE), Shape(3, 2)) == 3 * 100 + 6 * 50
 
 
+@pytest.mark.slow
 def test_the_finding_says_which_shape_solves_more():
     said = finding()
     assert "On stories 4 plans with one program each solve more than one plan with 4 (+50.0" in said
@@ -121,6 +122,7 @@ def test_the_arms_of_program_tasks_differ_in_the_solutions_alone(tmp_path):
     assert explain.sections == ("step_by_step",) and explain.programs == 4
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_oracle_plays_roles_and_how_often_its_coder_slips():
     page = study.describe_study(figures())
     text = render_page("plans-or-programs", page, question="?", fingerprint={}, command="c")

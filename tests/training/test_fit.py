@@ -102,6 +102,7 @@ def by_hand(start, traces, settings):
         pytest.param({"batch_size": 8, "gradient_checkpointing": True}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_it_equals_a_loop_written_by_hand(tiny_checkpoint, tmp_path, size):
     settings = TrainingSettings(
         num_train_epochs=4, learning_rate=3e-3, lr_scheduler_type="constant", warmup_steps=0, **size
@@ -456,6 +457,7 @@ def test_the_stored_dtype_is_the_starts_unless_asked(tmp_path):
     assert json.loads((tmp_path / "same" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_generation_stops_at_the_trained_end_of_turn(tmp_path):
     """A base model's eos is often not its template's end of turn; without this every answer runs into the limit."""
     start = make_checkpoint(tmp_path / "start")

@@ -295,6 +295,7 @@ def test_a_server_that_can_not_score_says_what_can(score: str) -> None:
         OpenAIModel("m", url=server.url, score=score, mode="text").likelihood([(Q, " It is 5.")])
 
 
+@pytest.mark.slow
 def test_requests_are_drawn_as_there_is_room() -> None:
     drawn = itertools.count()
 
@@ -375,6 +376,7 @@ def test_the_permit_stops_what_can_not_be_paid() -> None:
         assert len(done) == 7 == server.choices
 
 
+@pytest.mark.slow
 def test_a_permit_that_waits_is_asked_again() -> None:
     requests = [Request(f"question {i}") for i in range(20)]
     purse = Purse(100, together=2)
@@ -454,6 +456,7 @@ print(len(next(portions)) > 0)  # and ends with calls under way
         pytest.param("list(portions)", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_process_leaves_nothing_open(end: str) -> None:
     program = [sys.executable, "-W", "error::ResourceWarning", "-X", "dev", "-c", ASKING + end]
     with process("--latency", "0.01") as url:

@@ -83,6 +83,7 @@ def test_random_faults_lose_nothing() -> None:
         assert sum(len(c.tries) for c in done) > 15
 
 
+@pytest.mark.slow
 def test_a_slow_answer_is_a_timeout() -> None:
     with serving(slow=5) as server:
         began = time.monotonic()
@@ -214,6 +215,7 @@ def test_no_quota_stops_the_run_and_keeps_what_is_paid() -> None:
         assert not any(c.error for c in made.values())
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(error_messages, "CONNECTION_PATIENCE", 0.3)
     with socket.socket() as free:

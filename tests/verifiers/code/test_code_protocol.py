@@ -44,6 +44,7 @@ plain = st.recursive(
 
 @given(plain)
 @settings(max_examples=100, deadline=None)
+@pytest.mark.slow
 def test_data_arrives_as_it_was(value):
     arrived = sent(value)
     assert arrived == value and type(arrived) is type(value)

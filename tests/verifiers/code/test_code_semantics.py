@@ -126,6 +126,7 @@ CASES = (
 ADD = "a, b = input().split()\nprint(sum(float(v) if '.' in v else int(v) for v in (a, b)), ' ')\n"
 
 
+@pytest.mark.slow
 def test_standard_input_and_output():
     found = verdict(ADD, *CASES)
     assert found.status == "right" and found.reason.startswith("pass: 3 tests ["), found

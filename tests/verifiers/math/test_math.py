@@ -112,6 +112,7 @@ def test_integers_and_equal_strings_need_no_worker(monkeypatch: pytest.MonkeyPat
     assert found == ["right", "right", "wrong", "right"]
 
 
+@pytest.mark.slow
 def test_a_hang_costs_only_its_own_item(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equality, "LIMIT_S", 0.5)
     items = [(problem(f"{n}/7"), f"\\boxed{{\\frac{{{2 * n}}}{{14}}}}") for n in range(1, 7)]

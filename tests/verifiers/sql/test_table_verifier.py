@@ -128,6 +128,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 
 @pytest.mark.parametrize("what", ["count(*)", "i", "group_concat(i)"])
+@pytest.mark.slow
 def test_a_query_without_end_is_stopped(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifier, "QUERY_S", 0.3)
     start = time.monotonic()
@@ -138,6 +139,7 @@ def test_a_query_without_end_is_stopped(what: str, monkeypatch: pytest.MonkeyPat
     assert judged("SELECT 2", "SELECT 1+1") == ("right", "pass")
 
 
+@pytest.mark.slow
 def test_what_sqlite_does_not_look_up_from_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifier, "QUERY_S", 1e9)
     monkeypatch.setattr(verifier, "LIMIT_S", 0.5)

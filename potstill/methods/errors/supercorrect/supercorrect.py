@@ -7,6 +7,7 @@ Departure: the paper's wrong solutions come from three students, ours from this 
     different steps are left out (settings.other_step), as are self-corrections that come out right. Inspected are
     templates and the corrections of a writer who saw the reference (inferred). Both must have as much of the
     reference's reasoning as `gate` asks for. Batches are the recipe's; the paper's are of 128.
+Paper: R4
 Cite: Ling Yang, Zhaochen Yu, Tianjun Zhang, Minkai Xu, Joseph E. Gonzalez, Bin Cui, Shuicheng Yan: SuperCorrect:
     Advancing Small LLM Reasoning with Thought Template Distillation and Self-Correction (2025).
 """

@@ -4,6 +4,7 @@ The paper's full text could not be read: what follows is its abstract's method, 
 inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of an editorial in `checks.py`, the row weights
 in `weights.py`, and what happens at test time in `solving.py`.
 
+Paper: R2
 Cite: Jierui Li, Raymond Mooney: Distilling Algorithmic Reasoning from LLMs via Explaining Solution Programs (2024).
 """
 

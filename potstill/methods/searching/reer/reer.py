@@ -3,6 +3,7 @@
 The released synthesis code was at hand in a description, the paper's text was not: what is read and what is inferred
 stands in `settings.py`, the prompts in `prompts.py`, the search in `search.py`, the tests of a thought in `filters.py`.
 
+Paper: R6
 Cite: Haozhe Wang, Haoran Que, Qixin Xu, Minghao Liu, Wangchunshu Zhou, Jiazhan Feng, Wanjun Zhong, Wei Ye, Tong Yang,
     Wenhao Huang, Ge Zhang, Fangzhen Lin: Reverse-Engineered Reasoning for Open-Ended Generation (2025).
 """

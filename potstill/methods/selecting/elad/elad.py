@@ -8,6 +8,7 @@ Controls: arm=random (no selection), arm=random-same-length (longer chains move 
     arm=random-same-cost (EGSS's compute spent on more annotations), arm=inter-same-calls (the probes' calls spent
     on more chains), arm=inter (the answers alone), arm=intra (the steps alone), sign=same (the other sign),
     annotation=fresh-chain (a teacher chain as it is), settings.prefix_weight (what the accepted steps teach).
+Paper: R3
 Cite: Yifei Zhang, Bo Pan, Chen Ling, Yuntong Hu, Liang Zhao:
     ELAD: Explanation-Guided Large Language Models Active Distillation (2024).
 Departure: the chain that is annotated has the majority's answer in every arm. A problem without a readable answer

@@ -118,8 +118,8 @@ def test_steps_that_need_nothing_of_each_other_come_in_any_order():
     assert scores("leg_counting", text) == [1] * 5
 
 
-def test_the_question_s_own_equation_is_no_claim_and_putting_in_is_a_check():
-    text = "9*n = 35 + 1 = 36, so n = 36 / 9 = 4: 9*4 - 1 = 35, and 2*n + 5 - 3 = 9. \\boxed{4}"
+def test_putting_in_is_a_check():
+    text = "9*n = 35 + 1 = 36, so n = 36 / 9 = 4: 9*4 - 1 = 35. \\boxed{4}"
     assert scores("simple_equations", text) == [1, 1, 1, 1]
 
 

@@ -21,8 +21,16 @@ An equation of several required operations is all of them: who writes the questi
 claimed every step, and "3 + 4 - 2 = 5. 3 + 4 = 7." with the right box is right in each. Right says that nothing false
 is claimed; how much of a way is written out is asked for by `ReferenceGate.min_step_share`, which counts equations.
 
-Not read as claims: decimals, fractions as `\frac`, brackets around more than a negative number, and equations with
-unknowns ("9n = 36"). A right text that needs one of these is judged by the rest, and its box may be judged wrong.
+Where the question has an unknown, an equation with it is a claim too (`unknown.py` says what is read): "9n = 36",
+"n = \frac{36}{9} = 4". It is wrong where it does not hold for the solution: a false one is never right.
+
+- One with the unknown alone on a side is the step that leads there ("9n = 36", then "n = 4"), or all steps up to it if
+  it shows an operation ("n = (35 + 1) / 9"). Its numbers must be known, or be results of these steps.
+- Any other says nothing new if its numbers are known ("9n - 1 = 35"), and is another way if they are not ("18n = 72",
+  or "n = 4" before anything was worked out).
+
+Not read as claims, elsewhere than beside an unknown: decimals, fractions as `\frac`, brackets around more than a
+negative number. A right text that needs one of these is judged by the rest, and its box may be judged wrong.
 """
 
 from __future__ import annotations
@@ -36,15 +44,16 @@ from typing import Literal, NamedTuple, TypeAlias
 from potstill.records import Problem, Span
 from potstill.verifiers.equations.families import FAMILIES
 from potstill.verifiers.equations.solution import Solution, Step
+from potstill.verifiers.equations.unknown import Chain, read_chains
 from potstill.verifiers.story import Equation
 
-VERSION = "equations@2"  # part of the key under which verdicts with these steps are stored
+VERSION = "equations@3"  # part of the key under which verdicts with these steps are stored
 
 Judgement: TypeAlias = Literal["right", "wrong", "other way"]
 
 MAX_OPERATIONS = 12  # of an equation
-# Other signs, each of one character, so that no place in a text moves.
-_SIGNS = str.maketrans("−–×÷·⋅∙\u00a0\u202f", "--*/***  ")
+# Other signs, each of one character, so that no place in a text moves; "&" is where LaTeX aligns its lines.
+_SIGNS = str.maketrans("−–×÷·⋅∙\u00a0\u202f&", "--*/***   ")
 _OPERATOR = r"(?:[-+*/]|\\times|\\cdot|\\div|(?<=[\d\s])x)"
 _DIGITS = r"(?:\d{1,3}(?:,\d{3}){1,3}(?!\d)|\d{1,12})"
 _NUMBER = rf"(?:-?{_DIGITS}|\(-{_DIGITS}\))"
@@ -103,11 +112,15 @@ def follow_text(solution: Solution, text: str) -> Follower:
     """Judge the claims of a text in order, and say where it stands in the solution."""
     follower = Follower(solution, {abs(number) for number in solution.numbers})
     text = text.translate(_SIGNS)
-    for match in _claims(text):
-        if match[0] == "Start again":
+    for claim in _all_claims(solution, text):
+        start, stop = _place(claim)
+        if isinstance(claim, Chain):
+            if not _is_taken_back(text, stop):
+                follower.judge_chain(claim)
+        elif claim[0] == "Start again":
             follower.done.clear()
-        elif not _is_taken_back(text, match.end()):
-            follower.judge_claim(match, is_check=_is_check(text, match.start()))
+        elif not _is_taken_back(text, stop):
+            follower.judge_claim(claim, is_check=_is_check(text, start))
     return follower
 
 
@@ -125,7 +138,7 @@ class Follower:
     """
 
     solution: Solution
-    known: set[int]
+    known: set[int | Fraction]
     done: set[int] = field(default_factory=set)
     judged: list[tuple[int, int, Judgement]] = field(default_factory=list)
     operations: int = 0
@@ -140,6 +153,13 @@ class Follower:
             judgement = self._judge_equation(claim, is_check=is_check)
             self.known |= {abs(number) for number in (*claim.numbers, claim.result)}
         self.judged.append((match.start(), match.end(), judgement))
+
+    def judge_chain(self, chain: Chain) -> None:
+        """Judge one claim with the unknown, and go on where it is a step."""
+        self.judged.append((chain.start, chain.stop, self._judge_unknown(chain)))
+        self.known |= chain.numbers
+        # "9n = 35 + 1" leaves the 36 to the next equation.
+        self.known |= {abs(side.constant) for side in chain.sides if not side.factor}
 
     def spans(self) -> tuple[Span, ...]:
         """The claims as spans, another way judged by its end."""
@@ -173,6 +193,28 @@ class Follower:
         if not {abs(number) for number in claim.numbers} <= self.known:
             return "wrong"
         return "right" if len(claim.ops) > 1 else "other way"
+
+    def _judge_unknown(self, chain: Chain) -> Judgement:
+        if not chain.holds(Fraction(self.solution.answer)):
+            return "wrong"
+        taken = self._steps_to_factor(chain)
+        self.done |= taken
+        self.operations += len(taken)
+        return "right" if taken or chain.numbers <= self.known else "other way"
+
+    def _steps_to_factor(self, chain: Chain) -> set[int]:
+        """The indices of the open steps that lead to a claim with the unknown alone on a side; empty where none do."""
+        if chain.isolated_factor not in self.solution.factors:
+            return set()
+        # Of equal factors the last: 1*n = 5 is n = 5 as well.
+        last = len(self.solution.factors) - 1
+        while self.solution.factors[last] != chain.isolated_factor:
+            last -= 1
+        results = {abs(step.equation.result) for step in self.solution.steps[: last + 1]}
+        if not chain.numbers <= self.known | results | {chain.isolated_factor}:
+            return set()
+        missing = set(range(last + 1)) - self.done
+        return missing if chain.operations or missing == {last} else set()
 
     def _repeats_step(self, claim: Claim) -> bool:
         return any(_is_step(claim, [self.solution.steps[index]]) for index in self.done)
@@ -220,6 +262,24 @@ def _does_nothing(equation: Equation) -> bool:
         return equation.right == 0 or adds_to_nothing
     multiplies_one = equation.op == "*" and equation.left == 1
     return equation.right == 1 or multiplies_one
+
+
+def _all_claims(solution: Solution, text: str) -> list[re.Match[str] | Chain]:
+    """The claims of a text in order; what is read as an equation with the unknown is not read once more without it."""
+    if not solution.unknown:
+        return list(_claims(text))
+    chains = list(read_chains(text, solution.unknown))
+    rest = text
+    for chain in chains:
+        rest = rest[: chain.start] + ";" * (chain.stop - chain.start) + rest[chain.stop :]
+    return sorted([*chains, *_claims(rest)], key=_place)
+
+
+def _place(claim: re.Match[str] | Chain) -> tuple[int, int]:
+    """Where a claim starts and stops."""
+    if isinstance(claim, Chain):
+        return claim.start, claim.stop
+    return claim.start(), claim.end()
 
 
 def _claims(text: str) -> Iterator[re.Match[str]]:

@@ -39,13 +39,22 @@ def solve(match: re.Match[str]) -> Solution | None:
     # "2*n = 6 - 2 = 4", then "n = 4 / 2 = 2".
     steps = chain_of_steps(start, operations)
     labels = [f"{match['unknown']} ="]
+    factors = [1]
     if len(steps) == 2:
         labels.insert(0, f"{match['factor']}*{match['unknown']} =")
+        factors.insert(0, int(match["factor"]))
     steps = tuple(step._replace(label=label) for step, label in zip(steps, labels, strict=True))
     opening = f"The equation is {match['equation']}."
     numbers = tuple(int(number) for number in re.findall(r"\d+", match["equation"]))
     numbers += tuple(-number for number in numbers)
-    return Solution(opening, steps, steps[-1].equation.result, numbers)
+    return Solution(
+        opening=opening,
+        steps=steps,
+        answer=steps[-1].equation.result,
+        numbers=numbers,
+        unknown=match["unknown"],
+        factors=tuple(factors),
+    )
 
 
 def _is_whole(start: int, operations: list[tuple[str, int]]) -> bool:

@@ -34,12 +34,17 @@ class Solution:
         steps: the required equations, in order.
         answer: the number that is asked for.
         numbers: those that a chain may start from: the question's own, and what one knows (how many legs a dog has).
+        unknown: the letter whose value is asked for; "" where there is none.
+        factors: of a question with an unknown, by step, by what the unknown is multiplied once the step is taken: 9 and
+            1 where 9*n - 1 = 35 becomes 9*n = 36 and n = 4.
     """
 
     opening: str
     steps: tuple[Step, ...]
     answer: int
     numbers: tuple[int, ...]
+    unknown: str = ""
+    factors: tuple[int, ...] = ()
 
 
 @final

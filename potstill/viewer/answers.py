@@ -28,6 +28,7 @@ from potstill.viewer.selection import Chosen, Selection
 from potstill.viewer.training_page import describe_training
 
 FACET_PREFIX = "f."
+SINCE_PREFIX = "since."  # before a student, in the parameters of its curves
 
 
 class NotFoundError(InputError):
@@ -61,6 +62,14 @@ class Parameters:
             raise InputError(f"{name}={text[:40]} is no whole number", expected=f"{name}={default}")
         return int(text)
 
+    def numbers(self, prefix: str) -> dict[str, int]:
+        """The whole numbers of the parameters that begin so, by the rest of their names."""
+        numbers = {}
+        for name in self._values:
+            if name.startswith(prefix):
+                numbers[name.removeprefix(prefix)] = self.number(name, 0)
+        return numbers
+
     def chosen(self) -> Chosen:
         """The query and the facets of a list."""
         facets = {}
@@ -90,6 +99,7 @@ class Answers:
         readers: of all runs, by name.
         indexer: that builds and follows their indexes; None where somebody else did it.
         takes_notes: whether notes may be written.
+        find_new_runs: brings `readers` up to date with the runs that there are by now.
     """
 
     def __init__(
@@ -98,16 +108,20 @@ class Answers:
         indexer: Indexer | None = None,
         *,
         takes_notes: bool = False,
+        find_new_runs: Callable[[], None] = lambda: None,
     ) -> None:
         self.readers, self.indexer, self.takes_notes = readers, indexer, takes_notes
+        self.find_new_runs = find_new_runs
 
     def reader(self, name: str) -> RunReader:
         """A run by its name in addresses."""
         if name not in self.readers:
+            self.find_new_runs()
+        reader = self.readers.get(name)
+        if reader is None:
             raise NotFoundError(
                 f"there is no run {name[:80]!r}", available=list(self.readers), wanted=name
             )
-        reader = self.readers[name]
         if self.indexer is not None:
             # Only what somebody looks at is indexed and followed.
             self.indexer.ask_for(name)
@@ -185,6 +199,7 @@ class Answers:
             PotstillError: the run can't be read, or a parameter is wrong.
         """
         if list(path) == ["runs"]:
+            self.find_new_runs()
             return overview.describe_runs(self.readers, takes_notes=self.takes_notes)
         if list(path) == ["compare"]:
             return self._compare(parameters)
@@ -254,7 +269,10 @@ def _with_selection(
 ) -> dict[str, Any]:
     marks = NotesFile(request.reader.notes_path).marks()
     with request.reader.store() as store:
-        return read(Selection(store, request.parameters.chosen(), marks))
+        document = read(Selection(store, request.parameters.chosen(), marks))
+        # An arm that is begun anew has another number: what was listed of it before is gone.
+        eras = dict(store.database.read("SELECT arm, generation FROM view.arms"))
+    return {**document, "eras": eras}
 
 
 def _trace(request: Request) -> dict[str, Any]:
@@ -317,7 +335,7 @@ def _training(request: Request) -> dict[str, Any]:
     folder = request.reader.folder
     # Before the steps are read: a run that ends meanwhile is asked for once more, not once too seldom.
     is_running = read_state(folder).status == "running"
-    since = request.parameters.number("since", 0)
+    since = request.parameters.numbers(SINCE_PREFIX)
     with request.reader.store() as store:
         return describe_training(store, folder, since=since, is_running=is_running)
 

@@ -33,7 +33,8 @@ MAX_REASONS = 200  # of an arm's drops that are listed
 
 def describe_runs(readers: Mapping[str, RunReader], *, takes_notes: bool) -> dict[str, Any]:
     """The page of all runs."""
-    runs = [describe_run(reader) for reader in readers.values()]
+    # A copy: another request may find a new run meanwhile.
+    runs = [describe_run(reader) for reader in list(readers.values())]
     return {"potstill": __version__, "notes": takes_notes, "runs": runs}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +35,7 @@ def find_runs(paths: Sequence[Path]) -> dict[str, RunFolder]:
     Raises:
         InputError: there is none.
     """
-    # By their real paths, so that a run named twice is one.
-    folders: dict[Path, None] = {}
-    for path in paths:
-        start = path.parent if path.is_file() else path
-        for folder in _runs_below(start, SEARCH_DEPTH):
-            folders[folder.resolve()] = None
+    folders = list_run_folders(paths)
     if not folders:
         places = ", ".join(str(path) for path in paths)
         raise InputError(
@@ -48,7 +43,17 @@ def find_runs(paths: Sequence[Path]) -> dict[str, RunFolder]:
             expected=f"a folder that a run made, with {manifest.FILE}, or a folder of such folders",
             fix="potstill quickstart makes one in runs/quickstart",
         )
-    return _name_folders(list(folders))
+    return name_folders(folders)
+
+
+def list_run_folders(paths: Sequence[Path]) -> list[Path]:
+    """The real paths of the runs at these paths and below them, each once."""
+    folders: dict[Path, None] = {}
+    for path in paths:
+        start = path.parent if path.is_file() else path
+        for folder in _runs_below(start, SEARCH_DEPTH):
+            folders[folder.resolve()] = None
+    return list(folders)
 
 
 def is_run(folder: Path) -> bool:
@@ -60,7 +65,8 @@ def is_run(folder: Path) -> bool:
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
     if is_run(folder):
         yield folder
-        return
+        # A run may hold another one: the quickstart's walks lie in the folder of its stories.
+        depth = min(depth, 1)
     if depth == 0 or not folder.is_dir():
         return
     try:
@@ -73,13 +79,20 @@ def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
             yield from _runs_below(child, depth - 1)
 
 
-def _name_folders(folders: Sequence[Path]) -> dict[str, RunFolder]:
-    """A name for each folder that stays the same from one start of the server to the next."""
+def name_folders(
+    folders: Sequence[Path], taken_names: Collection[str] = ()
+) -> dict[str, RunFolder]:
+    """A name for each folder that stays the same from one start of the server to the next.
+
+    Args:
+        folders: the real paths of runs.
+        taken_names: that other runs have already.
+    """
     runs: dict[str, RunFolder] = {}
     plain_names = [_NOT_IN_NAMES.sub("-", folder.name).strip(".-") or "run" for folder in folders]
     for folder, name in zip(folders, plain_names, strict=True):
         # Equal names, and those that had to be changed, get a few characters of the path.
-        if plain_names.count(name) > 1 or name != folder.name:
+        if plain_names.count(name) > 1 or name in taken_names or name != folder.name:
             name += "-" + hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]
         runs[name] = RunFolder(name, folder, shorten_path(folder))
     return runs

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from potstill.runs import manifest
 from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.progress_file import PROGRESS_FILE
 from potstill.store import database, lock
 
 Status: TypeAlias = Literal["running", "finished", "stopped", "failed", "killed", "unreadable"]
@@ -36,6 +37,8 @@ class RunState(NamedTuple):
         """Such as `running`, or `stopped 3 min ago (killed)`."""
         if self.status == "running":
             return "running"
+        if self.status == "unreadable":
+            return "can't be read"
         age = format_age(time.time() - self.since)
         if self.status == "killed":
             return f"stopped {age} (killed)"
@@ -67,7 +70,9 @@ def read_state(folder: Path) -> RunState:
 
 def last_change(folder: Path) -> float:
     """When the run last wrote anything; 0.0 where there is nothing."""
-    names = (database.FILE, f"{database.FILE}-wal", RESULTS_FILE, UNFINISHED_FILE, manifest.FILE)
+    names = [database.FILE, f"{database.FILE}-wal", RESULTS_FILE, UNFINISHED_FILE, manifest.FILE]
+    # A local model may write nothing else for minutes, and a killed run leaves it.
+    names.append(PROGRESS_FILE)
     times = [0.0]
     for name in names:
         file = folder / name

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill.errors import ConfigError
-from potstill.viewer.run_folders import find_runs
+from potstill.viewer.run_folders import RunFolder, find_runs
 from potstill.viewer.security import MIN_TOKEN, Guard, make_token
 
 if TYPE_CHECKING:
@@ -120,19 +120,45 @@ def make_answers(settings: ServerSettings) -> Answers:
     from potstill.viewer.index.index_file import default_index_folder
     from potstill.viewer.index.indexer import Indexer
     from potstill.viewer.reader import RunReader
+    from potstill.viewer.run_catalogue import RunCatalogue
 
-    # Runs are found once: one that is begun later is seen by a viewer that is started later.
-    runs = find_runs(settings.paths)
     index_folder = settings.index_folder or default_index_folder()
-    notes = settings.notes if len(runs) == 1 else None
-    if settings.notes is not None and len(runs) > 1:
+    run_of_notes = _find_run_of_notes(settings)
+
+    def make_reader(run: RunFolder) -> RunReader:
+        notes = settings.notes if run.path == run_of_notes else None
+        return RunReader(run, index_folder, notes)
+
+    catalogue = RunCatalogue(settings.paths, make_reader)
+    indexer = Indexer(catalogue.readers, with_words=settings.with_words)
+    return Answers(
+        catalogue.readers,
+        indexer,
+        takes_notes=settings.takes_notes,
+        find_new_runs=catalogue.refresh,
+    )
+
+
+def _find_run_of_notes(settings: ServerSettings) -> Path | None:
+    """The run whose notes go into the file that --notes names; others, and those that come later, have their own.
+
+    Raises:
+        ConfigError: the command names several runs.
+    """
+    if settings.notes is None:
+        return None
+    runs = find_runs(settings.paths)
+    # A run that is named holds its notes there, whatever other runs lie in its folder.
+    named = {path.resolve() for path in settings.paths}
+    candidates = [run.path for run in runs.values()]
+    if named.intersection(candidates):
+        candidates = sorted(named.intersection(candidates))
+    if len(candidates) > 1:
         raise ConfigError(
-            f"--notes names one file, and there are {len(runs)} runs",
+            f"--notes names one file, and there are {len(candidates)} runs",
             fix="leave the file out: each run gets its own notes.jsonl",
         )
-    readers = {name: RunReader(run, index_folder, notes) for name, run in runs.items()}
-    indexer = Indexer(readers, with_words=settings.with_words)
-    return Answers(readers, indexer, takes_notes=settings.takes_notes)
+    return candidates[0]
 
 
 def open_socket(settings: ServerSettings) -> socket.socket:

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
@@ -23,12 +23,12 @@ from potstill.viewer.answers import (
     Parameters,
     describe_error,
 )
-from potstill.viewer.live import RunWatch
+from potstill.viewer.live import LiveStream
 from potstill.viewer.security import HEADERS, Guard
 from potstill.viewer.trace_page import NoTraceError
 
 THREADS = 4
-POLL_SECONDS = 1.0  # between two looks of a live stream
+POLL_SECONDS = 0.5  # between two looks of a live stream
 BEAT_SECONDS = 15.0
 MAX_BODY = 64 * 1024
 PACKAGE = Path(__file__).parent
@@ -113,7 +113,7 @@ class Viewer:
         if request.method == "PUT":
             return await self._put_note(request, path)
         if path == ["live"] and request.method == "GET":
-            return await self._stream(request, parameters.text("run"))
+            return await self._stream(request, parameters)
         page = path[2] if len(path) > 2 and path[0] == "run" else ""
         if page == "export":
             return await self._export(request, path, parameters)
@@ -123,10 +123,14 @@ class Viewer:
         etag = await self.run_in_thread(lambda: self._etag(path, request.path_qs))
         if etag and request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers={"ETag": etag})
+        began = time.monotonic()
         document = await self.run_in_thread(lambda: self.answers.answer(path, parameters))
+        duration = time.monotonic() - began
         # Arms that were not asked the same are not compared, and what differs is in the document.
         is_refused = path == ["compare"] and not document["is_comparable"]
         response = send_json(document, 409 if is_refused else 200)
+        # The page asks the less often for news the longer an answer takes.
+        response.headers["Server-Timing"] = f"read;dur={1000 * duration:.0f}"
         if etag:
             response.headers["ETag"] = etag
         return response
@@ -164,33 +168,28 @@ class Viewer:
         headers = {**HEADERS, **_download_headers(file.path.name)}
         return web.FileResponse(file.path, headers={**headers, "Content-Type": file.content_type})
 
-    async def _stream(self, request: web.Request, run: str) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, parameters: Parameters) -> web.StreamResponse:
         """One JSON object a line for as long as the page is open: what has changed, and a beat where nothing has."""
-        readers = list(self.answers.readers.values())
-        if run:
-            readers = [self.answers.reader(run)]
+        run, cursor = parameters.text("run"), parameters.text("since")
+        stream = await self.run_in_thread(lambda: LiveStream(self.answers, run, cursor))
         response = web.StreamResponse(headers=HEADERS)
         response.content_type = "application/x-ndjson"
         await response.prepare(request)
         try:
-            await self._write_news(response, [RunWatch(reader) for reader in readers])
+            await self._write_news(response, stream)
         except ConnectionError:
             log.debug("the page of a live stream was closed")
         return response
 
-    async def _write_news(self, response: web.StreamResponse, watches: Sequence[RunWatch]) -> None:
-        await _write_line(response, {"type": "hello"})
+    async def _write_news(self, response: web.StreamResponse, stream: LiveStream) -> None:
+        await _write_line(response, {"type": "hello", "beat": BEAT_SECONDS})
         last_written = time.monotonic()
         while not self._is_closing:
-            for watch in watches:
-                # A few stats a second; the store is opened only where one of its files has changed.
-                line = await self.run_in_thread(watch.look)
-                if line is not None:
-                    self.answers.reader(watch.reader.run.name)  # so that its index is followed
-                    await _write_line(response, line)
-                    last_written = time.monotonic()
-            if time.monotonic() - last_written > BEAT_SECONDS:
-                await _write_line(response, {"type": "beat"})
+            lines = await self.run_in_thread(lambda: list(stream.next_lines()))
+            if not lines and time.monotonic() - last_written > BEAT_SECONDS:
+                lines = [{"type": "beat"}]
+            for line in lines:
+                await _write_line(response, line)
                 last_written = time.monotonic()
             await asyncio.sleep(POLL_SECONDS)
 

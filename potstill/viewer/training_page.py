@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,18 @@ _NOT_SHOWN = ("losses", "loss_curve")
 
 
 def describe_training(
-    store: Store, run_folder: Path, *, since: int = 0, is_running: bool = False
+    store: Store,
+    run_folder: Path,
+    *,
+    since: Mapping[str, int] | None = None,
+    is_running: bool = False,
 ) -> dict[str, Any]:
     """All trainings of a run with their curves.
 
     Args:
         store: of the run.
         run_folder: where the students lie.
-        since: the step behind which points are wanted.
+        since: by student the step behind which points are wanted; those of others are sent from the first one on.
         is_running: whether a process works in the run.
     """
     students: list[dict[str, Any]] = []
@@ -41,13 +45,14 @@ def describe_training(
         stages = store.history.stages(arm)
         for stage in stages:
             title = arm if len(stages) == 1 else stage_title(arm, stage.label)
-            steps, message = read_step_lines(run_folder / STUDENTS_FOLDER / stage.stage, since)
+            steps, message = read_step_lines(run_folder / STUDENTS_FOLDER / stage.stage)
             if message:
                 messages.append(f"{title}: {message}")
             student = _describe_student(store, run_folder, arm, stage, is_running=is_running)
-            series = make_series(steps)
-            names.update(dict.fromkeys(series))
-            students.append({**student, "title": title, **_describe_series(series)})
+            known_step = (since or {}).get(stage.stage, 0)
+            described = _describe_series(steps, known_step)
+            names.update(dict.fromkeys(described["series"]))
+            students.append({**student, "title": title, **described})
     columns = []
     for name in names:
         if name != "step":
@@ -82,23 +87,23 @@ def _describe_student(
     }
 
 
-def _describe_series(series: Mapping[str, list[Any]]) -> dict[str, Any]:
-    steps = series.get("step", [])
-    tokens = [count or 0 for count in series.get("tokens", [])]
+def _describe_series(steps: Sequence[Mapping[str, Any]], since: int) -> dict[str, Any]:
+    """The curves behind a step; whole ones where the training has not come so far, because it was begun anew."""
+    last_step = steps[-1]["step"] if steps else 0
+    if last_step < since:
+        since = 0
+    total_tokens = list(accumulate(step.get("tokens") or 0 for step in steps))
+    wanted = [place for place, step in enumerate(steps) if step["step"] > since]
     return {
-        "series": series,
-        "step": steps[-1] if steps else 0,
-        "total_tokens": list(accumulate(tokens)),
+        "since": since,
+        "series": make_series([steps[place] for place in wanted]),
+        "step": last_step,
+        "total_tokens": [total_tokens[place] for place in wanted],
     }
 
 
-def read_step_lines(student_folder: Path, since: int = 0) -> tuple[list[dict[str, Any]], str]:
-    """The steps of a training that is finished or under way, and what is wrong with the file, if anything.
-
-    Args:
-        student_folder: of the student.
-        since: the step behind which they are wanted.
-    """
+def read_step_lines(student_folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """The steps of a training that is finished or under way, and what is wrong with the file, if anything."""
     steps: list[dict[str, Any]] = []
     message = ""
     # The finished file wins; the one of a training under way is in its working folder.
@@ -110,19 +115,18 @@ def read_step_lines(student_folder: Path, since: int = 0) -> tuple[list[dict[str
         for number, line in enumerate(lines, 1):
             try:
                 step = json.loads(line)
-                is_wanted = step["step"] > since
+                float(step["step"])  # a line that numbers no step is none
             except (ValueError, KeyError, TypeError):
                 # The last line of a training under way may be half written.
                 if number < len(lines) or line.endswith("\n"):
                     message = f"line {number} of {STEPS_FILE} can't be read"
                 continue
-            if is_wanted:
-                steps.append(step)
+            steps.append(step)
         break
     return steps, message
 
 
-def make_series(steps: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def make_series(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Steps as columns; None where a step lacks one."""
     names = dict.fromkeys(name for step in steps for name in step)
     series: dict[str, list[Any]] = {}

@@ -77,9 +77,11 @@ def make_problems(count: int) -> list[Problem]:
     return [Problem(f"p{n}", text, str(5 + n), kind="story") for n, text in enumerate(questions)]
 
 
-def fill_orion(store: Store, problems: list[Problem], *, finish: bool = True) -> Made:
+def fill_orion(
+    store: Store, problems: list[Problem], *, finish: bool = True, arm: str = "orion"
+) -> Made:
     """An arm in which every problem's error is rewritten, and one rewrite in three is dropped."""
-    ledger = store.ledger("orion")
+    ledger = store.ledger(arm)
     blanks = [blank(problem) for problem in problems]
     errors, chains, rewrites = [], [], []
     for problem in problems:
@@ -111,7 +113,7 @@ def fill_orion(store: Store, problems: list[Problem], *, finish: bool = True) ->
         rewrites.append(judged(rewrite, "right", problem.answer))
     for role, traces in (("student", errors), ("teacher", chains), ("student", rewrites)):
         for trace in traces:
-            store_call(store, "orion", role, trace)
+            store_call(store, arm, role, trace)
     ledger.add_traces([*blanks, *errors, *chains, *rewrites])
     dropped, kept = rewrites[::3], [row for n, row in enumerate(rewrites) if n % 3]
     ledger.add_step("sample", "model-student", len(blanks), len(errors))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from potstill.evaluation.results import save
 from potstill.store import Store
 from potstill.store.admin.maintain import store_stats
 from potstill.viewer.answers import Answers, Parameters
-from potstill.viewer.live import RunWatch
+from potstill.viewer.live import LiveStream, RunWatch
 from potstill.viewer.reader import RunReader
+from potstill.viewer.run_catalogue import RunCatalogue
 from potstill.viewer.run_folders import RunFolder
 
 
@@ -146,8 +148,12 @@ def test_curves_of_a_training_under_way_are_read_up_to_its_last_whole_line(reade
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"step": n, "loss": 2.0 / n, "tokens": 10}) for n in (1, 2, 3)]
     (folder / "steps.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
-    [student] = ask(reader, "run/{R}/training", since="1")["students"]
-    assert student["series"]["step"] == [2, 3] and student["total_tokens"] == [10, 20]
+    since = {f"since.{STAGE}": "1"}
+    [student] = ask(reader, "run/{R}/training", **since)["students"]
+    assert student["series"]["step"] == [2, 3] and student["total_tokens"] == [20, 30]
+    # A training that was taken up from an earlier checkpoint is shorter than what the page has of it.
+    [again] = ask(reader, "run/{R}/training", **{f"since.{STAGE}": "9"})["students"]
+    assert (again["since"], again["series"]["step"]) == (0, [1, 2, 3])
     assert RunWatch(reader).look()["training"] == [{"student": STAGE, "step": 3}]
 
 
@@ -205,3 +211,42 @@ def test_python_asks_what_the_pages_ask(tmp_path: Path, monkeypatch: pytest.Monk
     assert run.costs()["total"]["calls"] == 18
     with pytest.raises(InputError):
         run.find("colour:red")
+
+
+@pytest.mark.slow
+def test_a_cursor_goes_on_where_a_stream_ended(tmp_path: Path):
+    from viewed_run import fill_orion, make_problems
+
+    reader = open_reader(make_run(tmp_path / "run"), tmp_path / "index")
+    answers = Answers({"run": reader})
+    [line] = LiveStream(answers, "run").next_lines()
+    assert list(LiveStream(answers, "run", line["cursor"]).next_lines()) == []
+    with Store.open(tmp_path / "run") as store:
+        fill_orion(store, make_problems(9))
+    [later] = LiveStream(answers, "run", line["cursor"]).next_lines()
+    assert later["new"]["by_arm"] == {"orion": 12}
+    [anew] = LiveStream(answers, "run", "no cursor").next_lines()
+    assert anew["new"]["traces"] == 0
+
+
+@pytest.mark.slow
+def test_runs_are_looked_for_again_but_not_at_every_look(tmp_path: Path):
+    clock = [0.0]
+    make_run(tmp_path / "runs" / "one")
+    catalogue = RunCatalogue(
+        [tmp_path / "runs"], lambda run: RunReader(run, tmp_path / "index"), now=lambda: clock[0]
+    )
+    answers = Answers(catalogue.readers, find_new_runs=catalogue.refresh)
+    stream = LiveStream(answers)
+    assert [line["run"] for line in stream.next_lines()] == ["one"]
+    # Another run of the same name below another folder gets a name of its own; the first keeps its.
+    make_run(tmp_path / "runs" / "later" / "one")
+    assert list(stream.next_lines()) == []
+    clock[0] += 10
+    listed, line = stream.next_lines()
+    assert (
+        listed["runs"][0] == "one" and listed["runs"][1].startswith("one-") and line["run"] != "one"
+    )
+    shutil.rmtree(tmp_path / "runs" / "one")
+    clock[0] += 10
+    assert [line["type"] for line in stream.next_lines()] == ["runs"]

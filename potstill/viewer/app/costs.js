@@ -73,8 +73,10 @@
     const filters = { arm: query.arm, role: query.role, status: query.status, order: query.order };
     const base = P.runPath(run) + "/journal?" + queryText(filters);
     const after = query.after ? "&after=" + encodeURIComponent(query.after[0]) : "";
-    const state = P.useData(base + "&limit=100" + after);
+    const { state, latest, show } = P.useSettled(base + "&limit=100" + after);
+    const added = state.data && latest.data ? latest.data.count - state.data.count : 0;
     return html`<h1>Journal</h1><${P.Loaded} state=${state}>${(data) => html`
+      ${added !== 0 && html`<${P.NewPill} added=${added} show=${show} />`}
       <div class="row"><span aria-live="polite"><b>${count(data.count)}</b> calls</span>
         <label class="soft small">status <select value=${(query.status || [""])[0]} onChange=${(event) => setQuery({ status: event.target.value, after: "" })}><option value="">all</option>${data.statuses.map((name) => html`<option>${name}</option>`)}</select></label>
         ${["arm", "role"].map((name) => query[name] && html`<button type="button" onClick=${() => setQuery({ [name]: "", after: "" })}>${name} ${P.visible(query[name][0])} \u2715</button>`)}

@@ -31,6 +31,9 @@
     });
     const [place, run, page] = route.parts;
     const where = route.parts.slice(0, 4).join("/");
+    // One stream a tab: of the run that is looked at, else of all.
+    const followed = place === "run" ? run : null;
+    useEffect(() => P.follow(followed), [followed]);
     useEffect(() => {
       document.title = [pageName(page), run && P.visible(run), "Potstill"].filter(Boolean).join(" \u00b7 ");
       if (main.current) main.current.focus({ preventScroll: true });
@@ -39,7 +42,8 @@
     return html`<div class="frame">
       <header class="top">
         <a class="brand" href=${link([])}>Potstill</a>
-        ${place === "run" && html`<a class="where" href=${link(["run", run])}>${P.visible(run)}</a><${RunState} run=${run} />`}
+        ${place === "run" && html`<a class="where" href=${link(["run", run])}>${P.visible(run)}</a><${RunState} key=${run} run=${run} />`}
+        <${Connection} />
         <div class="right"><${Theme} /><button type="button" aria-label="Keys" onClick=${() => setHelp(true)}><span class="wideonly">Keys </span><kbd>?</kbd></button></div>
       </header>
       <div class="side">${place === "run" && html`<${Navigation} run=${run} page=${page || ""} />`}</div>
@@ -64,7 +68,10 @@
 
   function Navigation({ run, page }) {
     const { data } = P.useData(P.runPath(run));
-    const counts = data ? { traces: data.counts.traces, journal: data.counts.completions } : {};
+    const live = useLive(run);
+    // The stream's counts are newer than the page's.
+    const said = (live && live.counts) || (data && data.counts) || {};
+    const counts = { traces: said.traces, journal: said.completions };
     return html`<nav aria-label="Pages of the run"><ul>${PAGES.map(
       ([name, title]) => html`<li><a href=${link(["run", run, name].filter(Boolean), name === "traces" ? WRITTEN : {})}
         aria-current=${page === name || (page === "trace" && name === "traces") || (page === "problem" && name === "problems") ? "page" : undefined}>
@@ -72,25 +79,35 @@
     )}</ul></nav>`;
   }
 
+  // The newest line of the live stream about a run; null before the first.
+  function useLive(run) {
+    const [line, setLine] = useState(null);
+    useEffect(() => P.subscribe((message) => message.type === "run" && message.run === run && setLine(message)), [run]);
+    return line && line.run === run ? line : null;
+  }
+
   // What the run is doing now, as the live stream says.
   function RunState({ run }) {
     const overview = P.useData(P.runPath(run));
-    const [live, setLive] = useState(null);
-    const [isLost, setLost] = useState(false);
-    useEffect(() => {
-      P.follow(run);
-      return P.subscribe((message) => {
-        if (message.type === "lost" || message.type === "hello" || message.type === "beat") setLost(message.type === "lost");
-        if (message.type === "run" && message.run === run) setLive(message);
-      });
-    }, [run]);
-    if (isLost) return html`<${P.Badge} kind="error">the viewer has ended<//>`;
+    const live = useLive(run);
     const state = (live && live.state) || (overview.data && overview.data.state);
     if (!state) return null;
     const progress = state.status === "running" && live && live.progress;
-    return html`<span class="row small" aria-live="polite"><${P.State} state=${state} />
-      ${progress && html`<span class="soft">${P.visible(progress.label || progress.arm || "")}
-        ${progress.total ? html`<${P.Bar} share=${progress.done / progress.total} /> ${P.format.count(progress.done)} of ${P.format.count(progress.total)}` : ""}</span>`}</span>`;
+    return html`<span class="row small" aria-live="polite"><${P.State} state=${state} /></span>
+      ${progress && html`<span class="row small soft">${P.visible(progress.label || progress.arm || "")}
+        ${progress.total ? html`<${P.Bar} share=${progress.done / progress.total} /> ${P.format.count(progress.done)} of ${P.format.count(progress.total)}` : ""}</span>`}`;
+  }
+
+  // Whether the stream is there: without it nothing new is seen, and that is told.
+  function Connection() {
+    const [lost, setLost] = useState(null);
+    useEffect(() => P.subscribe((message) => {
+      if (message.type === "lost") setLost(message);
+      else if (message.type === "hello") setLost(null);
+    }), []);
+    if (!lost) return null;
+    const text = lost.status === 401 ? "another viewer answers here: open the address that it printed" : "no connection to the viewer; trying again";
+    return html`<span role="status"><${P.Badge} kind="error">${text}<//></span>`;
   }
 
   function Theme() {

@@ -8,14 +8,21 @@
   function ProblemsPage({ run, query }) {
     const asked = queryText({ set: query.set, q: query.q, sort: query.sort, order: query.order, ...facetsOf(query) });
     const base = P.runPath(run) + "/problems?" + asked;
-    const state = P.useData(base + "&limit=100", false);
+    const { state, latest, show } = P.useSettled(base + "&limit=100");
     return html`<h1>Problems</h1><${P.Loaded} state=${state}>${(data) => html`
+      ${latest.data && isOther(latest.data, data) && html`<${P.NewPill} added=${latest.data.of - data.of} show=${show} />`}
       <div class="row" role="group" aria-label="Set">${data.sets.map((set) => html`<button type="button" aria-pressed=${set.set === data.set} onClick=${() => setQuery({ set: set.set, at: "" })}>
         ${P.visible(set.label)} <span class="small">${count(set.problems)}</span></button>`)}
         <form role="search" class="row" onSubmit=${(event) => event.preventDefault()}><label><span class="hidden">Words of the question</span><input type="search" value=${(query.q || [""])[0]}
           placeholder="words of the question" onChange=${(event) => setQuery({ q: event.target.value, at: "" })} /></label></form></div>
       <p class="soft small" aria-live="polite">${count(data.count)} of ${count(data.of)} problems; right answers of n, from ${data.from === "traces" ? "the traces so far" : data.from}.</p>
       <div class="withfacets"><${ProblemFacets} data=${data} query=${query} /><${Matrix} run=${run} data=${data} base=${base} query=${query} /></div>`}<//>`;
+  }
+
+  // Whether an answer says something else; the run's generation may change without that.
+  function isOther(data, shown) {
+    const said = ({ of, count, columns, rows }) => JSON.stringify([of, count, columns, rows]);
+    return data !== shown && said(data) !== said(shown);
   }
 
   function facetsOf(query) {

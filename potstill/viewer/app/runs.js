@@ -1,12 +1,11 @@
 // Runs: what there is, how it stands, which are compared.
 (function (P) {
   "use strict";
-  const { html, useEffect, useState } = htmPreact;
+  const { html, useState } = htmPreact;
   const { link } = P.route;
   const { ago, count, money, NONE } = P.format;
 
   function RunsPage() {
-    useEffect(() => P.follow(null), []);
     const state = P.useData("runs");
     const [ticked, setTicked] = useState([]);
     const at = P.useCursor(state.data ? state.data.runs.length : 0);

@@ -36,14 +36,12 @@
     const [fresh, setFresh] = useState(0);
     const anchors = P.useData(path + (fresh ? "&fresh=" + fresh : ""), false);
     const facets = P.useData(P.runPath(run) + "/facets?" + filters);
-    const [isNew, setNew] = useState(0);
-    useEffect(() => P.subscribe((message) => {
-      if (message.type === "run" && message.new) setNew((old) => old + message.new.traces);
-    }), [run]);
-    const showNew = () => {
-      setNew(0);
-      setFresh((old) => old + 1);
-    };
+    const showNew = () => setFresh((old) => old + 1);
+    const added = countNew(anchors.data, facets.data);
+    // An arm that was begun anew has taken its old traces away: a list that still shows them is wrong.
+    useEffect(() => {
+      if (added < 0) showNew();
+    }, [facets.data]);
     const keep = (names) => {
       setColumns(names);
       localStorage.setItem(KEPT, names.join());
@@ -54,10 +52,17 @@
         <${Facets} state=${facets} query=${query} />
         <div>
           <${Bar} run=${run} filters=${filters} facets=${facets.data} query=${query} columns=${columns} keep=${keep} />
-          ${isNew > 0 && html`<button type="button" class="pill" onClick=${showNew}>${isNew} new</button>`}
+          ${added > 0 && html`<${P.NewPill} added=${added} show=${showNew} />`}
           <${P.Loaded} state=${anchors}>${(data) => html`<${TraceList} run=${run} filters=${filters} anchors=${data} columns=${columns} query=${query} fresh=${fresh} />`}<//>
         </div>
       </div>`;
+  }
+
+  // How many traces of this list came after it was read; below 0 where some are gone.
+  function countNew(anchors, facets) {
+    if (!anchors || !facets || !facets.is_counted || anchors.is_counted === false) return 0;
+    const isBegunAnew = Object.entries(anchors.eras).some(([arm, era]) => facets.eras[arm] !== era);
+    return isBegunAnew ? -1 : facets.count - anchors.count;
   }
 
   function readColumns() {

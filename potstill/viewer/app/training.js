@@ -7,7 +7,7 @@
   const TONES = ["--accent", "--worse", "--third", "--second", "--better", "--ink"];
 
   function TrainingPage({ run, query }) {
-    const state = P.useData(P.runPath(run) + "/training");
+    const state = useTraining(P.runPath(run) + "/training");
     const by = query.by ? query.by[0] : "step";
     const [hidden, setHidden] = useState([]);
     return html`<h1>Training</h1><${P.Loaded} state=${state}>${(data) => {
@@ -30,6 +30,34 @@
         ]} /></div>
         <div class="curves">${data.columns.map((column) => html`<${Curve} key=${column.name} column=${column} students=${shown} all=${data.students} by=${by} />`)}</div>`;
     }}<//>`;
+  }
+
+  // The curves so far, and after each change of the run only the steps that came since.
+  function useTraining(path) {
+    const known = useRef(null);
+    return P.useAnswer(path, async (signal) => {
+      const since = {};
+      for (const student of known.current ? known.current.students : []) since["since." + student.student] = student.step;
+      const answer = await P.get(path + "?" + P.route.queryText(since), signal);
+      known.current = joinSteps(known.current, answer);
+      return known.current;
+    });
+  }
+
+  // A student's new steps behind those that are known; `since` 0 is the whole curve, also of a training begun anew.
+  function joinSteps(known, answer) {
+    const students = answer.students.map((student) => {
+      const before = known && known.students.find((one) => one.student === student.student);
+      if (!before || !student.since) return student;
+      const length = before.series.step.length;
+      const series = {};
+      for (const name of new Set([...Object.keys(before.series), ...Object.keys(student.series)])) {
+        series[name] = [...(before.series[name] || new Array(length).fill(null)), ...(student.series[name] || (student.series.step || []).map(() => null))];
+      }
+      return { ...student, series, total_tokens: [...before.total_tokens, ...student.total_tokens] };
+    });
+    const columns = new Map([...(known ? known.columns : []), ...answer.columns].map((column) => [column.name, column]));
+    return { ...answer, students, columns: [...columns.values()] };
   }
 
   function dash(i) {

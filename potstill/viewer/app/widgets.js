@@ -1,7 +1,7 @@
 // Small parts that several pages draw: links, numbers, badges, bars, whiskers, tables.
 (function (P) {
   "use strict";
-  const { html, useState } = htmPreact;
+  const { html, useEffect, useState } = htmPreact;
   const NONE = "\u2013";
 
   // Numbers as the report writes them.
@@ -116,10 +116,31 @@
     });
   }
 
-  // How a run stands: running, finished, stopped, killed.
+  // How a run stands: running, finished, stopped, killed; how long ago is told anew while the page is open.
   function State({ state }) {
+    const [, redraw] = useState(0);
+    useEffect(() => {
+      const timer = setInterval(() => redraw((n) => n + 1), 20000);
+      return () => clearInterval(timer);
+    }, []);
     const kind = { running: "running", failed: "error", killed: "error", unreadable: "error" }[state.status];
-    return html`<${Badge} kind=${kind}>${P.visible(state.text || state.status)}<//>`;
+    return html`<${Badge} kind=${kind}>${P.visible(stateText(state))}<//>`;
+  }
+
+  // As the server words it (run_state.py), at the time of this clock.
+  function stateText(state) {
+    if (state.status === "running" || state.status === "unreadable" || !state.since) return state.text || state.status;
+    const seconds = Math.max(0, Date.now() / 1000 - state.since);
+    let age = "just now";
+    if (seconds >= 172800) age = Math.floor(seconds / 86400) + " days ago";
+    else if (seconds >= 3600) age = Math.floor(seconds / 3600) + " h ago";
+    else if (seconds >= 60) age = Math.floor(seconds / 60) + " min ago";
+    return state.status === "killed" ? "stopped " + age + " (killed)" : state.status + " " + age;
+  }
+
+  // What came while somebody reads: `added` more, or another state of the same (0); shown when it is asked for.
+  function NewPill({ added, show }) {
+    return html`<p class="pillplace" aria-live="polite"><button type="button" class="pill" onClick=${show}>${added > 0 ? count(added) + " new" : "show what has changed"}</button></p>`;
   }
 
   // A row that j and k move; `keys` are for useKeys.
@@ -138,5 +159,5 @@
   P.pages = {}; // what draws each page of a run, by its name in the address
   P.runPath = (run) => "run/" + encodeURIComponent(run);
   P.format = { percent, points, count, money, number, duration, ago, NONE };
-  Object.assign(P, { Filters, State, useCursor, Badge, Verdict, Bar, Whisker, Copy, Failure, Loaded, SortedTable });
+  Object.assign(P, { Filters, State, NewPill, useCursor, Badge, Verdict, Bar, Whisker, Copy, Failure, Loaded, SortedTable });
 })((window.potstill = window.potstill || {}));

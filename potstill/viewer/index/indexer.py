@@ -94,9 +94,12 @@ class Indexer:
                 self._wake.clear()
                 continue
             # Taken before the reading: what is written meanwhile is read in the next round.
-            stamps = _store_stamps(self._readers[name].folder)
+            reader = self._readers.get(name)
+            if reader is None:
+                continue
+            stamps = _store_stamps(reader.folder)
             try:
-                if self._follow(name):
+                if self._follow(reader):
                     self._read[name] = stamps
                 self.errors.pop(name, None)
             except PotstillError as error:
@@ -110,23 +113,23 @@ class Indexer:
         now = time.monotonic()
         for name, asked_at in sorted(self._asked.items(), key=lambda item: -item[1]):
             is_watched = now - asked_at < WATCHED_SECONDS
-            reader = self._readers[name]
+            reader = self._readers.get(name)  # None: its folder is gone
             if (
                 is_watched
+                and reader is not None
                 and reader.has_store
                 and self._read.get(name) != _store_stamps(reader.folder)
             ):
                 return name
         return None
 
-    def _follow(self, name: str) -> bool:
+    def _follow(self, reader: RunReader) -> bool:
         """Read a run until its end, or until another one is asked for; whether the end was reached."""
-        reader = self._readers[name]
         with _open_for_indexing(reader) as store:
             for step in _phases(self._with_words):
                 while step(store.database):
                     reader.index.has_grown()
-                    if self._is_closed or self._next_run() not in (name, None):
+                    if self._is_closed or self._next_run() not in (reader.run.name, None):
                         return False
         return True
 

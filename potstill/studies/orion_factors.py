@@ -120,7 +120,8 @@ FACTORS: Mapping[str, Sequence[Level]] = {
         Level("errors before the reference", own={"settings": {"prompt": "errors-first"}}),
     ),
     "Where the errors stand": (
-        Level("before the reference, as written", own={"settings": {"prompt": "errors-first"}}),
+        Level("all at once, as written", own={"settings": {"prompt": "errors-first"}}),
+        Level("one at a time, as written", own={"settings": {"prompt": "errors-first-one"}}),
         Level("the first wrong step marked", own={"settings": {"prompt": "errors-first-marked"}}),
         Level("cut behind the first wrong step", own={"settings": {"prompt": "errors-first-cut"}}),
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from potstill.models.model import Request
-from potstill.models.scripted import ScriptedModel, render
+from potstill.models.scripted import ScriptedModel, last_user, render
 from potstill.records import Trace, blank
 from potstill.verifiers.story import Equation, Story, apply_event, parse_story, required_equations
 from potstill.world import story
@@ -53,7 +53,7 @@ def scripted_student(*, fail: float = 0.0, name: str = "") -> ScriptedModel:
 
 
 def solve_by_chance(request: Request, skill: float, *, answered: float = ANSWERED) -> str:
-    """A brief chain for the first story of the prompt.
+    """A brief chain for the first story of the prompt, of a conversation for the first one of its last turn.
 
     With chance 1 - skill one step slips and the slip is carried on; with chance 1 - answered there is no answer. A
     prompt that asks for numbered steps gets them. A prompt without a story gets one of a few short replies, so that a
@@ -114,7 +114,8 @@ def _write_in_steps(request: Request, equations: list[Equation], *, is_answered:
 
 
 def _first_story(request: Request) -> Story | None:
-    match = _STORY.search(render(request.prompt))
+    # Earlier turns of a conversation are worked examples: the last one asks.
+    match = _STORY.search(last_user(request.prompt)) or _STORY.search(render(request.prompt))
     return parse_story(match[0]) if match else None
 
 

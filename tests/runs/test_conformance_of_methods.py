@@ -53,6 +53,8 @@ CASTS: dict[str, Cast] = {
         values={"n": 2, "settings": elad_settings.Settings(rounds=2)},
     ),
     "euler": Cast(poses=True),
+    # Eight problems have no eight examples of other ones.
+    "fs_bon": Cast(values={"n": 4, "shots": 2}),
     "reer": Cast(
         models={"generator": ORACLE},
         values={

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from scripted_world import number, run, student
 
+from potstill.methods.rewriting.fs_bon import SHORT
 from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Message
+from potstill.traces.prompts import fill_template
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 LONG, BRIEF = "Two and two more, which makes \\boxed{4}.", "Two twice: \\boxed{4}."
@@ -71,17 +73,15 @@ def test_what_is_cut_failed_wrong_unreadable_or_said_twice_is_dropped_with_its_r
 def test_the_examples_are_parents_of_what_was_written_behind_them():
     ran, _ = fs_bon()
     row = next(row for row in ran.rows if row.text == BRIEF)
-    [example] = [trace for trace in ran.book.traces.values() if trace.text.startswith("Three and four")]
+    [example] = [
+        trace for trace in ran.book.traces.values() if trace.text.startswith("Three and four")
+    ]
     assert set(row.parents) == {P1.id, example.id}
 
 
 def test_a_writers_examples_are_shown_and_no_rows():
-    writer = ScriptedModel(
-        {
-            f"{p.prompt}\n\nUse as few words as possible: write the steps that are needed, and the answer.": text
-            for p, text in ((P1, ["\\boxed{4}"]), (P2, ["\\boxed{7}"]))
-        }
-    )
+    asked = [fill_template(SHORT, {"prompt": problem.prompt}) for problem in (P1, P2)]
+    writer = ScriptedModel(dict(zip(asked, (["\\boxed{4}"], ["\\boxed{7}"]), strict=True)))
     pupil = student([LONG])
     ran = run("fs_bon", [P1, P2], {"student": pupil, "writer": writer}, n=1, shots=1)
     assert len(writer.calls) == 2

@@ -46,11 +46,21 @@ VERBS = {
     "study": "prepared comparisons: data, trainings, measurements, and a page with table, figure and fingerprint",
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
+    "score": "how likely a student finds each token of its rows, before its training and after, for `potstill view`",
     "view": "look at runs in the browser: arms and intervals, every trace, where each row came from, live",
     "show": "one trace of a run with all that it came from: what was asked, what was written, what became of it",
 }
 HELPERS = ("show",)  # modules of this package that have a verb's name and are none
-RESUMABLE = ("quickstart", "run", "tune-prompts", "train", "cache-teacher", "study", "world")
+RESUMABLE = (
+    "quickstart",
+    "run",
+    "tune-prompts",
+    "train",
+    "cache-teacher",
+    "score",
+    "study",
+    "world",
+)
 STOPPED = 130  # exit code: 128 + SIGINT, as shells count
 OUTPUT_CLOSED = 141  # exit code: 128 + SIGPIPE
 HELP_WIDTH = 120  # columns of the list of commands where nobody says how wide the terminal is

@@ -27,7 +27,7 @@ from potstill.training.dataset.answer_blank import begin_answers
 from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
-from potstill.training.dataset.trained_tokens import TOKENS_FILE, write_trained_tokens
+from potstill.training.dataset.trained_tokens import write_trained_tokens
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import (
     EvalSplit,
@@ -42,7 +42,13 @@ from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import ObjectiveInputs, StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.row_sample import sample_rows
-from potstill.training.settings import FIT_FILE, FitResult, LoraSettings, TrainingSettings
+from potstill.training.settings import (
+    FIT_FILE,
+    TOKENS_FILE,
+    FitResult,
+    LoraSettings,
+    TrainingSettings,
+)
 from potstill.training.student_key import StudentKey, student_key
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
 from potstill.training.teacher.remote import RemoteTeacher

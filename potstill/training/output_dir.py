@@ -15,8 +15,7 @@ from typing import IO, Any
 from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StageError, StoreError
 from potstill.models.local import checkpoint
-from potstill.training.dataset.trained_tokens import TOKENS_FILE
-from potstill.training.settings import FIT_FILE, FitResult
+from potstill.training.settings import FIT_FILE, TOKENS_FILE, FitResult
 from potstill.training.step_log import STEPS_FILE, step_line
 from potstill.training.student_key import StudentKey
 from potstill.training.trainer import last_checkpoint

@@ -188,6 +188,7 @@ class TrainingSettings:
         return values
 
 
+TOKENS_FILE = "tokens.parquet"  # in a student's folder: its rows as tokens (dataset.trained_tokens)
 FIT_FILE = "fit.json"  # in a student's folder, written last: the mark that its training is complete
 SETTINGS = tuple(
     field.name for field in dataclasses.fields(TrainingSettings) if field.name != "objective_config"

@@ -18,6 +18,7 @@ from potstill.evaluation import results as results_file
 from potstill.evaluation.results import Results
 from potstill.runs import manifest
 from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.row_logprobs import LOGPROBS_FILE
 from potstill.store import database, lock
 from potstill.store.store import Store
 from potstill.viewer.index.index_file import IndexFile
@@ -189,4 +190,5 @@ class RunReader:
         if students.is_dir():
             for student in sorted(students.iterdir()):
                 files += [student / "steps.jsonl", student / "training" / "steps.jsonl"]
+                files.append(student / LOGPROBS_FILE)  # a run may be scored while it is looked at
         return [*files, self.notes_path]

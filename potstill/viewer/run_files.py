@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from potstill.runs import manifest
 from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.row_logprobs import LOGPROBS_FILE
 from potstill.runs.run_log import FILE as LOG_FILE
-from potstill.training.settings import FIT_FILE
+from potstill.training.settings import FIT_FILE, TOKENS_FILE
 from potstill.training.step_log import STEPS_FILE
 from potstill.viewer.notes import NOTES_FILE
-from potstill.viewer.token_page import STUDENTS_FOLDER, TOKENS_FILE
+from potstill.viewer.token_page import STUDENTS_FOLDER
 
 # In the run folder, with what each holds.
 RUN_FILES = {
@@ -27,6 +28,7 @@ STUDENT_FILES = {
     FIT_FILE: "what the training did",
     STEPS_FILE: "what was measured at each step",
     TOKENS_FILE: "the tokens of each row, and their weights",
+    LOGPROBS_FILE: "how likely each of these tokens was before the training, and is after it",
     "README.md": "the card of the student",
 }
 CONTENT_TYPES = {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.errors import InputError
 from potstill.store.store import Store
+from potstill.training.settings import TOKENS_FILE
+from potstill.viewer.row_files import read_rows
+from potstill.viewer.surprise import describe_surprise, drawn_logprobs
 from potstill.viewer.token_texts import decode_tokens, read_vocabulary
 
-TOKENS_FILE = "tokens.parquet"
-METADATA_KEY = b"potstill.tokens"
 STUDENTS_FOLDER = "students"
 WORK_FOLDER = "training"  # in a student's folder while the training lasts
 SIDES = ("chosen", "rejected")
@@ -29,9 +29,10 @@ class TokenRequest(NamedTuple):
 
 def describe_tokens(store: Store, run_folder: Path, request: TokenRequest) -> dict[str, Any]:
     """The page of a row's tokens; where they are not there, why."""
-    sql = "SELECT DISTINCT stage FROM rows WHERE id = ? ORDER BY rowid"
+    sql = "SELECT stage, min(arm) FROM rows WHERE id = ? GROUP BY stage ORDER BY min(rowid)"
     # A row of several stages or arms was trained on several times.
-    students = [stage for (stage,) in store.database.read(sql, (request.trace,))]
+    arm_of_student = dict(store.database.read(sql, (request.trace,)))
+    students = list(arm_of_student)
     if not students:
         return _unavailable("no student was trained on this trace")
     student = request.student or students[0]
@@ -51,11 +52,15 @@ def describe_tokens(store: Store, run_folder: Path, request: TokenRequest) -> di
         )
     # Only a pair has another side.
     row = rows.get(request.side) or next(iter(rows.values()))
+    document = _describe_row(row, folder)
+    drawn = drawn_logprobs(store, request.trace, document) if row["side"] == "chosen" else []
+    command = f"potstill score RUN --arm {shlex.quote(arm_of_student[student])}"
     return {
         "student": student,
         "students": students,
         "sides": [side for side in SIDES if side in rows],
-        **_describe_row(row, folder),
+        **document,
+        **describe_surprise(folder, row, drawn, command=command),
     }
 
 
@@ -71,40 +76,6 @@ def _unavailable(message: str, *, fix: str = "") -> dict[str, Any]:
     return {"is_available": False, "message": message, "fix": fix}
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """An open Parquet file; whatever is wrong with it is an InputError."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            yield file
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path.name} of {path.parent.name} can't be read: {str(error).splitlines()[0]}",
-            fix="delete the file: nothing but the page of tokens needs it",
-        ) from error
-
-
-def read_rows(path: Path, trace: str) -> dict[str, Mapping[str, Any]]:
-    """The rows of a trace by side."""
-    rows: dict[str, Mapping[str, Any]] = {}
-    with _open(path) as file:
-        metadata = json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
-        # Ids first, a column of some bytes a row; then the one group that has the row.
-        for group in range(file.num_row_groups):
-            ids = file.read_row_group(group, columns=["trace"]).column("trace").to_pylist()
-            if trace not in ids:
-                continue
-            table = file.read_row_group(group)
-            for place, row_id in enumerate(ids):
-                if row_id == trace:
-                    [row] = table.slice(place, 1).to_pylist()
-                    rows.setdefault(row["side"], {**row, "metadata": metadata})
-    return rows
-
-
 def _describe_row(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     ids: Sequence[int] = row["ids"]
     runs = list(zip(row["run_lengths"], row["run_weights"], strict=True))
@@ -118,7 +89,6 @@ def _describe_row(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "weights": [[length, weight] for length, weight in runs],
         "learnt": learnt,
         "num_train_epochs": row["metadata"].get("num_train_epochs", 0),
-        "logprobs": None,
         "message": "",
     }
     try:

@@ -104,7 +104,7 @@ class TracePage:
         offsets = Utf16Offsets(trace.text)
         lineage = self._lineage()
         rows = self._rows()
-        call = self._call(trace)
+        call = find_call(self.store, trace)
         document = {
             "id": trace.id,
             "arm": self.arm,
@@ -183,25 +183,6 @@ class TracePage:
         else:
             prompts["no_writer"] = "the call is not in the store, or not indexed yet"
         return prompts
-
-    def _call(self, trace: Trace) -> Call | None:
-        """The call that wrote a trace, where it is in the store and indexed; of a text in parts the last one."""
-        if trace.author is None:
-            return None
-        # An author names its prompt by a digest, and so does the index name each call.
-        prompt_hash = trace.author.prompt_hash.removeprefix("prompt-")
-        # The index knows calls by what a trace says of its author.
-        sql = """SELECT o.key, o.payload, o.text, o.seconds, o.cost, o.created FROM view.calls c
-            JOIN completions o ON o.key = c.key WHERE c.prompt = ? AND c.draw = ? AND c.model = ? ORDER BY c.place"""
-        args = (prompt_hash, trace.author.sample_index, trace.author.model)
-        calls = [Call(*row) for row in self.store.database.read(sql, args)]
-        # Calls of one author differ in settings, and in the text that they continue.
-        fitting = [call for call in calls if _settings_of(call) == _plain_settings(trace)]
-        ending = [call for call in fitting if call.text == trace.new]
-        for candidates in (ending, fitting, calls):
-            if candidates:
-                return candidates[-1]
-        return None
 
     def _drops(self) -> list[dict[str, str]]:
         sql = "SELECT operator, test, reason FROM drops WHERE arm = ? AND id = ? ORDER BY seq"
@@ -405,6 +386,26 @@ class Call(NamedTuple):
     seconds: float
     cost: float | None
     created: float
+
+
+def find_call(store: Store, trace: Trace) -> Call | None:
+    """The call that wrote a trace, where it is in the store and indexed; of a text in parts the last one."""
+    if trace.author is None:
+        return None
+    # An author names its prompt by a digest, and so does the index name each call.
+    prompt_hash = trace.author.prompt_hash.removeprefix("prompt-")
+    # The index knows calls by what a trace says of its author.
+    sql = """SELECT o.key, o.payload, o.text, o.seconds, o.cost, o.created FROM view.calls c
+        JOIN completions o ON o.key = c.key WHERE c.prompt = ? AND c.draw = ? AND c.model = ? ORDER BY c.place"""
+    args = (prompt_hash, trace.author.sample_index, trace.author.model)
+    calls = [Call(*row) for row in store.database.read(sql, args)]
+    # Calls of one author differ in settings, and in the text that they continue.
+    fitting = [call for call in calls if _settings_of(call) == _plain_settings(trace)]
+    ending = [call for call in fitting if call.text == trace.new]
+    for candidates in (ending, fitting, calls):
+        if candidates:
+            return candidates[-1]
+    return None
 
 
 def _settings_of(call: Call) -> Any:

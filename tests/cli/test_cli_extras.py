@@ -86,6 +86,7 @@ NEEDY = {
     "cache-teacher": [
         (["--rows", "rows.jsonl", "--teacher", "world:teacher", "--out", "c"], LOCAL)
     ],
+    "score": [(["run", "--arm", "sft"], LOCAL)],
     "study": [(["objectives", "--out", "st"], LOCAL)],
     "world": [(["build", "student", "--out", "w", "--work", "ww"], LOCAL), (["check"], LOCAL)],
     "import": [(["hf:a/b", "--out", "t.jsonl"], "[data]")],

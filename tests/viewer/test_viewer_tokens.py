@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from potstill.viewer.overlap_page import shared_runs
-from potstill.viewer.token_page import find_tokens_file, read_rows
+from potstill.viewer.row_files import read_rows
+from potstill.viewer.surprise import describe_surprise
+from potstill.viewer.token_page import find_tokens_file
 from potstill.viewer.token_texts import (
     Vocabulary,
     byte_of_character,
@@ -68,3 +72,25 @@ def test_a_training_writes_down_its_tokens(tiny_checkpoint: Path, tmp_path: Path
         )
         assert row["run_weights"][0] == 0
     assert learnt * row["metadata"]["num_train_epochs"] == result.loss_tokens
+
+
+def test_a_row_has_its_log_probabilities_by_moment(tmp_path: Path):
+    row = {"trace": "trace-1", "side": "chosen", "ids": [5, 6, 7]}
+    row |= {"run_lengths": [1, 2], "run_weights": [0.0, 1.0]}
+    unknown = describe_surprise(tmp_path, row, [], command="potstill score RUN --arm a")
+    assert unknown["logprobs"] is None and unknown["score_fix"] == "potstill score RUN --arm a"
+    scores = {"trace": "trace-1", "side": "chosen", "before": [None, -3.0, -1.0]}
+    scores |= {
+        "after": [None, -0.5, -0.5],
+        "before_ranks": [None, 4, 1],
+        "after_ranks": [None, 0, 0],
+    }
+    parquet.write_table(pa.Table.from_pylist([scores]), tmp_path / "logprobs.parquet")
+    known = describe_surprise(tmp_path, row, [None, -1.0, -1.0], command="")
+    assert known["logprobs"] == {
+        "before": [None, -3.0, -1.0],
+        "after": [None, -0.5, -0.5],
+        "drawn": [None, -1.0, -1.0],
+    }
+    assert known["mean_nats"] == {"before": 2.0, "after": 0.5, "drawn": 1.0}
+    assert known["ranks"]["before"] == [None, 4, 1] and not known["no_logprobs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +13,22 @@ from potstill.models.local import weights
 HEAD_ROWS = 1024  # positions whose logits exist at the same time
 
 
+class TokenScores(NamedTuple):
+    """Of tokens one after another: natural-log probabilities, and ranks among all tokens, 0 of the most probable."""
+
+    logprobs: list[float]
+    ranks: list[int]
+
+
 def completion_logprobs(model: Any, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
-    """Log-probabilities of ids[start:] of each (ids, start).
+    """Log-probabilities of ids[start:] of each (ids, start)."""
+    return [scores.logprobs for scores in completion_scores(model, rows, with_ranks=False)]
+
+
+def completion_scores(
+    model: Any, rows: Sequence[tuple[list[int], int]], *, with_ranks: bool = True
+) -> list[TokenScores]:
+    """Log-probabilities and ranks of ids[start:] of each (ids, start); without ranks these are empty.
 
     Rows are padded on the right; R rows of T positions, N of which belong to completions, hidden states of width H.
     """
@@ -32,18 +46,20 @@ def completion_logprobs(model: Any, rows: Sequence[tuple[list[int], int]]) -> li
     targets = ids.roll(-1, 1)[predicts]  # [R, T] -> [N]
     with torch.inference_mode():
         hidden, head = _hidden_states(model, ids, mask)
-        target_logprobs = _target_logprobs(hidden[predicts], head, targets)  # [N]
+        target_logprobs, target_ranks = _score_targets(  # [N] each
+            hidden[predicts], head, targets, with_ranks=with_ranks
+        )
     weights.check_no_nan(target_logprobs)
-    logprobs = target_logprobs.tolist()
+    logprobs, ranks = target_logprobs.tolist(), target_ranks.tolist()
 
     # Cut the N values into one list a row, in the order in which the mask picked them.
-    rows_logprobs = []
+    scores = []
     offset = 0
     for row_ids, start in rows:
-        count = len(row_ids) - start
-        rows_logprobs.append(logprobs[offset : offset + count])
-        offset += count
-    return rows_logprobs
+        end = offset + len(row_ids) - start
+        scores.append(TokenScores(logprobs[offset:end], ranks[offset:end]))
+        offset = end
+    return scores
 
 
 def _hidden_states(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
@@ -60,11 +76,16 @@ def _hidden_states(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
     return output.last_hidden_state, model.get_output_embeddings()
 
 
-def _target_logprobs(hidden: Tensor, head: Any, targets: Tensor) -> Tensor:
-    """[N] float32 from hidden states [N, H] and target ids [N]."""
-    parts = []
+def _score_targets(
+    hidden: Tensor, head: Any, targets: Tensor, *, with_ranks: bool
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [N] float32 and ranks [N], or [0] without them, of target ids [N] from hidden states [N, H]."""
+    logprob_parts = []
+    rank_parts = [targets.new_zeros(0)]
     for states, target_ids in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS)):
         logits = head(states).float()  # [n, H] -> [n, V]
-        target_logits = logits.gather(1, target_ids[:, None]).squeeze(1)  # [n]
-        parts.append(target_logits - logits.logsumexp(-1))
-    return torch.cat(parts)
+        target_logits = logits.gather(1, target_ids[:, None])  # [n, 1]
+        logprob_parts.append(target_logits.squeeze(1) - logits.logsumexp(-1))
+        if with_ranks:
+            rank_parts.append((logits > target_logits).sum(-1))
+    return torch.cat(logprob_parts), torch.cat(rank_parts)

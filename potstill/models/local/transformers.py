@@ -15,7 +15,7 @@ from potstill.errors import ModelError
 from potstill.models.local import checkpoint, weights
 from potstill.models.local.batcher import RequestBatcher
 from potstill.models.local.generate import GeneratedRow, GenerationBatch, generate_batch
-from potstill.models.local.logprobs import completion_logprobs
+from potstill.models.local.logprobs import TokenScores, completion_scores
 from potstill.models.local.prompt import PromptEncoder, prompt_length_error
 from potstill.models.model import (
     Completion,
@@ -131,21 +131,27 @@ class TransformersModel:
         give it back.
         """
         encoded = [self.encoder.encode_passage(passage) for passage in to_passages(passages)]
-        return self._score_encoded(encoded)
+        return [scores.logprobs for scores in self._score_encoded(encoded)]
 
     def score(self, requests: Sequence[Request]) -> list[Completion]:
         """The same as answers to requests to score, with the tokens that were read."""
         encoded = [self.encoder.encode_passage(scored_passage(request)) for request in requests]
         answers = []
-        for (ids, _), logprobs in zip(encoded, self._score_encoded(encoded), strict=True):
-            read_count = len(ids) if logprobs else 0
-            answers.append(scored_completion(logprobs, Tokens(prompt=read_count)))
+        for (ids, _), scores in zip(encoded, self._score_encoded(encoded), strict=True):
+            read_count = len(ids) if scores.logprobs else 0
+            answers.append(scored_completion(scores.logprobs, Tokens(prompt=read_count)))
         return answers
 
-    def _score_encoded(self, encoded: Sequence[tuple[list[int], int]]) -> list[list[float]]:
-        """Log-probabilities of the tokens from a place on, of each sequence."""
+    def score_tokens(self, sequences: Sequence[list[int]]) -> list[TokenScores]:
+        """Log-probability and rank of every token but the first, given those before it; none of what is too long."""
+        return self._score_encoded([(ids, 1) for ids in sequences], with_ranks=True)
+
+    def _score_encoded(
+        self, encoded: Sequence[tuple[list[int], int]], *, with_ranks: bool = False
+    ) -> list[TokenScores]:
+        """Scores of the tokens from a place on, of each sequence."""
         # Which have something to score and fit the context.
-        logprobs: list[list[float]] = [[] for _ in encoded]
+        scores = [TokenScores([], []) for _ in encoded]
         fitting = []
         for index, (ids, start) in enumerate(encoded):
             if 0 < start < len(ids) <= self.context:
@@ -157,9 +163,10 @@ class TransformersModel:
             lengths = [len(encoded[i][0]) for i in remaining]
             count = _rows_within(SCORE_TOKENS[self.device], lengths)
             batch, remaining = remaining[:count], remaining[count:]
-            for index, row_logprobs in zip(batch, self._score([encoded[i] for i in batch])):
-                logprobs[index] = row_logprobs
-        return logprobs
+            rows = [encoded[i] for i in batch]
+            for index, row_scores in zip(batch, self._score(rows, with_ranks)):
+                scores[index] = row_scores
+        return scores
 
     @cached_property
     def model(self) -> Any:
@@ -300,18 +307,18 @@ class TransformersModel:
             stop_string=stop_string,
         )
 
-    def _score(self, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
-        """Log-probabilities of rows; halves the batch when memory runs out."""
+    def _score(self, rows: Sequence[tuple[list[int], int]], with_ranks: bool) -> list[TokenScores]:
+        """Scores of rows; halves the batch when memory runs out."""
         try:
             with self._lock:
                 weights.check_token_ids(self.model, max(max(ids) for ids, _ in rows))
-                return completion_logprobs(self.model, rows)
+                return completion_scores(self.model, rows, with_ranks=with_ranks)
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
             torch.cuda.empty_cache()
         half = len(rows) // 2
-        return self._score(rows[:half]) + self._score(rows[half:])
+        return self._score(rows[:half], with_ranks) + self._score(rows[half:], with_ranks)
 
 
 def _report_places(

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from potstill.data.atomic_write import writing
 from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
 
-TOKENS_FILE = "tokens.parquet"
 METADATA_KEY = b"potstill.tokens"
 ROWS_AT_ONCE = 256  # in a row group: whoever reads one row reads these
 

@@ -24,7 +24,8 @@
   }
 
   // A text under its marks. `jump` is {kind, turn}: the next piece of that kind is shown and focused at each new turn.
-  function MarkedText({ text, marks, showSpaces, onToken, wanted, label }) {
+  // `onToken` is told of the token under the pointer, `onStep` of the arrow keys: -1 or 1.
+  function MarkedText({ text, marks, showSpaces, onToken, onStep, wanted, label }) {
     const pieces = cutPieces(text.length, marks);
     const blocks = [];
     for (let at = 0; at < pieces.length; at += BLOCK) blocks.push(pieces.slice(at, at + BLOCK));
@@ -32,7 +33,13 @@
       const element = event.target.closest("[data-token]");
       if (element && onToken) onToken(Number(element.dataset.token));
     };
-    return html`<pre class="text" tabindex="0" aria-label=${label} onMouseOver=${onToken ? hover : undefined}>${blocks.map((block, index) => html`<${Block}
+    const press = (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      onStep(by);
+    };
+    return html`<pre class="text" tabindex="0" aria-label=${label} onMouseOver=${onToken ? hover : undefined} onKeyDown=${onStep ? press : undefined}>${blocks.map((block, index) => html`<${Block}
       key=${index} block=${block} text=${text} showSpaces=${showSpaces} isShown=${blocks.length < 3 || (wanted !== null && block.some((piece) => piece.start === wanted))} wanted=${wanted} />`)}</pre>`;
   }
 
@@ -65,6 +72,7 @@
     const classes = [];
     const titles = [];
     let token;
+    let nats;
     let isHit = false;
     for (const mark of marks) {
       if (mark.kind === "hit") isHit = true;
@@ -72,9 +80,10 @@
       else classes.push(mark.kind, ...(mark.classes || []));
       if (mark.title) titles.push(mark.title);
       if (mark.token !== undefined) token = mark.token;
+      if (mark.nats && mark.stop === stop) nats = mark.nats; // once a token, also of one that a step cuts
     }
     const wrong = marks.find((mark) => mark.kind === "step" && !mark.isRight && mark.start === start);
-    return html`<span ref=${element} class=${classes.filter(Boolean).join(" ")} title=${titles.join("; ") || undefined} data-token=${token}
+    return html`<span ref=${element} class=${classes.filter(Boolean).join(" ")} title=${titles.join("; ") || undefined} data-token=${token} data-nats=${nats}
       data-wrong=${wrong ? "" : undefined} tabindex=${isWanted ? "-1" : undefined}>${isHit ? html`<mark>${nodes}</mark>` : nodes}</span>`;
   }
 
@@ -99,17 +108,23 @@
     return runs.map((run) => ({ start: run.start, stop: run.stop, kind: "overlap", title: `${run.words} words in a row as in the ${run.part}` }));
   }
 
-  // Tokens as they were trained on: marks over the text that `joinTokens` gives.
-  function tokenMarks(tokens, { isWeighted, surprise }) {
+  // Tokens as they were trained on. `nats` is the surprise of each, or, if it is signed, what it rose by.
+  function tokenMarks(tokens, { isWeighted, nats, isSigned, hasNumbers, index }) {
     const weights = weightOfEach(tokens);
     const marks = [];
     let at = 0;
     tokens.texts.forEach((text, i) => {
       const classes = ["token"];
       if (isWeighted) classes.push(weights[i] === 0 ? "off" : weights[i] < 1 ? "half" : "on");
-      if (surprise && surprise[i] != null) classes.push(coldness(surprise[i]));
+      else if (nats && weights[i] === 0) classes.push("off");
+      // Of what is given every token may be a surprise, and none is learnt: it would drown the others.
+      const value = nats && weights[i] > 0 ? nats[i] : null;
+      const level = value == null ? 0 : levelOf(Math.abs(value));
+      if (level) classes.push((value < 0 ? "warm" : "cold") + level);
+      const shown = level && hasNumbers ? (isSigned ? (value < 0 ? "\u2212" : "+") : "") + Math.abs(value).toFixed(1) : undefined;
       if (i === tokens.end_token) classes.push("end");
-      if (text) marks.push({ start: at, stop: at + text.length, kind: classes[0], classes: classes.slice(1), token: i });
+      if (i === index) classes.push("at");
+      if (text) marks.push({ start: at, stop: at + text.length, kind: classes[0], classes: classes.slice(1), token: i, nats: shown });
       at += text.length;
     });
     return marks;
@@ -119,9 +134,9 @@
     return tokens.weights.flatMap(([length, weight]) => new Array(length).fill(weight));
   }
 
-  // How little was expected, in nats: three shades.
-  function coldness(nats) {
-    return nats > 5 ? "cold3" : nats > 2.5 ? "cold2" : nats > 1 ? "cold1" : "";
+  // How much of a surprise, in nats: three levels, 0 is none worth a mark.
+  function levelOf(nats) {
+    return nats >= 5 ? 3 : nats >= 2.5 ? 2 : nats >= 1 ? 1 : 0;
   }
 
   // --- Formulas ---

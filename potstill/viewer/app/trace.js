@@ -147,7 +147,7 @@
     if (has("math")) return html`<${P.MathText} text=${trace.text} />`;
     if (needsTokens) {
       return html`<${P.Loaded} state=${tokens}>${(data) => data.is_available
-        ? html`<${TokenText} trace=${trace} tokens=${data} layers=${layers} wanted=${wanted} setStudent=${setStudent} />`
+        ? html`<${P.TokenText} trace=${trace} tokens=${data} layers=${layers} wanted=${wanted} setStudent=${setStudent} query=${query} />`
         : html`<div class="notice"><p>${P.visible(data.message)} ${P.visible(data.fix || "")}</p></div><${PlainText} trace=${trace} query=${query} layers=${layers} overlap=${overlap} wanted=${wanted} />`}<//>`;
     }
     return html`<${PlainText} trace=${trace} query=${query} layers=${layers} overlap=${overlap} wanted=${wanted} />`;
@@ -162,39 +162,6 @@
     return html`${trace.thought && html`<p class="small soft">A thought of ${count(trace.thought.stop - trace.thought.start)} characters stands before the answer.</p>`}
       <${P.MarkedText} text=${trace.text} marks=${marks} showSpaces=${layers.includes("spaces")} wanted=${wanted} label="The text" />
       ${overlap.data && !overlap.data.runs.length && html`<p class="small soft">No eight words in a row stand in an ancestor.</p>`}`;
-  }
-
-  function TokenText({ trace, tokens, layers, wanted, setStudent }) {
-    const [index, setIndex] = useState(null);
-    const [which, setWhich] = useState("after");
-    const surprise = layers.includes("surprise") && tokens.logprobs ? surprises(tokens.logprobs, which) : null;
-    const text = tokens.texts.join("");
-    const marks = P.layers.tokenMarks(tokens, { isWeighted: layers.includes("learnt"), surprise });
-    const start = tokens.texts.slice(0, tokens.text_start).join("").length;
-    if (layers.includes("steps")) marks.push(...P.layers.stepMarks(trace.steps).map((mark) => ({ ...mark, start: mark.start + start, stop: mark.stop + start })));
-    return html`<div class="row small">
-        ${tokens.students.length > 1 && html`<label class="soft">as trained on by <select value=${tokens.student} onChange=${(event) => setStudent(event.target.value)}>${tokens.students.map((name) => html`<option>${name}</option>`)}</select></label>`}
-        <span><b>${count(tokens.learnt)}</b> of ${count(tokens.ids.length)} tokens are learnt${tokens.num_train_epochs ? `, in ${tokens.num_train_epochs} epochs` : ""}; grey is given.</span>
-        ${layers.includes("surprise") && !tokens.logprobs && html`<span class="soft">No log-probabilities were kept of this row.</span>`}
-        ${surprise && html`<label class="soft">under the student <select value=${which} onChange=${(event) => setWhich(event.target.value)}><option>before</option><option>after</option><option>difference</option></select></label>`}</div>
-      <p class="detail mono" aria-live="off">${index === null ? "Point at a token." : tokenSentence(tokens, index, surprise)}</p>
-      <${P.MarkedText} text=${text} marks=${marks} showSpaces=${layers.includes("spaces")} onToken=${setIndex} wanted=${wanted === null ? null : wanted + start} label="The text as it was trained on" />`;
-  }
-
-  function surprises(logprobs, which) {
-    const of = (list) => (list || []).map((value) => (value == null ? null : -value));
-    if (which !== "difference") return of(logprobs[which]);
-    const [before, after] = [of(logprobs.before), of(logprobs.after)];
-    return after.map((value, i) => (value == null || before[i] == null ? null : before[i] - value));
-  }
-
-  function tokenSentence(tokens, index, surprise) {
-    const text = JSON.stringify(P.visible(tokens.texts[index]));
-    const bytes = (tokens.bytes || {})[index];
-    const weight = P.layers.weightOfEach(tokens)[index];
-    const nats = surprise && surprise[index] != null ? ` \u00b7 surprise ${surprise[index].toFixed(2)} nats` : "";
-    const special = tokens.special.includes(index) ? " \u00b7 special" : "";
-    return `token ${index} \u00b7 id ${tokens.ids[index]} \u00b7 ${text}${bytes ? " \u00b7 bytes " + bytes : ""} \u00b7 weight ${weight}${special}${nats}`;
   }
 
   function AgainstAncestor({ trace }) {

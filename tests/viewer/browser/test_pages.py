@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Tab
+from conftest import Tab, run_potstill
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -55,6 +55,41 @@ def test_a_row_shows_its_descent(tab: Tab):
     assert titles[2].startswith("The row (")
     verdicts = page.locator(".descent .passage >> nth=0").inner_text()
     assert "wrong" in verdicts
+
+
+def test_surprise_is_shown_by_number_and_line(tab: Tab):
+    address = tab.trace_of("quickstart", ROW)
+    page = tab.open(f"{address}&layers=surprise", wait=".notice code")
+    # Nothing is known before the command that the page names has run.
+    assert page.inner_text(".notice code") == "potstill score RUN --arm orion"
+    run = tab.served.runs / "quickstart"
+    run_potstill(["score", str(run), "--arm", "orion", "--threads", "1", "--quiet"])
+    page = tab.open(f"{address}&layers=surprise,learnt&moment=before", wait="#the-text")
+    page.reload()
+    page.wait_for_selector("[data-nats]")
+    said = tab.get(address.replace("?", "/tokens?"))
+    expected = sum(
+        value is not None and value <= -1 and weight > 0
+        for value, weight in zip(said["logprobs"]["before"], weights_of(said), strict=True)
+    )
+    assert page.locator("[data-nats]").count() == expected > 0
+    marked = page.locator("[data-nats] >> nth=0")
+    assert "cold" in marked.get_attribute("class")
+    assert marked.evaluate("element => getComputedStyle(element).borderBottomStyle") != "none"
+    assert f"{said['mean_nats']['after']:.3f}" in page.inner_text("main")
+    # By keyboard, and what the training changed.
+    page.focus("pre[aria-label='The text as it was trained on']")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f".detail:has-text('token {said['text_start']} ')")
+    assert "(rank" in page.inner_text(".detail")
+    page.select_option("select:has(option[value=difference])", "difference")
+    page.wait_for_selector("[data-nats^='\u2212']")
+    assert "moment=difference" in page.url
+    assert tab.complaints == []
+
+
+def weights_of(tokens: dict[str, Any]) -> list[float]:
+    return [weight for length, weight in tokens["weights"] for _ in range(length)]
 
 
 def test_n_goes_to_the_wrong_steps(tab: Tab):

@@ -285,8 +285,6 @@ def _align(scores: TokenScores, token_count: int) -> RowScores:
 
 def _summarize(scoring: _Scoring) -> dict[str, Any]:
     """Fields of a `ScoreSummary`: what the file says of the tokens that are learnt."""
-    import numpy as np
-
     learnt = too_long = rows = 0
     sums = dict.fromkeys(MOMENTS, 0.0)
     firsts = dict.fromkeys(MOMENTS, 0)
@@ -296,15 +294,25 @@ def _summarize(scoring: _Scoring) -> dict[str, Any]:
             if row["before"][-1] is None or row["after"][-1] is None:
                 too_long += 1
                 continue
-            # The first token has no score, and is never learnt.
-            is_learnt = np.repeat(weights["run_weights"], weights["run_lengths"])[1:] > 0
-            learnt += int(is_learnt.sum())
+            places = _learnt_places(weights["run_lengths"], weights["run_weights"])
+            learnt += len(places)
             for moment in MOMENTS:
-                sums[moment] += float(np.asarray(row[moment][1:])[is_learnt].sum())
-                ranks = np.asarray(row[f"{moment}_ranks"][1:])[is_learnt]
-                firsts[moment] += int((ranks == 0).sum())
+                logprobs, ranks = row[moment], row[f"{moment}_ranks"]
+                sums[moment] += sum(logprobs[place] for place in places)
+                firsts[moment] += sum(ranks[place] == 0 for place in places)
     summaries: dict[str, Any] = {}
     for moment in MOMENTS:
         count = max(1, learnt)
         summaries[moment] = MomentSummary(sums[moment] / count, firsts[moment] / count)
     return {"rows": rows, "learnt_tokens": learnt, "too_long": too_long} | summaries
+
+
+def _learnt_places(run_lengths: Sequence[int], run_weights: Sequence[float]) -> list[int]:
+    """Where the tokens with a weight stand; the first token of a row has no score, and is never learnt."""
+    places: list[int] = []
+    start = 0
+    for length, weight in zip(run_lengths, run_weights, strict=True):
+        if weight > 0:
+            places.extend(range(max(start, 1), start + length))
+        start += length
+    return places

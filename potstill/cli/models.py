@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, progress, show
 from potstill.extras import TRAINING, require_extra
-from potstill.models import cache_folder, fetch
+from potstill.models import cache_folder, cache_listing, fetch
+from potstill.models.cache_listing import CachedModel
 from potstill.runs.sources import load_model
 
 NOT_FETCHED = "not here"
+DAMAGED = "damaged"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,38 +112,60 @@ def execute(args: argparse.Namespace) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    described = [_describe_fetchable(model) for model in fetch.FETCHABLE]
-    converted = _describe_converted()
+    described: list[dict[str, Any]] = []
+    damaged: list[CachedModel] = []
+    for model in fetch.FETCHABLE:
+        cached = cache_listing.find_fetched(model)
+        described.append(_describe_fetchable(model, cached))
+        if cached is not None and cached.damage:
+            damaged.append(cached)
+    students, converted = cache_listing.list_students(), cache_listing.list_converted()
+    damaged += [entry for entry in (*students, *converted) if entry.damage]
     if args.json:
-        cache = str(cache_folder.cache_folder())
-        show.print_json({"models": described, "gguf": converted, "cache": cache})
+        outcome = {
+            "models": described,
+            "students": [_describe_cached(entry, "student") for entry in students],
+            "gguf": [_describe_cached(entry, "file") for entry in converted],
+            "cache": str(cache_folder.cache_folder()),
+        }
+        show.print_json(outcome)
         return
     lines = []
-    for entry in described:
+    for described_model in described:
         line = {
-            "model": entry["name"],
-            "is": entry["title"],
-            "parameters": f"{entry['parameters'] / 1e6:.0f} M",
-            "licence": entry["license"],
-            "download": f"{entry['download_bytes'] / 1e6:.0f} MB",
-            "on disk": f"{entry['checkpoint_bytes'] / 1e6:.0f} MB",
-            "folder": entry["folder"] or f"{NOT_FETCHED}: potstill models get {entry['name']}",
+            "model": described_model["name"],
+            "is": described_model["title"],
+            "parameters": f"{described_model['parameters'] / 1e6:.0f} M",
+            "licence": described_model["license"],
+            "download": f"{described_model['download_bytes'] / 1e6:.0f} MB",
+            "on disk": f"{described_model['checkpoint_bytes'] / 1e6:.0f} MB",
+            "folder": _place_of(described_model),
         }
         lines.append(line)
     show.print_table(lines)
-    for entry in described:
-        show.print_line(f"{entry['name']}: {entry['about']}")
-    converted_lines = []
-    for entry in converted:
-        size = f"{entry['bytes'] / 1e6:.0f} MB"
-        converted_lines.append({"file": entry["file"], "on disk": size, "folder": entry["folder"]})
+    for described_model in described:
+        show.print_line(f"{described_model['name']}: {described_model['about']}")
+    show.print_table(_size_lines(students, "student"), title="students made of them by a warm-up")
     show.print_table(
-        converted_lines, title="checkpoints made of GGUF files; delete what you no longer need"
+        _size_lines(converted, "file"),
+        title="checkpoints made of GGUF files; delete what you no longer need",
+    )
+    for entry in damaged:
+        show.print_line(f"{DAMAGED}: {entry.damage}")
+        show.print_line(f"  fix: {entry.fix}")
+
+
+def _place_of(described_model: dict[str, Any]) -> str:
+    """Where a model that can be fetched is, or how to get it."""
+    if described_model["damage"]:
+        return f"{DAMAGED}, see below"
+    return (
+        described_model["folder"] or f"{NOT_FETCHED}: potstill models get {described_model['name']}"
     )
 
 
-def _describe_fetchable(model: fetch.FetchableModel) -> dict[str, Any]:
-    folder = fetch.default_folder(model)
+def _describe_fetchable(model: fetch.FetchableModel, cached: CachedModel | None) -> dict[str, Any]:
+    is_sound = cached is not None and not cached.damage
     return {
         "name": model.name,
         "title": model.title,
@@ -150,20 +175,32 @@ def _describe_fetchable(model: fetch.FetchableModel) -> dict[str, Any]:
         "checkpoint_bytes": model.checkpoint_bytes,
         "package": f"{model.package}=={model.version}",
         "sha256": model.wheel_sha256,
-        "folder": str(folder) if folder.is_dir() else None,
+        "folder": str(fetch.default_folder(model)) if is_sound else None,
+        "damage": cached.damage if cached is not None else "",
+        "fix": cached.fix if cached is not None else "",
         "about": model.about,
     }
 
 
-def _describe_converted() -> list[dict[str, Any]]:
-    """The checkpoints in the cache that were made of GGUF files."""
-    entries: list[dict[str, Any]] = []
-    for folder in sorted(cache_folder.gguf_folder().glob("[!.]*")):
-        source = cache_folder.read_source(folder)
-        if source is not None:
-            size = cache_folder.folder_bytes(folder)
-            entries.append({"file": source.get("file"), "bytes": size, "folder": str(folder)})
-    return entries
+def _describe_cached(entry: CachedModel, name_key: str) -> dict[str, Any]:
+    """A folder of the cache for programs."""
+    return {
+        name_key: entry.name,
+        "bytes": entry.bytes,
+        "folder": str(entry.folder),
+        "damage": entry.damage,
+        "fix": entry.fix,
+    }
+
+
+def _size_lines(entries: Sequence[CachedModel], name_column: str) -> list[dict[str, str]]:
+    """The lines of a table of folders."""
+    lines: list[dict[str, str]] = []
+    for entry in entries:
+        name = f"{DAMAGED}, see below" if entry.damage else entry.name
+        size = f"{entry.bytes / 1e6:.0f} MB"
+        lines.append({name_column: name, "on disk": size, "folder": str(entry.folder)})
+    return lines
 
 
 def _get(args: argparse.Namespace) -> None:

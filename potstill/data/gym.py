@@ -30,7 +30,7 @@ def make_problems(spec: str, *, size: int | None, seed: int, kind: str | None) -
     settings: dict[str, Any] = {}
     for name, text in parse_qsl(query):
         settings[name] = _parse_literal(text)
-    settings["size"] = settings.get("size", size or SIZE)
+    settings["size"] = _whole_size(task, settings.get("size", size or SIZE))
     settings["seed"] = hash_seed(task, settings.get("seed", seed))
     dataset = _create_dataset(task, settings)
     if kind is None:
@@ -57,7 +57,10 @@ def _create_dataset(task: str, settings: dict[str, Any]) -> Any:
         ) from error
     if task not in DATASETS:
         raise InputError(
-            f"reasoning-gym has no task {task!r}", available=sorted(DATASETS), wanted=task
+            f"reasoning-gym has no task {task!r}",
+            available=sorted(DATASETS),
+            wanted=task,
+            fix="gym:chain_sum?size=100",
         )
     try:
         return reasoning_gym.create_dataset(task, **settings)
@@ -68,6 +71,17 @@ def _create_dataset(task: str, settings: dict[str, Any]) -> Any:
             available=sorted(config_class.__dataclass_fields__),
             fix=f"gym:{task}?size=100",
         ) from error
+
+
+def _whole_size(task: str, size: object) -> int:
+    """A size as it may be; reasoning-gym would only say that a text can't be compared with a number."""
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
+    raise InputError(
+        f"gym:{task} has the size {size!r}",
+        expected="a whole number above 0",
+        fix=f"gym:{task}?size=100",
+    )
 
 
 def _has_own_scorer(dataset: Any) -> bool:

@@ -19,8 +19,9 @@ from potstill.methods.catalogue import MethodEntry
 from potstill.methods.listing import list_methods
 from potstill.methods.role_annotations import keys_of, list_key, needs_weights, role_of
 from potstill.models.phase import PHASES
-from potstill.runs.sources import WORLD_MODELS, load_oracle
+from potstill.runs.sources import WORLD_MODELS, load_gym_teacher, load_oracle
 from potstill.training.settings import TrainingSettings
+from potstill.world.tasks import TASKS
 
 EXTRA_ROLES = ("judge",)  # a role of the verifiers, not of a method
 
@@ -96,13 +97,19 @@ def check_roles(
             continue  # its type is a mistake already
         kind, _, name_and_query = spec.partition(":")
         name, _, query = name_and_query.partition("?")
-        if kind == "world" and name not in WORLD_MODELS:
+        if kind == "world" and name in TASKS:
+            models_listed = ", ".join(WORLD_MODELS)
+            message = f"world:{name} is a task, no model; available: {models_listed}"
+            mistakes.add(f"roles.{role}", message)
+        elif kind == "world" and name not in WORLD_MODELS:
             message = config.unknown_name("world model", name, WORLD_MODELS)
             mistakes.add(f"roles.{role}", message)
         try:
             models.check_options(spec)
             if kind == "world" and name == "oracle":
                 load_oracle(query)
+            if kind == "world" and name == "gym-teacher":
+                load_gym_teacher(query)
         except PotstillError as error:
             listed = error.found.replace(":\n  - ", ": ").replace("\n  - ", "; ")
             mistakes.add(f"roles.{role}", listed)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from potstill import models, plugins
+from potstill import config, models, plugins
 from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
 from potstill.data import files, problems
 from potstill.errors import ConfigError, InputError, ModelError
@@ -19,11 +19,12 @@ from potstill.records import Problem, Trace, Verdict, blank
 from potstill.traces.prompts import check_template, render_prompt, template_names
 from potstill.verifiers import check_gold, failed_gold
 from potstill.world.families import SHIPPED
+from potstill.world.gym.problems import SPLITS
 from potstill.world.gym.styles import STYLES
 from potstill.world.gym.teacher import GymTeacher
 from potstill.world.oracle import Oracle
 from potstill.world.oracle.program import SLIP_RATE
-from potstill.world.tasks import make_problems
+from potstill.world.tasks import TASKS, make_problems
 
 CHECKPOINTS = Path(__file__).parents[1] / "world" / "checkpoints"
 # What the build measured of the checkpoints, by family.
@@ -111,8 +112,12 @@ def world_model(rest: str, threads: int = 0) -> Model:
         return load_oracle(query)
     if name == "gym-teacher":
         return load_gym_teacher(query)
-    if query:
-        raise ConfigError(f"world:{name} has no options", fix=f"world:{name}")
+    if name in TASKS:
+        raise ConfigError(
+            f"world:{name} is a task, no model",
+            available=WORLD_MODELS,
+            fix=f"--problems world:{rest}, and a model such as world:student in the role",
+        )
     if name not in WORLD_MODELS:
         raise ConfigError(
             f"no world model called {name!r}",
@@ -120,6 +125,8 @@ def world_model(rest: str, threads: int = 0) -> Model:
             wanted=name,
             fix="world:student",
         )
+    if query:
+        raise ConfigError(f"world:{name} has no options", fix=f"world:{name}")
     folder = CHECKPOINTS / name
     if not folder.is_dir():
         raise ModelError(
@@ -331,6 +338,14 @@ def world_problems(rest: str, **limits: Any) -> list[Problem]:
         limits: the limit that `data.problems.load` hands on, so that no more are made than are needed.
     """
     task, _, query = rest.partition("?")
+    if task in WORLD_MODELS:
+        raise ConfigError(
+            f"world:{task} is a model, no task",
+            available=TASKS,
+            fix=f"--teacher world:{rest}, and problems such as world:story?split=train",
+        )
+    if task not in TASKS:
+        make_problems(task, size=1)  # refuses it, before its options are looked at
     mistakes = Mistakes()
     keyed = merge_layers(WORLD_OPTIONS, [("", parse_query(query))], mistakes, what="option")
     options = {setting.name: setting.default for setting in WORLD_OPTIONS}
@@ -338,6 +353,9 @@ def world_problems(rest: str, **limits: Any) -> list[Problem]:
     for name in ("size", "seed"):
         if options[name] < 0:
             mistakes.add(name, f"{options[name]} is below 0")
+    # Any name would draw problems of its own, a mistyped one too.
+    if options["split"] not in SPLITS:
+        mistakes.add("split", config.unknown_name("split", options["split"], SPLITS))
     mistakes.raise_if_any(f"world:{task}", fix=f"world:{task}?split=test&size=100")
     size = min(options["size"], limits.get("limit") or options["size"])
     return make_problems(task, size=size, seed=options["seed"], split=options["split"])

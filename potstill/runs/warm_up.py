@@ -31,6 +31,8 @@ from potstill.world.gym.styles import STYLES
 RECIPES = Path(__file__).parents[1] / "world" / "gym" / "warm_ups"
 SPLIT = "warm-up"
 CHECK_SPLIT = "dev"
+# Steps between checkpoints, at most: half a minute on one core with SmolLM2-135M, whose adapter has 5 M parameters.
+SAVE_STEPS = 10
 CHECK_TOKENS = 128  # new tokens of an answer when the student is checked
 
 
@@ -173,6 +175,8 @@ def warm_up(
         recipe.training,
         max_steps=recipe.steps[strength],
         threads=threads or recipe.training.threads,
+        # Not the recipe's: when checkpoints are written is no part of what is learnt, and of its id.
+        save_steps=min(recipe.training.save_steps, SAVE_STEPS),
     )
     source: dict[str, Any] = {
         "warm_up": recipe_id(recipe, strength),

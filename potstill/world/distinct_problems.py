@@ -35,12 +35,11 @@ def draw_distinct_problems(
         ConfigError: for a task that the family does not have.
     """
     if task not in tasks:
-        family = task.partition("-")[0]
         raise ConfigError(
             f"no world task called {task!r}",
             available=tasks,
             wanted=task,
-            fix=f"use world:{family}",
+            fix=f"world:{next(iter(tasks))}",
         )
     problem_by_question: dict[str, Problem] = {}
     # Two indices may give one question: the later one is passed over.

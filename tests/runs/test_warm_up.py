@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import time
 from pathlib import Path
 
+import child
 import pytest
 
 from potstill.cli import main
@@ -111,3 +114,42 @@ def test_a_student_is_trained_once_and_another_is_refused(tmp_path, capsys):
     (out / "config.json").write_text("{}")
     with pytest.raises(InputError, match="its files have changed"):
         train(recipe, CHECKPOINTS / "student", out)
+
+
+@pytest.mark.slow
+def test_a_killed_warm_up_goes_on_to_the_same_student(tmp_path, capsys):
+    recipe_file = write_recipe(
+        tmp_path,
+        "base: tiny\nchains: {products: 8}\nsteps: {student: 40}\n"
+        "training: {batch_size: 2, lr: 1e-3, threads: 1, lora: {r: 4, lora_dropout: 0.1}}",
+    )
+
+    def command(folder: str) -> list[str]:
+        arguments = ["models", "warm-up", "tiny", "--recipe", str(recipe_file), "--json", "--quiet"]
+        return [*arguments, "--base", str(CHECKPOINTS / "student"), "--out", str(tmp_path / folder)]
+
+    assert main(command("whole")) == 0
+    whole = json.loads(capsys.readouterr().out)["source"]
+
+    # Killed between two checkpoints, of which the first one is whole.
+    log = tmp_path / "killed" / "training" / "steps.jsonl"
+    with child.started([sys.executable, "-m", "potstill", *command("killed")]) as process:
+        while not log.exists() or log.read_bytes().count(b"\n") < warm_up.SAVE_STEPS + 3:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+        process.kill()
+    done_before = len(log.read_text().splitlines())
+    assert done_before < 40 and not (tmp_path / "killed" / "fit.json").exists()
+
+    steps = []
+    recipe = warm_up.read_recipe("tiny", recipe_file)
+    student = warm_up.warm_up(
+        recipe,
+        CHECKPOINTS / "student",
+        tmp_path / "killed",
+        strength="student",
+        progress=lambda label, done, total: steps.append(done),
+    )
+    assert student.is_new and steps[0] == done_before // warm_up.SAVE_STEPS * warm_up.SAVE_STEPS
+    for name in ("losses", "tokens", "checkpoint"):
+        assert student.source[name] == whole[name]

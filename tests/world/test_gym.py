@@ -105,3 +105,37 @@ def test_the_teacher_goes_on_behind_a_prefix_and_starts_again_behind_an_error(pr
 def test_an_unknown_style_is_refused():
     with pytest.raises(ConfigError, match="not one of short, plain, long"):
         load_model("world:gym-teacher?style=verbose")
+
+
+@pytest.mark.parametrize(
+    ("spec", "found", "fix"),
+    [
+        ("world:gym-nosuch", "no world task called 'gym-nosuch'", "world:gym"),
+        ("world:walk-nosuch?split=x", "no world task called 'walk-nosuch'", "world:walk"),
+        ("world:wolk", "no world task called 'wolk'", "world:walk"),
+        ("world:nosuch", "no world task called 'nosuch'", "world:story"),
+        (
+            "world:gym-teacher?style=long",
+            "is a model, no task",
+            "--teacher world:gym-teacher?style=long",
+        ),
+        ("world:walk?split=tset", "unknown split 'tset' (nearest: test)", "world:walk?split=test"),
+        ("world:story?split=", "unknown split ''", "world:story?split=test"),
+        ("world:gym?split=tset", "unknown split 'tset' (nearest: test)", "world:gym?split=test"),
+        ("world:walk?siez=3", "unknown option 'siez'", "world:walk?split=test"),
+        ("gym:chain_sum?size=x", "has the size 'x'", "gym:chain_sum?size=100"),
+        ("gym:chain_sum?size=0", "has the size 0", "gym:chain_sum?size=100"),
+    ],
+)
+def test_a_mistake_in_a_spec_is_named_with_what_helps(spec, found, fix):
+    with pytest.raises((ConfigError, InputError)) as refusal:
+        load_problems(spec)
+    assert found in refusal.value.found
+    assert refusal.value.fix.startswith(fix)
+
+
+def test_a_task_is_no_model():
+    with pytest.raises(ConfigError, match="world:story is a task, no model"):
+        load_model("world:story")
+    with pytest.raises(ConfigError, match="no world model called 'nosuch'"):
+        load_model("world:nosuch?x=1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -79,30 +79,43 @@ def holds_secret(text: str) -> bool:
 
 def redact_secrets(text: str, mark: str = MARK) -> str:
     """The text with a mark in the place of what looks like a key."""
+    return replace_secrets(text, lambda secret: mark)
 
-    def redact_prefixed(match: re.Match[str]) -> str:
-        return mark if _looks_random(match["random"]) else match[0]
 
-    def redact_value(match: re.Match[str]) -> str:
-        return match["head"] + mark
+def replace_secrets(text: str, replace: Callable[[str], str]) -> str:
+    """The text with something else in the place of what looks like a key.
 
-    def redact_bearer(match: re.Match[str]) -> str:
-        return match["head"] + mark if _count_changes(match["value"]) >= 1 else match[0]
+    Args:
+        text: that may hold keys.
+        replace: what stands in the place of a key; it may be asked again about what it said itself.
+    """
 
-    def redact_named(match: re.Match[str]) -> str:
+    def replace_all(match: re.Match[str]) -> str:
+        return replace(match[0])
+
+    def replace_prefixed(match: re.Match[str]) -> str:
+        return replace(match[0]) if _looks_random(match["random"]) else match[0]
+
+    def replace_value(match: re.Match[str]) -> str:
+        return match["head"] + replace(match["value"])
+
+    def replace_bearer(match: re.Match[str]) -> str:
+        return replace_value(match) if _count_changes(match["value"]) >= 1 else match[0]
+
+    def replace_named(match: re.Match[str]) -> str:
         # `?key=MY_API_KEY` names a variable, as it should.
         is_variable = _VARIABLE_NAME.fullmatch(match["value"]) is not None
-        if is_variable or match["value"] == mark or not is_secret_field(match["name"]):
+        if is_variable or not is_secret_field(match["name"]):
             return match[0]
-        return match["head"] + mark
+        return replace_value(match)
 
-    text = _URL_PASSWORD.sub(mark, text)
-    text = _TOKENS.sub(mark, text)
-    text = _PREFIXED.sub(redact_prefixed, text)
-    text = _AUTHORIZATION.sub(redact_value, text)
-    text = _BEARER.sub(redact_bearer, text)
-    text = _PARAMETER.sub(redact_named, text)
-    return _QUOTED_FIELD.sub(redact_named, text)
+    text = _URL_PASSWORD.sub(replace_all, text)
+    text = _TOKENS.sub(replace_all, text)
+    text = _PREFIXED.sub(replace_prefixed, text)
+    text = _AUTHORIZATION.sub(replace_value, text)
+    text = _BEARER.sub(replace_bearer, text)
+    text = _PARAMETER.sub(replace_named, text)
+    return _QUOTED_FIELD.sub(replace_named, text)
 
 
 def is_placeholder_key(key: str) -> bool:

@@ -9,6 +9,8 @@ examples:
   potstill view runs/orion runs/sft --port 8000 --no-open
   potstill view runs/orion --socket /tmp/view.sock      then, on your own machine: ssh -L 7747:/tmp/view.sock HOST
   potstill view runs/orion --notes
+  potstill view runs/orion --share orion.html
+  potstill view runs/orion --share rows.html --arm orion --find row:yes
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import socket
 import webbrowser
 from pathlib import Path
 
-from potstill.cli import options, show
+from potstill.cli import options, sharing, show
 from potstill.viewer.serve import DEFAULT_PORT, LOOPBACK, Address, ServerSettings, serve
 
 TOKEN_VARIABLE = "POTSTILL_VIEW_TOKEN"
@@ -83,12 +85,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # Of a viewer that was started beside a run: it ends when the run's process does, however that ends.
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--json", action="store_true", help="print {url, token, pid} on a line, then serve"
+        "--json",
+        action="store_true",
+        help="print {url, token, pid} on a line, then serve; of a copy, print what it holds",
     )
+    sharing.add_arguments(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C, or write a copy."""
+    if args.share is not None:
+        sharing.write_share(args)
+        return
+    sharing.check_flags(args)
     notes = args.notes if isinstance(args.notes, Path) else None
     settings = ServerSettings(
         paths=args.runs or [Path("runs")],

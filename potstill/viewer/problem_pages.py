@@ -88,6 +88,7 @@ class MatrixRequest(NamedTuple):
     after: str = ""
     limit: int = 500
     base: str = ""
+    excerpt: int = EXCERPT  # characters of a question
 
 
 def describe_problems(store: Store, results: Results, request: MatrixRequest) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def describe_problems(store: Store, results: Results, request: MatrixRequest) ->
         "of": len(rows),
         "columns": [_describe_column(column, rows) for column in columns],
         "facets": _count_facets(searched, values, request.facets),
-        "rows": [_describe_row(row) for row in part],
+        "rows": [_describe_row(row, values[row.problem], request.excerpt) for row in part],
         "next": part[-1].problem if part and has_more else None,
         "from": origin,
     }
@@ -357,10 +358,12 @@ def _describe_column(column: Column, rows: Sequence[MatrixRow]) -> dict[str, Any
     }
 
 
-def _describe_row(row: MatrixRow) -> dict[str, Any]:
+def _describe_row(
+    row: MatrixRow, facets: Mapping[str, Sequence[str]], excerpt: int
+) -> dict[str, Any]:
     return {
         "problem": row.problem,
-        "question": row.question[:EXCERPT],
+        "question": row.question[:excerpt],
         "length": len(row.question),
         "gold": row.gold,
         "kind": row.kind,
@@ -369,6 +372,7 @@ def _describe_row(row: MatrixRow) -> dict[str, Any]:
         "cells": {name: cell._asdict() for name, cell in row.cells.items()},
         "spread": row.spread,
         "disagreement": row.disagreement,
+        "facets": facets,
         "query": f"problem:{quote_value(row.problem)}",
     }
 

@@ -20,6 +20,7 @@ from potstill.viewer.utf16 import Utf16Offsets
 
 MAX_SIBLINGS = 200
 MAX_CHILDREN = 200
+MAX_REMEMBERED = 2000  # traces that are kept for the next page
 MAX_GENERATIONS = (
     50  # of ancestors; a search may be deeper, and its page says so by what is missing
 )
@@ -55,10 +56,66 @@ def find_trace_id(store: Store, text: str) -> str:
     raise NoTraceError(message, available=ids, fix="look for it in the list of traces")
 
 
+class RunFacts:
+    """What the pages of traces need to know of the whole run: read once for as many pages as share it.
+
+    Args:
+        store: with the index attached; nothing writes into it while these facts are used.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.roles = roles_of_models(store)
+        self._served: dict[str, str] = {}
+        self._questions: dict[str, list[tuple[str, set[str]]]] = {}
+        self._traces: dict[tuple[str, str], Trace] = {}
+
+    def traces(self, ids: Iterable[str], arm: str) -> list[Trace]:
+        """Those of these traces that are stored, in this order, with the arm's annotations."""
+        wanted = list(dict.fromkeys(ids))
+        missing = [trace_id for trace_id in wanted if (trace_id, arm) not in self._traces]
+        # Pages of one problem name each other's traces, and come one after another.
+        if len(self._traces) > MAX_REMEMBERED:
+            self._traces.clear()
+            missing = wanted
+        for trace in self.store.history.traces_by_id(missing, arm):
+            self._traces[trace.id, arm] = trace
+        return [
+            self._traces[key] for trace_id in wanted if (key := (trace_id, arm)) in self._traces
+        ]
+
+    def served_name(self, model: str) -> str:
+        """What a server calls a model."""
+        if model not in self._served:
+            self._served[model] = self.store.completions.last_served(model)
+        return self._served[model]
+
+    def words_of_questions(self, ledger: str) -> list[tuple[str, set[str]]]:
+        """The problems of a ledger, each with the words of its question."""
+        if ledger not in self._questions:
+            sql = """SELECT DISTINCT q.id, q.question FROM view.problems q JOIN view.entries e ON e.problem = q.number
+                JOIN view.groups g ON g.number = e."group" WHERE g.arm = ?"""
+            problems = self.store.database.read(sql, (ledger,))
+            self._questions[ledger] = [
+                (problem, set(queries.fold_words(question or ""))) for problem, question in problems
+            ]
+        return self._questions[ledger]
+
+
 def describe_trace(
-    store: Store, request: TraceRequest, notes: Sequence[Note] = ()
+    store: Store,
+    request: TraceRequest,
+    notes: Sequence[Note] = (),
+    facts: RunFacts | None = None,
 ) -> dict[str, Any]:
-    """Everything that the page of a trace shows."""
+    """Everything that the page of a trace shows.
+
+    Args:
+        store: with the index attached.
+        request: which trace.
+        notes: of the run.
+        facts: of the run, where many pages are described; else they are read for this one.
+    """
     trace_id = find_trace_id(store, request.id)
     sql = "SELECT arm, seq FROM made WHERE id = ? ORDER BY seq"
     arms = [
@@ -71,9 +128,9 @@ def describe_trace(
             f"the arm {request.arm!r} made no trace {trace_id}",
             available=[str(a["arm"]) for a in arms],
         )
-    trace = store.history.trace(trace_id, arm)
-    assert trace is not None  # its id was read from the store
-    page = TracePage(store, trace, arm)
+    facts = facts or RunFacts(store)
+    [trace] = facts.traces([trace_id], arm)  # its id was read from the store
+    page = TracePage(facts, trace, arm)
     document = page.describe()
     document["arms"] = arms
     document["notes"] = [note.to_json() for note in notes if note.trace == trace_id]
@@ -87,14 +144,15 @@ class TracePage:
     """Collects what the page of a trace shows.
 
     Args:
-        store: with the index attached.
+        facts: of the run.
         trace: with the annotations of `arm`.
         arm: whose annotations are shown.
     """
 
-    def __init__(self, store: Store, trace: Trace, arm: str) -> None:
-        self.store, self.trace, self.arm = store, trace, arm
-        self.roles = roles_of_models(store)
+    def __init__(self, facts: RunFacts, trace: Trace, arm: str) -> None:
+        self.facts, self.store = facts, facts.store
+        self.trace, self.arm = trace, arm
+        self.roles = facts.roles
         self.members: dict[str, dict[str, Any]] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -154,7 +212,7 @@ class TracePage:
         return {
             "role": author_of(author.model, self.roles),
             "model": author.model,
-            "name": self.store.completions.last_served(author.model),
+            "name": self.facts.served_name(author.model),
             "draw": author.sample_index,
             "settings": dict(author.settings),
             "prompt_hash": author.prompt_hash,
@@ -214,7 +272,7 @@ class TracePage:
         while ids and len(generations) <= MAX_GENERATIONS:
             new_ids = [trace_id for trace_id in dict.fromkeys(ids) if trace_id not in visited]
             visited.update(new_ids)
-            ancestors = list(self.store.history.traces_by_id(new_ids, self.arm))
+            ancestors = self.facts.traces(new_ids, self.arm)
             ids = tuple(parent for ancestor in ancestors for parent in ancestor.parents)
             if ancestors:
                 generations.append(
@@ -245,7 +303,7 @@ class TracePage:
             WHERE d.parent = (SELECT number FROM view.ids WHERE id = ?) ORDER BY d.child LIMIT ?"""
         ids = [child for (child,) in self.store.database.read(sql, (self.trace.id, MAX_CHILDREN))]
         children = []
-        for child in self.store.history.traces_by_id(ids, self.arm):
+        for child in self.facts.traces(ids, self.arm):
             self._add_member(child, is_short=True)
             children.append({"id": child.id, "operator": child.operator})
         return children
@@ -314,18 +372,15 @@ class TracePage:
             WHERE e.problem IN (SELECT number FROM view.problems WHERE id = ?) AND g.arm = ? AND g.status != 'blank'
             ORDER BY e.draw, e.seq LIMIT 8"""
         ids = [trace_id for (trace_id,) in self.store.database.read(sql, (problem, ledger))]
-        return list(self.store.history.traces_by_id(ids, ledger))
+        return self.facts.traces(ids, ledger)
 
     def _nearest_answer(self, arm: str) -> list[dict[str, Any]]:
         """The student's answer to the test problem whose question shares most words with this one's."""
         ledger = evaluation_ledger(arm)
-        sql = """SELECT DISTINCT q.id, q.question FROM view.problems q JOIN view.entries e ON e.problem = q.number
-            JOIN view.groups g ON g.number = e."group" WHERE g.arm = ?"""
         # Word overlap as a Jaccard index: good enough to show a neighbour, and no measure of anything.
         own_words = set(queries.fold_words(self.trace.question))
         best_share, best_problem = 0.0, ""
-        for problem, question in self.store.database.read(sql, (ledger,)):
-            words = set(queries.fold_words(question or ""))
+        for problem, words in self.facts.words_of_questions(ledger):
             share = len(words & own_words) / max(1, len(words | own_words))
             if share > best_share:
                 best_share, best_problem = share, problem

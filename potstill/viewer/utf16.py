@@ -26,3 +26,8 @@ class Utf16Offsets:
     def pair(self, start: int, stop: int) -> list[int]:
         """A stretch in code units."""
         return [self(start), self(stop)]
+
+
+def utf16_length(text: str) -> int:
+    """How many code units a text has."""
+    return Utf16Offsets(text)(len(text))

@@ -31,6 +31,7 @@
 
   // The JSON document at a path below api/; throws an Error with the server's sentence.
   async function get(path, signal) {
+    if (P.share) return P.share.answer(path);
     const kept = answers.get(path);
     if (kept && kept.generation === live.generation) return kept.answer;
     const generation = live.generation;
@@ -52,6 +53,7 @@
   }
 
   async function put(path, value) {
+    if (P.share) throw P.share.refuse("notes");
     const response = await fetch("api/" + path, {
       method: "PUT",
       headers: { ...headers(), "Content-Type": "application/json" },
@@ -80,6 +82,7 @@
 
   // A file of the run, saved by the browser.
   async function download(path, name) {
+    if (P.share) throw P.share.refuse(path.includes("/file/") ? "file" : "export");
     const response = await fetch("api/" + path, { headers: headers() });
     if (!response.ok) throw await asError(response);
     const link = document.createElement("a");
@@ -214,7 +217,7 @@
   }
 
   async function listen() {
-    if (document.hidden || live.controller) return;
+    if (P.share || document.hidden || live.controller) return;
     const controller = (live.controller = new AbortController());
     const stream = { beat: 0, watchdog: null, status: 0 };
     try {

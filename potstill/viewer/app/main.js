@@ -47,7 +47,7 @@
         <div class="right"><${Theme} /><button type="button" aria-label="Keys" onClick=${() => setHelp(true)}><span class="wideonly">Keys </span><kbd>?</kbd></button></div>
       </header>
       <div class="side">${place === "run" && html`<${Navigation} run=${run} page=${page || ""} />`}</div>
-      <main ref=${main} tabindex="-1">${drawPage(route)}</main>
+      <main ref=${main} tabindex="-1">${drawPage(route)}${P.share && html`<p class="copy small soft">${P.visible(P.share.sentence)}</p>`}</main>
       ${isHelpOpen && html`<${Help} close=${() => setHelp(false)} />`}
     </div>`;
   }

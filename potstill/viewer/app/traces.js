@@ -109,7 +109,7 @@
 
   function Facets({ state, query }) {
     return html`<${P.Filters}><${P.Loaded} state=${state}>${(data) => html`
-      ${data.facets.map((facet) => html`<fieldset key=${facet.name}><legend>${P.visible(facet.label)}</legend>
+      ${data.facets.filter((facet) => facet.values.length).map((facet) => html`<fieldset key=${facet.name}><legend>${P.visible(facet.label)}</legend>
         ${facet.values.map((value) => html`<label key=${value.value}><input type="checkbox" checked=${value.is_chosen} onChange=${() => P.toggleFacet(query, facet.name, value.value)} />
           <span class="name">${P.visible(value.label)}</span><span class="count">${count(value.is_chosen || !facet.values.some((one) => one.is_chosen) ? value.count : value.of)}</span></label>`)}
       </fieldset>`)}
@@ -144,7 +144,7 @@
       <button type="button" aria-pressed=${order === "desc"} onClick=${() => setQuery({ order: order === "desc" ? "" : "desc", at: "" })}>descending</button>
       <details class="columns"><summary>Columns</summary><div class="card row">${Object.entries(COLUMNS).map(([name, column]) => html`<label><input type="checkbox" checked=${columns.includes(name)}
         onChange=${() => keep(Object.keys(COLUMNS).filter((one) => (one === name) !== columns.includes(one)))} /> ${column.head}</label>`)}</div></details>
-      <span class="row">Save <button type="button" onClick=${() => save("jsonl")}>JSONL</button><button type="button" onClick=${() => save("csv")}>CSV</button><button type="button" onClick=${() => save("ids")}>ids</button></span>
+      ${!P.share && html`<span class="row">Save <button type="button" onClick=${() => save("jsonl")}>JSONL</button><button type="button" onClick=${() => save("csv")}>CSV</button><button type="button" onClick=${() => save("ids")}>ids</button></span>`}
       ${failure && html`<${P.Failure} error=${failure} />`}</div>`;
   }
 

@@ -73,7 +73,7 @@
 
   function Failure({ error }) {
     const hint = error.status === 401 ? " Open the address that the command printed: it carries the token." : "";
-    return html`<div class="notice bad" role="alert"><p>${P.visible(error.message)}${hint}</p>
+    return html`<div class=${"notice" + (error.isAbsent ? "" : " bad")} role="alert"><p>${P.visible(error.message)}${hint}</p>
       ${error.expected && html`<p>Expected: ${P.visible(error.expected)}</p>`}
       ${error.fix && html`<p>${P.visible(error.fix)}</p>`}</div>`;
   }

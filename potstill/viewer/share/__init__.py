@@ -1,0 +1,1 @@
+"""`potstill view RUN --share OUT`: the same pages as a copy that needs no server; what it holds, packing, writing."""

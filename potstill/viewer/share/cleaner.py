@@ -1,0 +1,155 @@
+"""What a copy must not hold: keys, passwords, folders and hosts of whoever made it.
+
+In texts that models wrote a secret becomes as many dots, so that every offset into the text stays right. In what
+describes the run, such as its settings, paths and hosts are shortened to what tells them apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from potstill.secrets import (
+    MIN_VARIABLE_LENGTH,
+    is_placeholder_key,
+    is_secret_field,
+    is_secret_variable,
+    replace_secrets,
+)
+from potstill.viewer.reader import RunReader
+from potstill.viewer.utf16 import utf16_length
+
+DOT = "•"
+MIN_CUT = 6  # characters of a secret at the end of a text that was cut there
+MIN_HOST = 5  # characters of this machine's name: a shorter one is a word of any text
+
+_PATH = re.compile(r"(?<![\w.~\]…-])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:\"',;]+){3,}")
+_URL_HOST = re.compile(r"(?<=://)[^/\s?#\"']+")
+
+
+@final
+class Cleaner:
+    """Takes out what a copy must not hold.
+
+    Args:
+        secrets: that were found in the run: they are taken out wherever they stand, also where a text was cut.
+        folders: paths of this machine that are taken out of texts.
+    """
+
+    def __init__(self, secrets: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
+        # The longest first: one may begin as another does.
+        self.secrets = sorted(set(secrets), key=len, reverse=True)
+        self._folders = sorted(set(folders), key=len, reverse=True)
+        host = socket.gethostname()
+        self._host = host if len(host) >= MIN_HOST else ""
+
+    def clean_text(self, text: str) -> str:
+        """The text with dots in the place of each secret and folder; it stays as long as it was."""
+        text = replace_secrets(text, dots)
+        for hidden in (*self.secrets, *self._folders):
+            text = text.replace(hidden, dots(hidden))
+        for secret in self.secrets:
+            # The beginning of a text, as lists show it, may end inside a secret.
+            for length in range(min(len(secret), len(text)), MIN_CUT - 1, -1):
+                if text.endswith(secret[:length]):
+                    return text[:-length] + dots(secret[:length])
+        return text
+
+    def shorten(self, value: Any, name: str = "") -> Any:
+        """What describes the run, with short paths, without hosts, and without what stands under a secret's name."""
+        if isinstance(value, Mapping):
+            return {key: self.shorten(item, str(key)) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.shorten(item, name) for item in value]
+        if not isinstance(value, str):
+            return value
+        # A bare `key` names entries of lists here.
+        if value and name != "key" and is_secret_field(name):
+            return dots(value)
+        value = _URL_HOST.sub("[host]", value)
+        for folder in self._folders:
+            value = value.replace(folder, "…")
+        value = _PATH.sub(_last_two, value)
+        return value.replace(self._host, "[host]") if self._host else value
+
+    def clean_tokens(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The page of a row's tokens: a secret may be spread over several of them."""
+        if not document["is_available"]:
+            return document
+        text = "".join(document["texts"])
+        cleaned = self.clean_text(text)
+        if cleaned == text:
+            return document
+        # Cut again where the tokens end; both texts are equally long, in units of UTF-16.
+        units = cleaned.encode("utf-16-le", "surrogatepass")
+        texts, ids, start = [], [], 0
+        token_bytes = dict(document["bytes"])
+        for place, (token_text, token_id) in enumerate(
+            zip(document["texts"], document["ids"], strict=True)
+        ):
+            stop = start + 2 * utf16_length(token_text)
+            texts.append(units[start:stop].decode("utf-16-le", "surrogatepass"))
+            start = stop
+            is_hidden = texts[-1] != token_text
+            ids.append(None if is_hidden else token_id)
+            if is_hidden:
+                token_bytes.pop(place, None)
+        return {**document, "texts": texts, "ids": ids, "bytes": token_bytes}
+
+
+def dots(text: str) -> str:
+    """As many dots as the text has units of UTF-16."""
+    return DOT * utf16_length(text)
+
+
+def _last_two(match: re.Match[str]) -> str:
+    parts = re.split(r"[/\\]", match[0])
+    return "…/" + "/".join(parts[-2:])
+
+
+def make_cleaner(reader: RunReader) -> Cleaner:
+    """A cleaner that knows every secret of a run, whole: a list cuts texts, and a part alone does not look like one."""
+    found: set[str] = set()
+
+    def note(secret: str) -> str:
+        found.add(secret)
+        return dots(secret)
+
+    for text in _texts_of_run(reader):
+        replace_secrets(text, note)
+    # A word behind `Authorization:` is taken out there alone: elsewhere it is a word.
+    found = {secret for secret in found if not is_placeholder_key(secret) and DOT not in secret}
+    for name, value in os.environ.items():
+        if len(value) >= MIN_VARIABLE_LENGTH and is_secret_variable(name):
+            found.add(value)
+    folders = {str(reader.folder), str(reader.folder.resolve()), str(Path.home())}
+    return Cleaner(sorted(found), sorted(folder for folder in folders if len(folder) > 1))
+
+
+def _texts_of_run(reader: RunReader) -> Iterator[str]:
+    """Every text that a page may show, whole."""
+    made_by = reader.manifest()
+    yield from _texts_in(made_by._asdict() if made_by is not None else {})
+    if not reader.has_store:
+        return
+    with reader.store() as store:
+        for table, column in (("traces", "record"), ("made", "notes"), ("completions", "payload")):
+            for (document,) in store.database.pages(table, column):
+                yield from _texts_in(json.loads(document))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield str(name)
+            yield from _texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts_in(item)

@@ -52,7 +52,8 @@ class Cleaner:
         """The text with dots in the place of each secret and folder; it stays as long as it was."""
         text = replace_secrets(text, dots)
         for hidden in (*self.secrets, *self._folders):
-            text = text.replace(hidden, dots(hidden))
+            if hidden in text:
+                text = text.replace(hidden, dots(hidden))
         for secret in self.secrets:
             # The beginning of a text, as lists show it, may end inside a secret.
             for length in range(min(len(secret), len(text)), MIN_CUT - 1, -1):

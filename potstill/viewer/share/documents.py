@@ -7,7 +7,7 @@ are put together in the browser (`app/share_list.js`), from what is said here of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple, final
@@ -25,7 +25,7 @@ from potstill.viewer.share.cleaner import Cleaner
 from potstill.viewer.share.pack import Packer
 from potstill.viewer.token_page import SIDES, TokenRequest, describe_tokens
 
-BLOCK_CHARACTERS = 1_500_000  # of texts in one block: what the browser unpacks for one trace
+BLOCK_SIZE = 1_500_000  # characters of a block's JSON: what the browser unpacks for one trace
 PORTION = 200  # entries that are read at once
 NO_LIMIT = 10**9
 GENERATION = "copy"
@@ -189,17 +189,25 @@ class RunCopy:
 
     # ---- Traces and problems ----
 
-    def pack_blocks(self) -> Iterator[tuple[list[str], str]]:
-        """Blocks of some problems each, with all their chosen traces: the problems, and the block as JSON text."""
+    def pack_blocks(self, progress: Callable[[int, int], None]) -> Iterator[tuple[list[str], str]]:
+        """Blocks of some problems each, with all their chosen traces: the problems, and the block as JSON text.
+
+        Args:
+            progress: is told how many traces are done, of how many.
+        """
         facts = trace_page.RunFacts(self.store)
         block = Block(self, facts)
+        done = 0
         for problem, entries in self.entries.items():
+            progress(done, len(self.seqs))
             block.add(problem, entries)
-            if block.packer.characters > BLOCK_CHARACTERS:
+            done += len(entries)
+            if block.packer.size > BLOCK_SIZE:
                 yield block.problems, block.to_text()
                 block = Block(self, facts)
         if block.problems:
             yield block.problems, block.to_text()
+        progress(done, len(self.seqs))
 
 
 @final

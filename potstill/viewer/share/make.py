@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from potstill import __version__
 from potstill.data.atomic_write import building_folder, write_text
 from potstill.errors import ConfigError, PotstillError
+from potstill.evaluation.results import Results
 from potstill.viewer.facets import FACETS
 from potstill.viewer.index.indexer import build_index
 from potstill.viewer.query import parse_query
@@ -150,15 +151,14 @@ def _describe_contents(copy: RunCopy) -> Contents:
         of=int(of),
         problems=len(problems),
         golds=sum(problems.values()),
-        benchmark=_name_benchmark(copy.reader),
+        benchmark=name_benchmark(copy.reader.saved_results()),
         secrets=len(copy.cleaner.secrets),
         notes=len(copy.notes),
     )
 
 
-def _name_benchmark(reader: RunReader) -> str:
+def name_benchmark(results: Results) -> str:
     """The set that a run is measured on, where no program made it; "" where there is none."""
-    results = reader.saved_results()
     evaluate: Mapping[str, Any] = results.recipe.get("evaluate") or {}
     source = str(evaluate.get("problems") or "")
     if not source:
@@ -166,13 +166,8 @@ def _name_benchmark(reader: RunReader) -> str:
     return "" if source.partition(":")[0] in MADE_BY_PROGRAMS else source
 
 
-def _encode_blocks(
-    copy: RunCopy, contents: Contents, progress: Callable[[int, int], None]
-) -> Iterator[Encoded]:
-    done = 0
-    for problems, text in copy.pack_blocks():
-        done += sum(len(copy.entries[problem]) for problem in problems)
-        progress(done, contents.traces)
+def _encode_blocks(copy: RunCopy, progress: Callable[[int, int], None]) -> Iterator[Encoded]:
+    for problems, text in copy.pack_blocks(progress):
         yield Encoded(problems, page.encode(text))
 
 
@@ -185,7 +180,7 @@ def _write_file(
     blocks: list[str] = []
     block_of_problem: dict[str, int] = {}
     size = 0
-    for number, block in enumerate(_encode_blocks(copy, contents, progress)):
+    for number, block in enumerate(_encode_blocks(copy, progress)):
         block_of_problem |= dict.fromkeys(block.problems, number)
         blocks.append(page.data_element(f"copy-block-{number}", block.text))
         size += len(block.text)
@@ -217,7 +212,7 @@ def _write_folder(
             raise PotstillError(f"another process has just written {request.out}")
         (draft / page.BLOCK_FOLDER).mkdir()
         block_of_problem: dict[str, int] = {}
-        for number, block in enumerate(_encode_blocks(copy, contents, progress)):
+        for number, block in enumerate(_encode_blocks(copy, progress)):
             block_of_problem |= dict.fromkeys(block.problems, number)
             text = page.block_script(number, block.text)
             (draft / page.BLOCK_FOLDER / f"{number}.js").write_text(text, "ascii")

@@ -28,8 +28,8 @@ class Packer:
         self._values: list[Any] = []
         self._places: dict[Hashable, int] = {}
         self._shapes: dict[tuple[str, ...], int] = {}
-        self.characters = 0
-        """Of the texts in the table: how large it is, roughly."""
+        self.size = 0
+        """Of the table as JSON, roughly."""
 
     def add(self, value: Any) -> int:
         """Add a JSON value; returns the number of its entry."""
@@ -47,10 +47,12 @@ class Packer:
 
     def to_json(self) -> dict[str, Any]:
         """The table, as the browser reads it."""
-        return {"values": self._values, "shapes": [list(shape) for shape in self._shapes]}
+        # Names too: some are those that users gave their arms and metadata.
+        shapes = [[self._clean(name) for name in shape] for shape in self._shapes]
+        return {"values": self._values, "shapes": shapes}
 
     def _shape_of(self, value: Mapping[Any, Any]) -> int:
-        names = tuple(self._clean(str(name)) for name in value)
+        names = tuple(str(name) for name in value)
         return self._shapes.setdefault(names, len(self._shapes))
 
     def _add_parts(self, kind: int, parts: list[Any] | tuple[Any, ...]) -> int:
@@ -69,5 +71,8 @@ class Packer:
 
     def _append(self, entry: Any) -> int:
         self._values.append(entry)
-        self.characters += len(entry) if isinstance(entry, str) else 4
+        if isinstance(entry, str):
+            self.size += len(entry)
+        elif isinstance(entry, list):
+            self.size += 4 * len(entry)
         return len(self._values) - 1

@@ -1,4 +1,7 @@
-"""The page of `orion-factors`: what the figures of each factor say, chosen by their intervals."""
+"""The page of `orion-factors`: what the figures of each factor say, chosen by their intervals.
+
+The first level of a factor is its base: every other one is compared with it.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,10 @@ fewer, the table says so. Nothing was tuned arm by arm: what is read is the diff
 in nothing but whether the writer sees the student's errors, and whether that difference changes with the factor. The
 level that all factors share is the paper's order of the prompt, the world's teacher and student, its stories of 4 to 8
 events, and rows that are right in every step. Differences are paired by problem and seed, and both are levels of the
-95 % intervals, with one seed the problems alone; where two intervals overlap, nothing is said of the two levels. Every
-run folder is one that `potstill report` opens.
+95 % intervals, with one seed the problems alone. Whether a factor changes what errors do is read of the difference
+between the leads of two levels, each level's with that of its factor's first, again paired by problem and seed; harder
+problems are other ones, so that pair is not. Intervals are not corrected for how many there are: one in twenty would
+leave out 0 by chance. Every run folder is one that `potstill report` opens.
 
 The built-in student was taught to rewrite by one prompt, with its errors behind the reference: the other orders are new
 to it. The brief teacher is `world:oracle`, a program that is always right and writes in the student's own style. The
@@ -86,7 +91,7 @@ def describe_factors(figures: Mapping[str, Any]) -> StudyPage:
     for factor, level_figures in levels_by_factor.items():
         sections[factor] = describe_factor(factor, level_figures)
         tables[f"Figures: {factor[0].lower()}{factor[1:]}"] = [
-            level_row(level) for level in level_figures
+            level_row(level, level_figures[0]) for level in level_figures
         ]
         dots = [to_dot(level.label, level.lead) for level in level_figures]
         charts[factor] = DotChart(f"{factor}: with errors less without", AXIS, dots, 0.0)
@@ -143,12 +148,13 @@ def to_dot(label: str, estimate: Estimate) -> Dot:
     return Dot(label, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
 
 
-def level_row(level: LevelFigures) -> dict[str, str]:
-    """A line of a factor's table."""
+def level_row(level: LevelFigures, base: LevelFigures) -> dict[str, str]:
+    """A line of a factor's table, whose base is its first level."""
     return {
         "level": level.label,
         "seeds": str(len(level.own)),
         "with errors less without": format_points(level.lead),
+        "than at the first level": "–" if level is base else format_points(gap(level, base)),
         "with errors less sft": format_points(arms.difference(level.own, level.sft)),
         "untrained": f"{arms.score(level.untrained):.1f}",
         "sft": f"{arms.score(level.sft):.1f}",
@@ -202,15 +208,49 @@ def describe_lead(level: LevelFigures) -> str:
 
 
 def describe_change(factor: str, levels: Sequence[LevelFigures]) -> str:
-    """Whether two levels lie apart by their intervals."""
-    # Two levels lie apart if these two do: the one that ends first, and the one that begins last.
-    lowest = min(levels, key=lambda level: level.lead.high)
-    highest = max(levels, key=lambda level: level.lead.low)
+    """At which levels errors do something else than at the first one."""
     if len(levels) < 2:
         return "Nothing is measured yet that it could be compared with."
-    if lowest.lead.high < highest.lead.low:
-        return f"The factor matters: the intervals of *{lowest.label}* and *{highest.label}* do not overlap."
-    return f"That {factor[0].lower() + factor[1:]} changes what errors do is not shown: all intervals overlap."
+    base = levels[0]
+    changing = changing_levels(levels)
+    if not changing:
+        return f"No other level is shown to differ from *{base.label}*."
+    sentences: list[str] = []
+    for level in changing:
+        estimate = gap(level, base)
+        better = "better" if estimate.value > 0 else "worse"
+        sentences.append(
+            f"At *{level.label}* errors do {better} than at *{base.label}*, by {format_points(estimate)} points."
+        )
+    return " ".join(sentences)
+
+
+def changing_levels(levels: Sequence[LevelFigures]) -> list[LevelFigures]:
+    """The levels at which errors are shown to do something else than at the first one."""
+    return [level for level in levels[1:] if arms.sign(gap(level, levels[0])) != "undecided"]
+
+
+def gap(level: LevelFigures, base: LevelFigures) -> Estimate:
+    """How much more errors gain at a level than at another, in [-1, 1].
+
+    Paired by problem and seed where both levels have the same problems and seeds; else the two intervals, as of
+    independent samples, are joined by the root of their squares.
+    """
+    if level.own[0]["problems"] != base.own[0]["problems"] or len(level.own) != len(base.own):
+        half = (level.lead.half**2 + base.lead.half**2) ** 0.5
+        value = level.lead.value - base.lead.value
+        return Estimate(value, value - half, value + half)
+    return arms.difference(lead_runs(level), lead_runs(base))
+
+
+def lead_runs(level: LevelFigures) -> list[dict[str, Any]]:
+    """The lead of a level on each problem, as the runs of an arm, one a seed."""
+    runs: list[dict[str, Any]] = []
+    for own, none in zip(level.own, level.none, strict=True):
+        pairs = zip(own["shares"], none["shares"], strict=True)
+        leads = [own_share - none_share for own_share, none_share in pairs]
+        runs.append({"problems": own["problems"], "shares": leads})
+    return runs
 
 
 def rows_differ(level: LevelFigures) -> bool:
@@ -281,10 +321,12 @@ def summarise(
         for level in levels:
             decisions[level.arms] = arms.sign(level.lead)
     counts = Counter(decisions.values())
-    mattering: list[str] = []
+    compared = {level.arms for levels in levels_by_factor.values() for level in levels[1:]}
+    changing: dict[tuple[str, str, str], str] = {}
     for factor, levels in levels_by_factor.items():
-        if describe_change(factor, levels).startswith("The factor matters"):
-            mattering.append(factor.lower())
+        for level in changing_levels(levels):
+            change = f"{factor.lower()}: {level.label}, {format_points(gap(level, levels[0]))}"
+            changing.setdefault(level.arms, change)
     if not decisions:
         return "Nothing has been measured yet."
     sentences = [
@@ -293,8 +335,11 @@ def summarise(
     ]
     if missing:
         sentences.insert(0, f"{len(missing)} levels of the factors are not measured yet.")
-    if mattering:
-        sentences.append(f"What errors do changes with: {'; '.join(mattering)}.")
+    if changing:
+        sentences.append(
+            f"What errors do is shown to change at {len(changing)} of {len(compared)} levels that were compared "
+            f"with the first of their factor, in points: {'; '.join(changing.values())}."
+        )
     else:
         sentences.append("No factor is shown to change what errors do.")
     sentences.append("A small built-in world is no evidence for large models.")

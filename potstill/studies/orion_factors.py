@@ -93,15 +93,15 @@ class Level(NamedTuple):
     errors: str = OWN
 
 
-BASE_LEVEL = "as in the paper's order, the world's teacher and student"
+# The first level of a factor is the one that its others are compared with, each in one thing alone.
 FACTORS: Mapping[str, Sequence[Level]] = {
     "Teacher's style and length": (
         Level("long, foreign style: two steps at once, checks, detours"),
         Level("brief, the student's own style (a program)", "brief teacher"),
     ),
     "Student's strength": (
-        Level("harder problems (8 to 10 events)", "hard"),
         Level("its own problems (4 to 8 events)"),
+        Level("harder problems (8 to 10 events)", "hard"),
         Level("its own problems, after a short warm-up on solutions of others", WARMED),
         Level("its own problems, after a longer one", WARMED_LONGER),
     ),
@@ -120,8 +120,8 @@ FACTORS: Mapping[str, Sequence[Level]] = {
         Level("errors before the reference", own={"settings": {"prompt": "errors-first"}}),
     ),
     "Where the errors stand": (
-        Level("all at once, as written", own={"settings": {"prompt": "errors-first"}}),
         Level("one at a time, as written", own={"settings": {"prompt": "errors-first-one"}}),
+        Level("all at once, as written", own={"settings": {"prompt": "errors-first"}}),
         Level("the first wrong step marked", own={"settings": {"prompt": "errors-first-marked"}}),
         Level("cut behind the first wrong step", own={"settings": {"prompt": "errors-first-cut"}}),
     ),

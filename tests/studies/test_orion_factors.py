@@ -7,12 +7,13 @@ import pytest
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import no_progress
 from potstill.studies import orion_factors
-from potstill.studies.orion_factor_page import pearson
+from potstill.studies.orion_factor_page import gap, pearson, read_level
 from potstill.studies.orion_factors import FACTORS, SETTINGS, SIZES, describe_level, describe_study
 from potstill.studies.page import write_page
 from potstill.studies.study import StudySettings
 
 PROBLEMS = [f"p{number}" for number in range(40)]
+LEVEL = {"label": "a level", "setting": "", "own": "own", "none": "none"}
 
 
 def arm_runs(right: int, rows: int = 40, passing: int = 30) -> list[dict]:
@@ -39,23 +40,40 @@ def figures(changed: dict | None = None) -> dict:
 
 def test_without_differences_no_factor_is_said_to_matter():
     page = describe_study(figures())
-    assert "makes no difference that is shown at 12" in page.finding
+    assert "makes no difference that is shown at 13" in page.finding
     assert "No factor is shown to change what errors do." in page.finding
-    assert all("all intervals overlap" in page.sections[factor] for factor in FACTORS)
+    assert all("No other level is shown to differ" in page.sections[factor] for factor in FACTORS)
 
 
 @pytest.mark.parametrize(
-    ("right", "words"),
-    [(8, "seeing errors costs -30.0 ["), (34, "seeing errors gains +35.0 [")],
+    ("right", "words", "change"),
+    [
+        (
+            8,
+            "seeing errors costs -30.0 [",
+            "errors do worse than at *its own problems (4 to 8 events)*",
+        ),
+        (34, "seeing errors gains +35.0 [", "errors do better than at"),
+    ],
 )
-def test_a_level_says_what_errors_do_and_a_factor_whether_levels_lie_apart(right, words):
+def test_a_level_says_what_errors_do_and_whether_it_differs_from_the_first(right, words, change):
     page = describe_study(figures({("hard", "own"): arm_runs(right)}))
     text = page.sections["Student's strength"]
-    assert words in text and "The factor matters" in text
-    assert "harder problems" in text.partition("The factor matters")[2]
-    assert page.finding.endswith(
-        "What errors do changes with: student's strength. A small built-in world is no evidence for large models."
+    assert words in text and f"At *harder problems (8 to 10 events)* {change}" in text
+    assert (
+        "1 of 11 levels" in page.finding and "student's strength: harder problems" in page.finding
     )
+
+
+def test_levels_are_paired_by_problem_and_only_where_problems_are_the_same():
+    # Errors gain on the same 28 of 40 problems at both levels: paired, there is no spread between them.
+    own, none = arm_runs(30), arm_runs(2)
+    level = read_level({"": {"own": own, "none": none, "sft": own, "untrained": none}}, LEVEL)
+    assert gap(level, level).value == 0
+    others = [{**run, "problems": [f"q{name}" for name in PROBLEMS]} for run in own]
+    unpaired = gap(level._replace(own=others), level)
+    assert gap(level, level).half < unpaired.half
+    assert unpaired.value == 0 and unpaired.half == pytest.approx(level.lead.half * 2**0.5)
 
 
 def test_unequal_rows_are_named():
@@ -63,7 +81,7 @@ def test_unequal_rows_are_named():
     text = page.sections["Student's strength"]
     assert "unequal rows: harder problems (8 to 10 events)." in text
     assert (
-        page.tables["Figures: student's strength"][0]["rows (sft, without, with)"] == "40, 40, 30"
+        page.tables["Figures: student's strength"][1]["rows (sft, without, with)"] == "40, 40, 30"
     )
 
 

@@ -99,7 +99,7 @@ def execute(args: argparse.Namespace) -> None:
             seeds = worlds.fingerprints[world]["seeds"]
             commands.append(_command_of(name, listing, study.settings_from_json(stored, seeds)))
         command = "` and `".join(commands)
-    page = module.describe_study(figures)
+    page = study.describe_figures(name, module, figures, folder)
     files: list[str] = []
     for page_folder in dict.fromkeys([folder, args.docs or folder]):
         written = write_page(

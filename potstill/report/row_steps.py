@@ -16,7 +16,8 @@ def row_steps_section(steps_by_arm: Mapping[str, RowSteps]) -> Section | None:
     hint = (
         "A step is a sentence or line of a row that says something besides the answer; equations count one by one. "
         f"Above {100 * NOTED_STEPLESS_SHARE:.0f} % of rows without a step there is a warning: such rows teach to state "
-        "an answer, whatever their verdict."
+        "an answer, whatever their verdict. Checks and what is taken back are no steps; their words are known in "
+        "English alone, so in another language they count."
     )
     columns = ["arm", "rows", "steps a row (median)", "rows without a step"]
     # A column for the answer's probability where some arm has it.

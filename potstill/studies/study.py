@@ -362,6 +362,28 @@ def read_figures(name: str, settings: StudySettings) -> tuple[dict[str, Any], di
     return figures, fingerprint
 
 
+def describe_figures(
+    name: str, study: StudyModule, figures: Mapping[str, Any], folder: Path
+) -> StudyPage:
+    """The page of the figures that a folder holds.
+
+    Raises:
+        StoreError: they are of another version of the study. A process that was started before a change reads figures
+            of other worlds that a newer one has written meanwhile, and the other way round.
+    """
+    try:
+        return study.describe_study(figures)
+    except KeyError as error:
+        fix = "the same command without --page-only"
+        if isinstance(study, UnfinishedStudy):
+            fix = f"potstill study {name} --out {folder} --page-only, with --world for each world that is there"
+        raise StoreError(
+            f"The figures in {folder} have no {error}: another version of potstill wrote them.",
+            expected="figures of the version that writes the page",
+            fix=f"write them again with this version: {fix}",
+        ) from error
+
+
 def write_json(file: Path, document: Mapping[str, Any]) -> None:
     """Write a document whole; its folder is made where it is missing."""
     write_text(file, json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -9,8 +9,10 @@ is as many steps, so that "5 + 2 = 7, 7 - 3 = 4" counts as two lines would. No s
 - a check of what was done ("Check: 8 - 3 = 5."), what is taken back, and the taking back ("Wait, that is not right.");
 - where a text calculates, words without a number ("Okay, let me be careful."): they accompany steps.
 
-So a long chain with detours has as many steps as a brief one that goes the same way. Words of checking and taking back
-are known in English alone.
+So a long chain with detours has as many steps as a brief one that goes the same way. **The words of checking, taking
+back and giving a reason are English**; those that state an answer are known in Chinese and Japanese too. Equations,
+boxes, sentence ends and repetitions are read in any language. In another language a check counts as a step, so a
+reference with detours asks for more there: `ReferenceGate(min_step_share=…)` can be set lower.
 
 The verifiers' steps (`verify`) are another thing: claims that can be judged, of few kinds of problems. These here can
 be counted in any text.

@@ -138,6 +138,18 @@ def test_a_page_is_written_again_from_the_figures_alone(runs, tmp_path, capsys):
     assert "are of 3 seeds" in capsys.readouterr().err
 
 
+def test_figures_of_another_version_are_said_to_be_that(runs, tmp_path, capsys):
+    words = ["study", "counting", "--out", str(tmp_path), "--quiet"]
+    assert main(words) == 0
+    (tmp_path / "figures.json").write_text('{"runs": 1}')
+    page = (tmp_path / "counting.md").read_text()
+    assert main([*words, "--page-only"]) == 2
+    message = capsys.readouterr().err
+    assert "have no 'test': another version of potstill wrote them" in message
+    assert "the same command without --page-only" in message
+    assert (tmp_path / "counting.md").read_text() == page
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -40,7 +40,11 @@ class Settings:
             answer first, in its shortest wording.
         duplicate_jaccard: attempts whose sets of words overlap this much count as one.
         max_prompt_chars: characters of reference and attempts that a prompt shows at most; attempts are cut first.
-        hidden_share: share of the reference's end that is not shown; 0.1 to 0.2 tells if rewrites only copy its answer.
+        hidden_share: share of the reference's characters that is cut off its end in prompts, whatever stands there: a
+            dial for "how much of the reference is needed?". Whether rewrites only copy the answer is told by
+            `gate.hide_end`, which finds the answer or the last steps, and notes what was hidden; of a long reference
+            a share of 0.1 may hide no answer at all, since it is often said before. With both, the share is taken of
+            what `hide_end` leaves.
         resamples: further tries where a rewrite does not pass.
         on_fail: where none passes: "drop" the problem, or fall back to the "teacher"'s reasoning.
         no_errors: problems the student never got wrong: "reflect" without attempts, "drop", or the "teacher"'s text.

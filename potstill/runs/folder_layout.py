@@ -5,6 +5,8 @@ from __future__ import annotations
 RESULTS_FILE = "results.json"
 UNFINISHED_FILE = "unfinished.json"
 """The same of a run that has not come to its end; the end takes it away."""
+BUDGET_FILE = "budget.json"
+"""What the newest program in the folder may spend; not there where it has no limit."""
 UNTRAINED = "untrained"
 """The arm of the student before any training."""
 

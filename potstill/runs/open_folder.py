@@ -22,6 +22,7 @@ from potstill.methods.role_annotations import role_of
 from potstill.models.model import Model
 from potstill.records import Progress, Trace, no_progress
 from potstill.runs import manifest
+from potstill.runs.budget_file import write_limits
 from potstill.runs.progress_file import PROGRESS_FILE, ProgressFile
 from potstill.store.cached_model import with_cache
 from potstill.store.ledger import Ledger as StoreLedger
@@ -163,6 +164,7 @@ def open_folder(
         recorded = recorded_settings(settings or {}, seed, threads)
         manifest.start(path, recorded, empty=store.is_empty())
         files.save(path)
+        write_limits(path, limits)
         account = Budget.from_call_log(store.attempts, limits, price_table or {})
         for key, model in models.items():
             # Refuses a limit of money on a model without a price.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
 from potstill.errors import InputError, PotstillError
+from potstill.runs.budget_file import read_limits
 from potstill.viewer import (
     compare_page,
     exports,
@@ -176,6 +177,15 @@ class Answers:
             raise NotFoundError(f"there is no file {name[:80]!r}", available=list(files))
         return files[name]
 
+    def _runs(self) -> dict[str, Any]:
+        self.find_new_runs()
+        document = overview.describe_runs(self.readers, takes_notes=self.takes_notes)
+        for line in document["runs"]:
+            # What the sums of a large store take is counted once, by its index.
+            if line.get("is_counted") is False and self.indexer is not None:
+                self.indexer.ask_for(line["run"])
+        return document
+
     def _compare(self, parameters: Parameters) -> dict[str, Any]:
         sides = []
         for name in ("a", "b"):
@@ -199,8 +209,7 @@ class Answers:
             PotstillError: the run can't be read, or a parameter is wrong.
         """
         if list(path) == ["runs"]:
-            self.find_new_runs()
-            return overview.describe_runs(self.readers, takes_notes=self.takes_notes)
+            return self._runs()
         if list(path) == ["compare"]:
             return self._compare(parameters)
         # Everything else is of one run.
@@ -341,8 +350,9 @@ def _training(request: Request) -> dict[str, Any]:
 
 
 def _costs(request: Request) -> dict[str, Any]:
+    limits = read_limits(request.reader.folder)
     with request.reader.store() as store:
-        return describe_costs(store)
+        return describe_costs(store, limits)
 
 
 def _journal(request: Request) -> dict[str, Any]:

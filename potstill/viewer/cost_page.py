@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from potstill.budget.amounts import (
+    Amount,
+    Limit,
+    Spent,
+    format_amount,
+    limit_names,
+    to_picodollars,
+)
 from potstill.evaluation.table import format_usd
 from potstill.models.phase import split_account
 from potstill.store.store import Store
-from potstill.viewer.index.calls import MINUTE
+from potstill.viewer.index.calls import MINUTE, has_all_calls
 
 MAX_BUCKETS = 500  # of a chart
 _SUMS = ("calls", "prompt_tokens", "completion_tokens", "cost", "seconds")
 
 
-def describe_costs(store: Store) -> dict[str, Any]:
-    """Sums over time and in all, from the index by minutes."""
+def describe_costs(store: Store, limits: Mapping[str, Limit] | None = None) -> dict[str, Any]:
+    """Sums over time and in all, from the index by minutes.
+
+    Args:
+        store: with the index attached.
+        limits: of the run, by name.
+    """
     read = store.database.read
     [(first, last)] = read("SELECT min(minute), max(minute) FROM view.minutes")
     # Buckets of 1, 2, 4, … minutes, so that a run of days is no longer a chart than one of hours.
@@ -26,15 +39,16 @@ def describe_costs(store: Store) -> dict[str, Any]:
     if first is not None:
         times = [minute * MINUTE for minute in range(first, last + 1, bucket)]
     paid = _describe_paid(store)
+    spent = read_spent(store)
     return {
         "bucket": bucket * MINUTE,
         "times": times,
         "series": _read_series(store, first or 0, bucket, len(times)),
         "paid": paid,
         "failed": _describe_failed(store),
-        "spent": _describe_spent(store),
+        "spent": _describe_spent(spent),
         "total": _describe_total(paid),
-        "limits": [],
+        "limits": describe_limits(limits or {}, spent),
         "under_way": _describe_intents(store),
     }
 
@@ -103,18 +117,60 @@ def _describe_failed(store: Store) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in store.database.read(sql)]
 
 
-def _describe_spent(store: Store) -> dict[str, dict[str, Any]]:
-    """By role what this run has paid: completions, billed attempts, and open calls at their worst."""
+def read_spent(store: Store) -> dict[str, Spent]:
+    """By account what this run has paid: completions, billed attempts, and open calls at their worst."""
+    # As long as the index has not read all calls: the same sums from the store itself.
+    if not has_all_calls(store.database):
+        return store.attempts.spent_by_role()
     sql = """SELECT role, sum(tokens), sum(cost) FROM (
             SELECT role, paid_tokens AS tokens, paid_cost AS cost FROM view.minutes
             UNION ALL SELECT role, prompt_tokens + completion_tokens, coalesce(cost, 0) FROM attempts WHERE billed
             UNION ALL SELECT role, tokens, cost FROM intents)
         GROUP BY role ORDER BY role"""
-    # The same sums as `Attempts.spent_by_role`, with the completions added up by minute.
-    spent = {}
-    for role, tokens, cost in store.database.read(sql):
-        spent[role] = {"tokens": tokens, "usd": cost, "shown": format_usd(cost)}
-    return spent
+    return {role: Spent(tokens, cost) for role, tokens, cost in store.database.read(sql)}
+
+
+def _describe_spent(spent: Mapping[str, Spent]) -> dict[str, dict[str, Any]]:
+    described = {}
+    for role, amount in spent.items():
+        shown = format_usd(amount.cost)
+        described[role] = {"tokens": amount.tokens, "usd": amount.cost, "shown": shown}
+    return described
+
+
+def describe_limits(
+    limits: Mapping[str, Limit], spent: Mapping[str, Spent]
+) -> list[dict[str, Any]]:
+    """Each limit with what counts against it.
+
+    Args:
+        limits: by name, "" is that of the whole run.
+        spent: by account.
+    """
+    described = []
+    for name, limit in limits.items():
+        used = Spent()
+        for account, paid in spent.items():
+            if name in limit_names(account):
+                used = Spent(used.tokens + paid.tokens, used.cost + paid.cost)
+        # The nearer end counts, of tokens and of money.
+        shares = []
+        if limit.tokens:
+            shares.append(used.tokens / limit.tokens)
+        if limit.money:
+            shares.append(used.cost / limit.money)
+        amount = Amount(used.tokens, to_picodollars(used.cost))
+        described.append(
+            {
+                "limit": name,
+                "tokens": limit.tokens,
+                "usd": limit.money,
+                "spent": {"tokens": used.tokens, "usd": used.cost},
+                "share": max(shares, default=0.0),
+                "shown": format_amount(amount, limit),
+            }
+        )
+    return described
 
 
 def _describe_total(paid: Sequence[dict[str, Any]]) -> dict[str, Any]:

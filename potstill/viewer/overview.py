@@ -23,11 +23,18 @@ from potstill.evaluation.table import (
     table,
 )
 from potstill.report.funnels import OPERATOR_GLOSSES, fold_repeats
+from potstill.runs import manifest
+from potstill.runs.budget_file import read_limits
 from potstill.store.store import Store
+from potstill.viewer.cost_page import describe_limits, read_spent
+from potstill.viewer.index.calls import has_all_calls
 from potstill.viewer.query import quote_value
 from potstill.viewer.reader import RunReader
 from potstill.viewer.run_state import read_state
 
+MAX_SUMMED_CALLS = (
+    50_000  # whose costs are summed up for a line without an index: some tens of milliseconds
+)
 MAX_REASONS = 200  # of an arm's drops that are listed
 
 
@@ -81,33 +88,38 @@ def _summarize(results: Results) -> dict[str, Any]:
 
 
 def _count_store(reader: RunReader) -> dict[str, Any]:
-    if not reader.has_store:
-        changed = read_state(reader.folder).since
-        return {
-            "traces": 0,
-            "calls": 0,
-            "tokens": 0,
-            "cost": 0.0,
-            "began": None,
-            "changed": changed,
-        }
-    with reader.store() as store:
-        read = store.database.read
-        [(traces,)] = read("SELECT count(*) FROM made")
-        [(calls,)] = read("SELECT count(*) FROM completions")
-        # From the index: the table of completions is too large to be summed up for a line.
-        [(tokens, cost)] = read(
-            "SELECT coalesce(sum(paid_tokens), 0), coalesce(sum(paid_cost), 0.0) FROM view.minutes"
-        )
-    made_by = reader.folder / "manifest.json"
-    return {
-        "traces": traces,
-        "calls": calls,
-        "tokens": tokens,
-        "cost": cost,
-        "began": made_by.stat().st_mtime if made_by.exists() else None,
+    """What is counted in the store: traces and calls, what was spent, the limits, and when it began and changed."""
+    counts: dict[str, Any] = {
+        "traces": 0,
+        "calls": 0,
+        "tokens": 0,
+        "cost": 0.0,
+        "is_counted": True,
+        "limits": [],
+        "began": None,
         "changed": read_state(reader.folder).since,
     }
+    if not reader.has_store:
+        return counts
+    with reader.store() as store:
+        read = store.database.read
+        [(counts["traces"],)] = read("SELECT count(*) FROM made")
+        [(counts["calls"],)] = read("SELECT count(*) FROM completions")
+        for (created,) in read("SELECT created FROM completions ORDER BY rowid LIMIT 1"):
+            counts["began"] = created
+        # A large table of completions is summed up by the index alone, which may be on its way.
+        if counts["calls"] > MAX_SUMMED_CALLS and not has_all_calls(store.database):
+            return {**counts, "tokens": None, "cost": None, "is_counted": False}
+        spent = read_spent(store)
+    made_by = reader.folder / manifest.FILE
+    if made_by.exists():
+        # Before the first call, or with the first one: what is copied has the time of its copy.
+        times = [time for time in (counts["began"], made_by.stat().st_mtime) if time is not None]
+        counts["began"] = min(times)
+    counts["tokens"] = sum(amount.tokens for amount in spent.values())
+    counts["cost"] = sum(amount.cost for amount in spent.values())
+    counts["limits"] = describe_limits(read_limits(reader.folder), spent)
+    return counts
 
 
 def describe_overview(reader: RunReader, base: str = "") -> dict[str, Any]:

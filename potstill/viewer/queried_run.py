@@ -87,10 +87,11 @@ class Run(finished.Run):
 
     def costs(self) -> Mapping[str, Any]:
         """What was used over time and in all, failed tries and open calls included, as the page Money has it."""
+        from potstill.runs.budget_file import read_limits
         from potstill.viewer.cost_page import describe_costs
 
         with self._selection("") as selection:
-            return describe_costs(selection.store)
+            return describe_costs(selection.store, read_limits(self.folder))
 
     def _reader(self) -> RunReader:
         from potstill.viewer.index.index_file import default_index_folder

@@ -17,7 +17,7 @@ from potstill.errors import StoreError
 from potstill.evaluation import results as results_file
 from potstill.evaluation.results import Results
 from potstill.runs import manifest
-from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.folder_layout import BUDGET_FILE, RESULTS_FILE, UNFINISHED_FILE
 from potstill.runs.row_logprobs import LOGPROBS_FILE
 from potstill.store import database, lock
 from potstill.store.store import Store
@@ -183,7 +183,7 @@ class RunReader:
 
     def _shown_files(self) -> list[Path]:
         names = [database.FILE, f"{database.FILE}-wal", RESULTS_FILE, UNFINISHED_FILE]
-        names += [manifest.FILE, manifest.MARK, PROGRESS_FILE]
+        names += [manifest.FILE, manifest.MARK, PROGRESS_FILE, BUDGET_FILE]
         files = [self.folder / name for name in names]
         # A training writes its steps as they come.
         students = self.folder / "students"

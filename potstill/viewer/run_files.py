@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.runs import manifest
-from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
+from potstill.runs.folder_layout import BUDGET_FILE, RESULTS_FILE, UNFINISHED_FILE
 from potstill.runs.row_logprobs import LOGPROBS_FILE
 from potstill.runs.run_log import FILE as LOG_FILE
 from potstill.training.settings import FIT_FILE, TOKENS_FILE
@@ -21,6 +21,7 @@ RUN_FILES = {
     UNFINISHED_FILE: "the same of a run that has not come to its end",
     manifest.FILE: "what made the run: versions and settings",
     manifest.MARK: "the mark that the run came to its end",
+    BUDGET_FILE: "what the run may spend",
     LOG_FILE: "what the run announced, with times",
     NOTES_FILE: "notes on traces",
 }

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 from demo_results import arm, evaluation, results
-from viewed_run import STAGE, make_run, open_reader
+from viewed_run import STAGE, fill_orion, make_problems, make_run, open_reader
 
+from potstill.budget.amounts import Intent, Limit
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.compare import compare
 from potstill.evaluation.results import save
+from potstill.runs import manifest
+from potstill.runs.budget_file import write_limits
+from potstill.runs.open_folder import open_folder
 from potstill.store import Store
 from potstill.store.admin.maintain import store_stats
 from potstill.viewer.answers import Answers, Parameters
@@ -181,8 +185,6 @@ def test_files_are_a_closed_list(reader: RunReader):
 
 @pytest.mark.slow
 def test_the_live_stream_says_what_is_new(tmp_path: Path):
-    from viewed_run import fill_orion, make_problems
-
     reader = open_reader(make_run(tmp_path / "run"), tmp_path / "index")
     watch = RunWatch(reader)
     assert watch.look()["new"]["traces"] == 0
@@ -215,8 +217,6 @@ def test_python_asks_what_the_pages_ask(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_a_cursor_goes_on_where_a_stream_ended(tmp_path: Path):
-    from viewed_run import fill_orion, make_problems
-
     reader = open_reader(make_run(tmp_path / "run"), tmp_path / "index")
     answers = Answers({"run": reader})
     [line] = LiveStream(answers, "run").next_lines()
@@ -250,3 +250,49 @@ def test_runs_are_looked_for_again_but_not_at_every_look(tmp_path: Path):
     shutil.rmtree(tmp_path / "runs" / "one")
     clock[0] += 10
     assert [line["type"] for line in stream.next_lines()] == ["runs"]
+
+
+@pytest.mark.slow
+def test_limits_are_shown_with_what_counts_against_them(tmp_path: Path):
+    folder = tmp_path / "run"
+    limits = {
+        "": Limit(money=0.02),
+        "student": Limit(tokens=10_000),
+        "evaluation": Limit(money=1.0),
+    }
+    with open_folder(folder, budget=limits) as opened:
+        fill_orion(opened.store, make_problems(6))
+    reader = open_reader(folder, tmp_path / "index")
+    whole, evaluation, student = ask(reader, "run/{R}/costs")["limits"]
+    assert (whole["shown"], round(whole["share"], 3)) == ("0.018 of 0.02 USD", 0.9)
+    with Store.open(folder, readonly=True) as store:
+        spent = store.attempts.spent_by_role()["student"]
+    assert student["spent"]["tokens"] == spent.tokens and student["limit"] == "student"
+    assert evaluation["spent"]["usd"] == 0.0
+    with open_folder(folder):
+        pass
+    assert ask(reader, "run/{R}/costs")["limits"] == []
+
+
+@pytest.mark.slow
+def test_the_page_of_runs_knows_costs_limits_and_age_of_runs_in_every_state(tmp_path: Path):
+    reader = open_reader(make_run(tmp_path / "run"), tmp_path / "index")
+    write_limits(reader.folder, {"": Limit(money=5.0)})
+    unindexed = RunReader(reader.run, tmp_path / "no index")
+    for one in (reader, unindexed):
+        [line] = ask(one, "runs")["runs"]
+        assert (line["state"]["status"], line["calls"]) == ("killed", 18)
+        assert line["cost"] == pytest.approx(0.018)
+        assert line["limits"][0]["shown"] == "0.018 of 5 USD"
+        assert line["began"] <= line["changed"] == line["state"]["since"]
+    with Store.open(reader.folder) as store:
+        # A call under way counts at the most that it can cost.
+        store.attempts.record_intents([Intent("completion-x", "teacher", "orion", "m", 100, 0.5)])
+        [line] = ask(reader, "runs")["runs"]
+        assert line["state"]["status"] == "running"
+        assert line["cost"] == pytest.approx(0.518)
+        store.attempts.withdraw_intents(["completion-x"])
+    save(results(), reader.folder / "results.json")
+    manifest.finish(reader.folder, ["results.json"])
+    [line] = ask(reader, "runs")["runs"]
+    assert (line["state"]["status"], line["cost"]) == ("finished", pytest.approx(0.018))

@@ -4,14 +4,22 @@
   const { html, useEffect, useRef, useState } = htmPreact;
   const { link, setQuery, queryText } = P.route;
   const { count, duration, money, NONE } = P.format;
-  const MEASURES = { completion_tokens: "tokens written", cost: "USD", calls: "calls", seconds: "seconds of models" };
+  // What the chart adds up, and which limit of the run is on it.
+  const MEASURES = {
+    completion_tokens: { label: "tokens written", fields: ["completion_tokens"] },
+    tokens: { label: "tokens read and written", fields: ["prompt_tokens", "completion_tokens"], limit: "tokens" },
+    cost: { label: "USD", fields: ["cost"], limit: "usd" },
+    calls: { label: "calls", fields: ["calls"] },
+    seconds: { label: "seconds of models", fields: ["seconds"] },
+  };
+  const NEAR = 4; // a limit of more than so many times the total would press the bands flat: it is told below
   const TONES = ["--accent", "--second", "--third", "--worse", "--better", "--soft"];
 
   function CostsPage({ run, query }) {
     const state = P.useData(P.runPath(run) + "/costs");
     return html`<h1>Money and time</h1><${P.Loaded} state=${state}>${(data) => html`
-      <ul class="facts"><li><b>${count(data.total.calls)}</b> calls</li><li><b>${count(data.total.tokens)}</b> tokens</li><li><b>${P.visible(data.total.shown)}</b> paid</li>
-        ${data.limits.map((limit) => html`<li>limit${limit.role ? " of " + limit.role : ""} <b>${limit.usd != null ? money(limit.usd) : count(limit.tokens) + " tokens"}</b></li>`)}</ul>
+      <ul class="facts"><li><b>${count(data.total.calls)}</b> calls</li><li><b>${count(data.total.tokens)}</b> tokens</li><li><b>${P.visible(data.total.shown)}</b> paid</li></ul>
+      <${Limits} limits=${data.limits} />
       ${data.under_way.map((call) => html`<div class="notice"><p>${count(call.calls)} calls of ${P.visible(call.role)} under way: at most ${count(call.tokens)} tokens, ${money(call.cost)}.</p></div>`)}
       <${OverTime} data=${data} query=${query} />
       <section class="card"><h2>Paid, by role</h2><${P.SortedTable} caption="Paid, by role" rows=${data.paid} columns=${[
@@ -32,37 +40,70 @@
       ]} /></section>`}`}<//>`;
   }
 
-  // Stacked and cumulative, a band a role.
+  // What the run may spend, and how much of it is gone; calls under way count at their worst.
+  function Limits({ limits }) {
+    if (!limits.length) return html`<p class="soft small">The run has no limit of money or tokens (--budget).</p>`;
+    return html`<section class="card"><h2>Limits</h2><${P.SortedTable} caption="Limits" rows=${limits} columns=${[
+      { key: "limit", head: "of", value: (row) => row.limit, cell: (row) => P.visible(row.limit || "the whole run") },
+      { key: "share", head: "spent", number: true, value: (row) => row.share, cell: (row) => html`<${P.Bar} share=${row.share} /> ${P.format.percent(row.share, 0)}` },
+      { key: "shown", head: "so much", cell: (row) => P.visible(row.shown) },
+    ]} /></section>`;
+  }
+
+  // Stacked and cumulative, a band a role; the limit of the whole run as a dashed line.
   function OverTime({ data, query }) {
     const element = useRef(null);
-    const measure = query.of ? query.of[0] : "completion_tokens";
+    const name = query.of && MEASURES[query.of[0]] ? query.of[0] : "completion_tokens";
+    const measure = MEASURES[name];
+    const whole = data.limits.find((limit) => limit.limit === "");
+    const limit = (measure.limit && whole && whole[measure.limit]) || null;
     const roles = [...new Set(data.series.map((series) => series.role))];
+    const layers = cumulate(data, roles, measure.fields);
+    const top = layers.length ? layers[layers.length - 1][data.times.length - 1] : 0;
+    const isNear = limit !== null && limit <= NEAR * top;
     useEffect(() => {
       if (!data.times.length) return undefined;
       const style = getComputedStyle(document.documentElement);
-      const tone = (name) => style.getPropertyValue(name).trim();
-      const total = data.times.map(() => 0);
-      const layers = roles.map((role) => {
-        let sum = 0;
-        return data.times.map((_, i) => {
-          for (const series of data.series) if (series.role === role) sum += series[measure][i];
-          total[i] += sum;
-          return total[i];
-        });
-      });
+      const tone = (variable) => style.getPropertyValue(variable).trim();
       const axis = { stroke: tone("--soft"), grid: { stroke: tone("--line"), width: 1 }, ticks: { stroke: tone("--line") }, font: "12px system-ui" };
       const bands = layers.map((_, i) => ({ label: P.visible(roles[i]), stroke: tone(TONES[i % TONES.length]), fill: tone(TONES[i % TONES.length]) + "55", width: 1.5 }));
+      const series = [{}, ...bands.reverse()];
+      const columns = [data.times, ...[...layers].reverse()];
+      if (isNear) {
+        series.push({ label: "limit", stroke: tone("--worse"), width: 1.5, dash: [6, 4], points: { show: false } });
+        columns.push(data.times.map(() => limit));
+      }
       const plot = new uPlot(
-        { width: element.current.clientWidth, height: 240, scales: { y: { range: (_, low, high) => [0, high || 1] } }, axes: [axis, { ...axis, size: 70 }], series: [{}, ...bands.reverse()] },
-        [data.times, ...layers.reverse()],
+        { width: element.current.clientWidth, height: 240, scales: { y: { range: (_, low, high) => [0, high || 1] } }, axes: [axis, { ...axis, size: 70 }], series },
+        columns,
         element.current
       );
-      return () => plot.destroy();
-    }, [data.generation, measure]);
+      const observer = new ResizeObserver(() => plot.setSize({ width: element.current.clientWidth, height: 240 }));
+      observer.observe(element.current);
+      return () => {
+        observer.disconnect();
+        plot.destroy();
+      };
+    }, [data.generation, name]);
     if (!data.times.length) return null;
-    return html`<figure class="card" style=${{ margin: "0 0 1rem" }} aria-label="Cumulative over time, by role"><figcaption class="row"><h2>Over time, cumulative</h2>
-      <select aria-label="Measure" value=${measure} onChange=${(event) => setQuery({ of: event.target.value }, true)}>${Object.entries(MEASURES).map(([name, label]) => html`<option value=${name}>${label}</option>`)}</select></figcaption>
+    return html`<figure class="card" style=${{ margin: "0 0 1rem" }} aria-label=${"Cumulative over time, by role: " + measure.label}><figcaption class="row"><h2>Over time, cumulative</h2>
+      <select aria-label="Measure" value=${name} onChange=${(event) => setQuery({ of: event.target.value }, true)}>${Object.entries(MEASURES).map(([key, one]) => html`<option value=${key}>${one.label}</option>`)}</select></figcaption>
+      ${limit !== null && html`<p class="small soft">The limit of the run, ${name === "cost" ? money(limit) : count(limit)}, ${isNear ? "is the dashed line." : "is far above what is shown."}</p>`}
       <div ref=${element}></div></figure>`;
+  }
+
+  // A line a role, each the sum of its own and of all before it.
+  function cumulate(data, roles, fields) {
+    const total = data.times.map(() => 0);
+    return roles.map((role) => {
+      const own = data.series.filter((series) => series.role === role);
+      let sum = 0;
+      return data.times.map((_, i) => {
+        for (const series of own) for (const field of fields) sum += series[field][i];
+        total[i] += sum;
+        return total[i];
+      });
+    });
   }
 
   function JournalPage({ run, id, query }) {

@@ -27,8 +27,10 @@
           { key: "arms", head: "arms", cell: (row) => P.visible((row.arms || []).join(", ")) },
           { key: "best", head: "best arm", number: true, value: (row) => row.best && row.best.avg.value, cell: (row) => (row.best ? P.visible(row.best.arm + " " + row.best.shown) : NONE) },
           { key: "traces", head: "traces", number: true, value: (row) => row.traces, cell: (row) => count(row.traces) },
-          { key: "cost", head: "cost", number: true, value: (row) => row.cost, cell: (row) => money(row.cost) },
-          { key: "changed", head: "changed", number: true, value: (row) => row.changed, cell: (row) => ago(row.changed) },
+          { key: "cost", head: "cost", number: true, value: (row) => row.cost, cell: (row) => (row.is_counted === false ? html`<span class="soft">being counted</span>` : money(row.cost)) },
+          { key: "limits", head: "limits", cell: limitsCell },
+          { key: "began", head: "age", number: true, value: (row) => row.began, cell: (row) => html`<span title=${"began " + exactTime(row.began)}>${ago(row.began)}</span>` },
+          { key: "changed", head: "changed", number: true, value: (row) => row.changed, cell: (row) => html`<span title=${exactTime(row.changed)}>${ago(row.changed)}</span>` },
         ]} /></div>`;
     }}<//>`;
   }
@@ -37,6 +39,15 @@
     return html`<label class="named"><input type="checkbox" checked=${ticked.includes(row.run)} onChange=${() => tick(row.run)} disabled=${!row.best} aria-label=${"Compare " + row.name} />
       <span><a href=${link(["run", row.run])}>${P.visible(row.name)}</a>${row.title && row.title !== row.name && html`<br /><span class="soft small plainer">${P.visible(row.title)}</span>`}
       ${row.error && html`<br /><span class="worse small">${P.visible(row.error.found)}</span>`}</span></label>`;
+  }
+
+  function limitsCell(row) {
+    if (!row.limits || !row.limits.length) return NONE;
+    return row.limits.map((limit) => html`<span class="small">${limit.limit && P.visible(limit.limit) + ": "}${P.visible(limit.shown)}</span><br />`);
+  }
+
+  function exactTime(seconds) {
+    return seconds ? new Date(1000 * seconds).toLocaleString("sv") : NONE;
   }
 
   // The best arms of two runs; the page of the comparison changes the arms.

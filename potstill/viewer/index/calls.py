@@ -30,7 +30,7 @@ def add_functions(database: Database) -> None:
 def index_next_calls(database: Database) -> bool:
     """Read the next completions; whether there were any."""
     with database.attached_transaction():
-        done = _read_place(database)
+        done = read_place(database)
         [(last,)] = database.read(
             "SELECT max(place) FROM (SELECT rowid AS place FROM completions WHERE rowid > ? ORDER BY rowid LIMIT ?)",
             (done, PORTION),
@@ -69,7 +69,7 @@ def forget_moved_calls(database: Database) -> None:
     """Begin anew where completions were deleted or replaced since they were read: their sums would be wrong."""
     with database.attached_transaction():
         # As many up to the place as were read up to there, unless some are gone or stand elsewhere.
-        done = _read_place(database)
+        done = read_place(database)
         [(read,)] = database.read("SELECT count(*) FROM view.calls")
         [(there,)] = database.read("SELECT count(*) FROM completions WHERE rowid <= ?", (done,))
         if read != there:
@@ -78,6 +78,13 @@ def forget_moved_calls(database: Database) -> None:
             database.read("DELETE FROM view.meta WHERE name = 'calls'")
 
 
-def _read_place(database: Database) -> int:
+def read_place(database: Database) -> int:
+    """The place of the last completion that was read; 0 before the first."""
     rows = database.read("SELECT value FROM view.meta WHERE name = 'calls'")
     return int(rows[0][0]) if rows else 0
+
+
+def has_all_calls(database: Database) -> bool:
+    """Whether every completion of the store was read."""
+    [(last,)] = database.read("SELECT coalesce(max(rowid), 0) FROM completions")
+    return bool(last == read_place(database))

@@ -84,6 +84,10 @@ def read_method(file: MethodFile) -> MethodListing:
         ConfigError: it has no function of its name.
     """
     tree = ast.parse(file.path.read_text("utf-8"))
+    if file.line is not None:
+        text = MethodText(file.line.docstring, ast.get_docstring(tree) or "")
+        roles = tuple(ListedRole(name, optional=False) for name in file.line.roles)
+        return MethodListing(file.name, file.family, text, roles)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == file.name:
             text = MethodText(ast.get_docstring(node) or "", ast.get_docstring(tree) or "")

@@ -79,6 +79,17 @@ def shorter(tokens: Sequence[int], right: Sequence[bool]) -> list[float]:
     ]
 
 
+def optimal_length(tokens: Sequence[int], right: Sequence[bool]) -> list[float]:
+    """`-|length - optimal|`, optimal that of a group's shortest right completion (ShorterBetter, arXiv:2504.21370).
+
+    Where none is right it is the group's mean length (as in JingyangYi/ShorterBetter). In tokens: the paper's weight of
+    it is 0.001, beside 2 for a right answer.
+    """
+    right_lengths = [length for length, is_right in zip(tokens, right, strict=True) if is_right]
+    optimal = min(right_lengths) if right_lengths else sum(tokens) / len(tokens)
+    return [-abs(length - optimal) for length in tokens]
+
+
 # The copy of the student under which NOVER asks how likely the gold answer is: optimizer steps between two updates
 # (inferred), and the student's share in an update (as in its code).
 PROXY_UPDATE_STEPS, PROXY_STUDENT_SHARE = 100, 0.9
@@ -134,6 +145,11 @@ def _shorter(group: Group) -> list[float]:
     return shorter(group.lengths, group.is_right)
 
 
+def _optimal_length(group: Group) -> list[float]:
+    assert group.is_right is not None
+    return optimal_length(group.lengths, group.is_right)
+
+
 def _teacher(group: Group) -> list[float]:
     """exp of the mean log-probability of a completion's tokens under the teacher: 0 to 1, whatever its length."""
     assert group.teacher_log_probs is not None
@@ -165,6 +181,7 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
         "form": Reward(_form),
         "overlong": Reward(_overlong),
         "shorter": Reward(_shorter, "verdict"),
+        "optimal_length": Reward(_optimal_length, "verdict"),
         "teacher": Reward(_teacher, "teacher"),
         "nover": Reward(_nover, "answer_likelihood"),
         "nover_efficiency": Reward(_nover_efficiency, "answer_likelihood"),

@@ -15,6 +15,7 @@ from potstill.budget.amounts import is_limit_name
 from potstill.budget.flags import RunLimits
 from potstill.config import Mistakes, Tree, join_key, parse_query
 from potstill.errors import PotstillError
+from potstill.methods import METHODS
 from potstill.methods.catalogue import MethodEntry
 from potstill.methods.listing import list_methods
 from potstill.methods.role_annotations import keys_of, list_key, needs_weights, role_of
@@ -261,8 +262,13 @@ def role_stand_in(spec: str) -> RoleWeights:
 def stage_calls(method: MethodEntry) -> list[StageCall]:
     """The `Stage(model, traces, "objective", …)` calls in a method's function; none where they can't be read.
 
-    Only the function itself is read: its file may hold other methods, and helpers that other choices lead to.
+    Only the function itself is read: its file may hold other methods, and helpers that other choices lead to. A method
+    that is a line of a table yields one stage, whose values stand in the recipe.
     """
+    file = METHODS.files.get(method.name) if method.family else None
+    if file is not None and file.line is not None:
+        objectives_of_arms = {arm.objective for arm in file.line.arms if arm.objective}
+        return [StageCall("" if objectives_of_arms else file.line.objective)]
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(method.method)))
     except (OSError, TypeError, SyntaxError):  # a method that was made by a program, or typed in

@@ -1,7 +1,7 @@
 """ORION against everything that it is compared with, at equal effort: arms with and without errors, seeds, worlds.
 
-`orion_worlds.py` has the arms and worlds, `orion_run.py` the runs, `orion_figures.py` what is read of them, and
-`orion_tables.py` the page.
+`orion_worlds.py` has the arms and worlds, `orion_run.py` the runs, `orion_figures.py` what is read of them,
+`orion_leads.py` the comparisons, `orion_sentences.py` what they say, and `orion_tables.py` the page.
 """
 
 from __future__ import annotations

@@ -6,25 +6,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.table import format_points
 from potstill.studies import arms
 from potstill.studies.chart import Dot, DotChart
+from potstill.studies.orion_leads import WorldPage, judge_claim, kind_of, lead, other_arms
+from potstill.studies.orion_sentences import summary_sentences, write_finding
 from potstill.studies.orion_worlds import ARMS, OWN, REGIMES, UNTRAINED, Regime, World
 from potstill.studies.study import StudyPage
 
-CLAIM = 0.02  # "over 2 % above all baselines" (arXiv:2505.22131), read as points of accuracy
 NONE = "–"
 CPU_MINUTES = "CPU minutes, at least"  # what a kill without a warning cost is not counted
-ERROR_CONTROLS = ("none", "shuffled")  # own less these is what its own errors add
-REGIME_WORDS: Mapping[Regime, str] = {
-    "matched": "at equal rows and steps",
-    "unmatched": "with all rows of each arm",
-}
-CAVEAT = (
-    "Students, tasks and training sets are small, the settings of ORION are inferred from its abstract, and the "
-    "teacher is no large model: this says nothing of the paper's own experiments."
-)
 SETUP = """\
 Every arm starts from the same student, teacher and training problems, and is measured on the same test problems.
 *Matched* arms learn equally many rows in equally many steps: as many rows as the smallest arm has, a seeded sample with
@@ -34,22 +25,6 @@ tuned on a dev split with the same trials, on seed 0; the best one is then used 
 problems, samples and an order of rows of its own. Differences are paired by problem and seed, and both are levels of
 the 95 % intervals. All numbers come from the run folders of the study, each of which `potstill report` opens.
 """
-
-
-class WorldPage(NamedTuple):
-    """A world with its figures, as `orion_figures.collect` returns them."""
-
-    world: World
-    figures: Mapping[str, Any]
-
-    def cells(self, regime: Regime) -> Mapping[str, Mapping[str, Any]]:
-        """By arm and seed, what came out in a regime."""
-        cells: Mapping[str, Mapping[str, Any]] = self.figures["cells"].get(regime, {})
-        return cells
-
-    def title(self, regime: Regime) -> str:
-        """What the page calls the world's part of a regime."""
-        return f"{self.world.title}, {regime}"
 
 
 def describe_worlds(worlds: Mapping[str, tuple[World, Mapping[str, Any]]]) -> StudyPage:
@@ -196,51 +171,6 @@ def is_left_out(page: WorldPage, regime: Regime, arm: str) -> bool:
 # Differences.
 
 
-def paired_runs(
-    cells: Mapping[str, Mapping[str, Any]], arm: str, base: str, shares: str = "shares"
-) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] | None:
-    """The runs of two arms with the seeds that both have; None where there is none.
-
-    Args:
-        cells: by arm and seed.
-        arm: one of the two.
-        base: the other.
-        shares: which measure stands for "shares" in them.
-    """
-    seeds = [seed for seed in cells.get(arm, {}) if seed in cells.get(base, {})]
-    pairs: list[list[Mapping[str, Any]]] = []
-    for name in (arm, base):
-        runs: list[Mapping[str, Any]] = []
-        for seed in seeds:
-            run = cells[name][seed]
-            if any(share is None for share in run[shares]):
-                return None  # steps that can't be judged
-            runs.append({**run, "shares": run[shares]})
-        pairs.append(runs)
-    return (pairs[0], pairs[1]) if seeds else None
-
-
-def lead(
-    cells: Mapping[str, Mapping[str, Any]], arm: str, base: str, shares: str = "shares"
-) -> Estimate | None:
-    """An arm's lead over another in [-1, 1], over the seeds that both have; None where it can't be said."""
-    runs = paired_runs(cells, arm, base, shares)
-    return arms.difference(*runs) if runs is not None else None
-
-
-def judge_claim(estimate: Estimate) -> str:
-    """Whether a lead is more than 2 points: yes or no where the whole interval says so, else open."""
-    if estimate.low > CLAIM:
-        return "yes"
-    return "no" if estimate.high <= CLAIM else "open"
-
-
-def other_arms(page: WorldPage, regime: Regime) -> list[str]:
-    """What ORION is compared with in a regime: the untrained student and the arms that were measured."""
-    cells = page.cells(regime)
-    return [name for name in [UNTRAINED, *page.world.arms] if name != OWN and name in cells]
-
-
 def lead_table(page: WorldPage, regime: Regime) -> list[dict[str, str]]:
     """A row an arm: ORION's lead over it, in answers and in steps, and what that says of the claim."""
     cells = page.cells(regime)
@@ -265,13 +195,6 @@ def lead_table(page: WorldPage, regime: Regime) -> list[dict[str, str]]:
             }
         )
     return rows
-
-
-def kind_of(arm: str) -> str:
-    """What an arm is to ORION."""
-    if arm == UNTRAINED:
-        return "start"
-    return "control" if ARMS[arm].is_control else "baseline"
 
 
 def lead_dots(page: WorldPage) -> list[Dot]:
@@ -432,7 +355,7 @@ def cost_table(page: WorldPage) -> list[dict[str, str]]:
         rows.append({"run folder": name, CPU_MINUTES: f"{seconds / 60:.1f}"})
     rows.append({"run folder": "all so far", CPU_MINUTES: f"{total / 60:.1f}"})
     # What is missing, and the whole grid of all arms, at the mean price of the cells that are measured.
-    measured = count_measured(page)
+    measured = page.count_measured()
     if not measured:
         return rows
     counts = {
@@ -448,14 +371,6 @@ def cost_table(page: WorldPage) -> list[dict[str, str]]:
                 {"run folder": f"{count} cells {name}, estimated", CPU_MINUTES: f"{minutes:.0f}"}
             )
     return rows
-
-
-def count_measured(page: WorldPage) -> int:
-    """How many cells of the grid are measured."""
-    count = 0
-    for regime in page.world.regimes:
-        count += sum(len(by_seed) for by_seed in page.cells(regime).values())
-    return count
 
 
 def shown_rows(page: WorldPage) -> str:
@@ -478,85 +393,3 @@ def as_text(text: str) -> str:
     for character in "\\`*_{}[]#|~$":
         escaped = escaped.replace(character, f"\\{character}")
     return " ⏎ ".join(line.strip() for line in escaped.splitlines() if line.strip())
-
-
-# What came out.
-
-
-def summary_sentences(pages: Sequence[WorldPage]) -> list[str]:
-    """A sentence a world on ORION against the baselines, and one on what its own errors add, all with intervals."""
-    sentences: list[str] = []
-    error_parts: list[str] = []
-    for page in pages:
-        regime = page.world.regimes[0]
-        if OWN not in page.cells(regime):
-            continue
-        sentences.append(describe_baselines(page, regime))
-        part = describe_errors(page, regime)
-        if part:
-            error_parts.append(part)
-    if error_parts:
-        sentences.append(f"What its own errors add to ORION's rewrites: {'; '.join(error_parts)}.")
-    return sentences
-
-
-def write_finding(sentences: Sequence[str]) -> str:
-    """What came out, as one paragraph, with what it is no evidence for."""
-    if not sentences:
-        return "Nothing has been measured yet."
-    return " ".join([*sentences, CAVEAT])
-
-
-def describe_baselines(page: WorldPage, regime: Regime) -> str:
-    """ORION's gain and its lead over each baseline in a regime, and what they say of the claim."""
-    cells = page.cells(regime)
-    seeds = len(cells[OWN])
-    # Each baseline by what the interval of ORION's lead decides.
-    by_sign: dict[str, list[str]] = {"above": [], "below": [], "undecided": []}
-    verdicts: dict[str, str] = {}
-    gain = lead(cells, OWN, UNTRAINED)
-    for name in other_arms(page, regime):
-        estimate = lead(cells, OWN, name)
-        if estimate is None or kind_of(name) != "baseline":
-            continue
-        by_sign[arms.sign(estimate)].append(f"{name} ({format_points(estimate)})")
-        verdicts[name] = judge_claim(estimate)
-    words = {"above": "above", "below": "below", "undecided": "not told apart from"}
-    parts: list[str] = []
-    for sign, names in by_sign.items():
-        if names:
-            parts.append(f"{words[sign]} {' and '.join(names)}")
-    gained = "was trained"
-    if gain is not None:
-        gained = f"gains {format_points(gain)} points on the untrained student"
-    compared = ", ".join(parts) or "compared with no baseline"
-    plural = "s" if seeds > 1 else ""
-    place = page.world.place.capitalize()
-    return (
-        f"{place}, {REGIME_WORDS[regime]} ({seeds} seed{plural}), ORION {gained} and is {compared}; "
-        f"{describe_claim(verdicts)}."
-    )
-
-
-def describe_claim(verdicts: Mapping[str, str]) -> str:
-    """What the leads over the baselines say of the claim of over 2 points above all of them."""
-    if not verdicts:
-        return "nothing is known of the claim"
-    # One baseline is enough to contradict a claim about all of them.
-    contradicting = [name for name, verdict in verdicts.items() if verdict == "no"]
-    if contradicting:
-        return f"over 2 points above every baseline it is not ({', '.join(contradicting)})"
-    if all(verdict == "yes" for verdict in verdicts.values()):
-        return "it is over 2 points above every baseline"
-    undecided = [name for name, verdict in verdicts.items() if verdict == "open"]
-    return f"whether it is over 2 points above every baseline stays open ({', '.join(undecided)})"
-
-
-def describe_errors(page: WorldPage, regime: Regime) -> str:
-    """ORION less the arms that are shown no errors, or another problem's."""
-    parts: list[str] = []
-    for name in ERROR_CONTROLS:
-        estimate = lead(page.cells(regime), OWN, name)
-        if estimate is not None:
-            parts.append(f"{format_points(estimate)} points against {name}")
-    return f"{' and '.join(parts)} {page.world.place}" if parts else ""

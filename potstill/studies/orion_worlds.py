@@ -27,6 +27,7 @@ class ArmSpec(NamedTuple):
         samples: the parameter that counts the student's samples a problem; "" where it takes none.
         rows_of: another arm whose rows are those of the last stage here, where the first stage is another training.
         stages: training settings of single stages, which are the same in every trial.
+        called: what a sentence calls it.
     """
 
     method: str
@@ -36,6 +37,7 @@ class ArmSpec(NamedTuple):
     samples: str = ""
     rows_of: str = ""
     stages: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    called: str = ""
 
 
 def orion_arm(arm: str, learns: str, *, samples: str = "n") -> ArmSpec:
@@ -44,9 +46,20 @@ def orion_arm(arm: str, learns: str, *, samples: str = "n") -> ArmSpec:
 
 
 ARMS: Mapping[str, ArmSpec] = {
-    "sft": ArmSpec("sft", "the teacher's right chains", {}),
-    "sft-gold": ArmSpec("sft_gold", "the problems' own solutions", {}),
-    "rft": ArmSpec("rft", "its own right samples", {}, samples="n"),
+    "sft": ArmSpec("sft", "the teacher's right chains", {}, called="sft on the teacher's chains"),
+    "sft-gold": ArmSpec(
+        "sft_gold",
+        "the problems' own solutions",
+        {},
+        called="sft on the problems' own solutions",
+    ),
+    "rft": ArmSpec(
+        "rft",
+        "its own right samples",
+        {},
+        samples="n",
+        called="rft on its own right samples",
+    ),
     OWN: orion_arm(OWN, "its rewrites of the teacher's chains, shown its own errors"),
     "none": orion_arm("none", "its rewrites, shown no errors"),
     "shuffled": orion_arm("shuffled", "its rewrites, shown another problem's errors"),
@@ -54,7 +67,10 @@ ARMS: Mapping[str, ArmSpec] = {
     "no-rewriting": orion_arm("no-rewriting", "the teacher's chains as they are"),
     "teacher-refines": orion_arm("teacher-refines", "the teacher's rewrites, shown its errors"),
     "p-align": ArmSpec(
-        "p_align", "the shortest sufficient beginning of the teacher's chain, and its own end", {}
+        "p_align",
+        "the shortest sufficient beginning of the teacher's chain, and its own end",
+        {},
+        called="P-ALIGN",
     ),
     # The error model is a training of its own before the one that is matched and tuned.
     "euler": ArmSpec(
@@ -62,6 +78,7 @@ ARMS: Mapping[str, ArmSpec] = {
         "the teacher's chains behind an error model's errors, which it also sees at test time",
         {},
         rows_of="sft",
+        called="EULER",
         stages={"exposure": {"learning_rate": 3e-4, "max_train_samples": 0, "max_steps": 10}},
     ),
 }

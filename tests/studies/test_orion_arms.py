@@ -75,19 +75,50 @@ def page_of(**right):
 @pytest.mark.parametrize(
     ("right", "sentence"),
     [
-        ({OWN: 36}, "it is over 2 points above every baseline."),
-        ({OWN: 10}, "over 2 points above every baseline it is not (sft, sft-gold, rft"),
-        ({OWN: 36, "rft": 35}, "stays open (rft)"),
+        ({OWN: 36}, "claim of more than 2 % over all baselines holds there."),
+        ({OWN: 10}, "claim of more than 2 % over all baselines does not hold there."),
+        ({OWN: 36, "rft": 35}, "claim of more than 2 % over all baselines stays open there."),
     ],
 )
 def test_the_claim_is_judged_by_the_intervals(right, sentence):
     assert sentence in page_of(**right).finding
 
 
+def test_a_baseline_is_above_below_or_not_told_apart():
+    finding = page_of(own=30, sft=20, sft_gold=38, rft=29, p_align=21, euler=20).finding
+    assert finding.startswith(
+        "In the built-in world, at equal rows and steps and over three seeds, "
+    )
+    # A lead that is turned round has no sign.
+    for part in (
+        "gains +25.0 [",
+        "more than sft on the teacher's chains (by 25.0 [",
+        ", P-ALIGN (by 22.5 [",
+        " and EULER (by 25.0 [",
+        "less than sft on the problems' own solutions (by 20.0 [",
+        "and not told apart from rft on its own right samples (+2.5 [",
+    ):
+        assert part in finding
+
+
 def test_what_its_errors_add_is_said_against_both_controls():
     finding = page_of(own=30, none=38).finding
-    assert "What its own errors add to ORION's rewrites: -20.0 [" in finding
-    assert "against none and +25.0 [" in finding and "in the built-in world." in finding
+    assert "its own errors rather than none changes ORION's gain by -20.0 [" in finding
+    assert (
+        "points in the built-in world; seeing its own rather than another problem's, by +25.0 ["
+        in finding
+    )
+
+
+def test_of_two_worlds_with_the_same_student_the_one_with_more_runs_is_told_of():
+    data = figures(own=30)
+    fewer = figures(own=30, seeds=1)
+    page = describe_study({"real-small": fewer, "real-whole": data, "built-in": figures(own=30)})
+    assert page.finding.count("With the pretrained student, ") == 1
+    assert (
+        "With the pretrained student, at equal rows and steps and over three seeds" in page.finding
+    )
+    assert page.finding.count("with the pretrained student and by ") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,47 @@
-"""Checks that methods share: stop where a model gave nothing to work with, before anything else is paid for."""
+"""Checks that methods share: stop where a model gave nothing to work with, before anything else is paid for.
+
+`sample_attempts` is where most methods that learn from errors begin: it samples, judges and checks in one.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from potstill.errors import StageError
+from potstill.models.model import Model
 from potstill.records import Trace
+from potstill.traces import sample, verify
+
+
+def sample_attempts(
+    method: str,
+    model: Model,
+    problems: Sequence[Trace],
+    *,
+    n: int,
+    alternative: str = "",
+    **sampling: Any,
+) -> list[Trace]:
+    """Judged attempts of a model to err in, right ones among them; at least one is wrong.
+
+    Call it before another model is asked: a model without errors then costs nothing more.
+
+    Args:
+        method: the name that an error begins with.
+        model: who is to err.
+        problems: blank traces.
+        n: attempts a problem.
+        alternative: what the paper offers a student that does not err; the end of the error's last line.
+        sampling: of the attempts.
+
+    Raises:
+        StageError: none of them is wrong.
+    """
+    attempts = verify(sample(model, problems, n=n, **sampling))
+    require_wrong_attempts(method, attempts, alternative=alternative)
+    return attempts
 
 
 def require_wrong_attempts(

@@ -14,8 +14,17 @@ from potstill.traces.concurrency import each
 from potstill.traces.derivation import derive, gold_by_vote
 from potstill.traces.editing import edit, segment
 from potstill.traces.few_shots import few_shot
-from potstill.traces.generation import plain, pose, rewrite, sample
+from potstill.traces.filters import (
+    has_box,
+    has_length,
+    is_finished,
+    mentions_none,
+    repeats_little,
+)
+from potstill.traces.generation import plain, pose, rewrite, sample, solve_posed
 from potstill.traces.keys import (
+    chance,
+    chance_fraction,
     checked,
     line,
     ok,
@@ -24,6 +33,7 @@ from potstill.traces.keys import (
     right_test,
     sound,
     unparsed,
+    words,
     wrong,
 )
 from potstill.traces.learning import learn
@@ -38,7 +48,8 @@ from potstill.traces.likelihood_scorers import (
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.metadata import by_metadata, where
 from potstill.traces.overlap import check_overlap, decontaminate
-from potstill.traces.reading import read_sections, read_yes_no
+from potstill.traces.prompts import fill_template, prompt_text
+from potstill.traces.reading import count_reading, read_sections, read_word, read_yes_no
 from potstill.traces.reasoning_steps import count_steps
 from potstill.traces.reference_gate import (
     ReferenceGate,
@@ -46,10 +57,10 @@ from potstill.traces.reference_gate import (
     keep_reasoned,
     refuse_hidden_end,
 )
-from potstill.traces.rounds import until
-from potstill.traces.scorers import ask, length, steps
-from potstill.traces.scores import score
-from potstill.traces.selection import among, best, dedupe, keep, mix, pair, weigh
+from potstill.traces.rounds import Retried, retry, until
+from potstill.traces.scorers import ask, constant, length, look_up, of_each, steps
+from potstill.traces.scores import Score, score
+from potstill.traces.selection import among, best, dedupe, keep, mix, pair, split_by, weigh
 from potstill.traces.session import (
     Drop,
     Ledger,
@@ -61,6 +72,7 @@ from potstill.traces.session import (
     report,
     using,
 )
+from potstill.traces.shares import report_shares, share_of
 from potstill.traces.verification import verify
 
 __all__ = [
@@ -69,6 +81,8 @@ __all__ = [
     "Preference",
     "ReferenceGate",
     "ReportSection",
+    "Retried",
+    "Score",
     "Session",
     "Share",
     "VerdictCache",
@@ -81,8 +95,12 @@ __all__ = [
     "best",
     "bias",
     "by_metadata",
+    "chance",
+    "chance_fraction",
     "check_overlap",
     "checked",
+    "constant",
+    "count_reading",
     "count_steps",
     "decontaminate",
     "dedupe",
@@ -91,19 +109,26 @@ __all__ = [
     "edit",
     "equal",
     "few_shot",
+    "fill_template",
     "gain",
     "gold_by_vote",
     "grade",
+    "has_box",
+    "has_length",
     "hide_ends",
+    "is_finished",
     "keep",
     "keep_reasoned",
     "learn",
     "leave_one_out",
     "length",
     "line",
+    "look_up",
+    "mentions_none",
     "mix",
     "nll",
     "note",
+    "of_each",
     "ok",
     "pair",
     "perplexity",
@@ -111,12 +136,17 @@ __all__ = [
     "pose",
     "prefer",
     "problem",
+    "prompt_text",
     "read",
     "read_answers",
     "read_sections",
+    "read_word",
     "read_yes_no",
     "refuse_hidden_end",
+    "repeats_little",
     "report",
+    "report_shares",
+    "retry",
     "rewrite",
     "right",
     "right_test",
@@ -124,7 +154,10 @@ __all__ = [
     "sample",
     "score",
     "segment",
+    "share_of",
+    "solve_posed",
     "sound",
+    "split_by",
     "steps",
     "token_logprobs",
     "unparsed",
@@ -134,5 +167,6 @@ __all__ = [
     "vote",
     "weigh",
     "where",
+    "words",
     "wrong",
 ]

@@ -95,6 +95,16 @@ def plain(model: Model, problems: Sequence[Trace], *, n: int = 1, **sampling: An
     return sample(model, problems, n=n, **sampling)
 
 
+def solve_posed(
+    model: Model, prompt: Template, problems: Sequence[Trace], *, n: int = 1, **sampling: Any
+) -> list[Trace]:
+    """Solve problems under a prompt of the method's own: the solver where the learner was posed it.
+
+    `return partial(solve_posed, student, PROMPT)`.
+    """
+    return sample(model, pose(prompt, problems), n=n, **sampling)
+
+
 def rewrite(
     model: Model,
     traces: Sequence[Trace],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, TypeAlias
@@ -20,6 +21,11 @@ def problem(trace: Trace) -> str:
 def line(trace: Trace) -> str:
     """Key: which attempt the trace descends from, by the id of its first non-blank ancestor, or its own."""
     return trace.line
+
+
+def words(trace: Trace) -> tuple[str, str]:
+    """Key: the trace's problem and words, without regard to white space."""
+    return trace.problem.id, " ".join(trace.text.split())
 
 
 def ok(trace: Trace) -> bool:
@@ -66,6 +72,19 @@ def right_test(problems: Iterable[Trace], steps: bool | None) -> Callable[[Trace
             return checked
         steps = judging == {True}
     return sound if steps else right
+
+
+def chance(*parts: object) -> str:
+    """Return a hash of the parts, such as a seed and an id: to sort or choose by chance.
+
+    The order in which traces come, and how many there are, changes nothing.
+    """
+    return hashlib.sha256(":".join(map(str, parts)).encode()).hexdigest()
+
+
+def chance_fraction(*parts: object) -> float:
+    """Return a number from 0 up to 1 by the same hash."""
+    return int(chance(*parts)[:16], 16) / 2**64
 
 
 def group_traces(traces: Iterable[Trace], by: Key | None) -> dict[Hashable, list[Trace]]:

@@ -208,7 +208,8 @@ def _gold_field(name: str) -> Callable[[Trace], str]:
     return read
 
 
-def _learner_prompt(trace: Trace) -> str:
+def prompt_text(trace: Trace | TraceView) -> str:
+    """What the learner sees of a trace, as one text: of messages their contents, a blank line between two."""
     if isinstance(trace.prompt, str):
         return trace.prompt
     return "\n\n".join(message.content for message in trace.prompt)
@@ -223,7 +224,7 @@ _FIELDS: dict[str, Callable[[Trace], str]] = {
     "table": lambda trace: trace.problem.table or "",
     "schema": lambda trace: schema_text(trace.problem.table or ""),
     "text": lambda trace: trace.text,
-    "prompt": _learner_prompt,
+    "prompt": prompt_text,
 }
 
 

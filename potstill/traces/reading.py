@@ -53,6 +53,43 @@ def read_yes_no(text: str) -> bool | None:
     return match[1].lower() == "yes"
 
 
+def read_word(text: str, words: Sequence[str], *, reader: str) -> str | None:
+    """Read which of a few words a reply says; None where it says none of them, or several.
+
+    Behind the thought the words count as they are written, brackets included; the longest word that fits a place is the
+    one that stands there, so that "not enough" says no "enough". A reply that is one of the words without its marks or
+    in another case is read too, as not quite in its form.
+
+    Args:
+        text: what the model wrote.
+        words: that it was asked for, such as `["[ENOUGH]", "[NOT_ENOUGH]"]`.
+        reader: what was looked for, as the report names it.
+    """
+    reply = split_reasoning(text)[1]
+    longest_first = sorted(words, key=len, reverse=True)
+    pattern = "|".join(_whole_word(word) for word in longest_first)
+    found = set(re.findall(pattern, reply))
+    if len(found) == 1:
+        count_reading(reader, text, "strict")
+        return str(found.pop())
+    bare_words = {_bare_word(word): word for word in words}
+    word = bare_words.get(_bare_word(reply))
+    count_reading(reader, text, "unparsed" if word is None else "tolerant")
+    return word
+
+
+def _whole_word(word: str) -> str:
+    """A pattern of a word that is no part of a longer one; behind brackets anything may stand."""
+    start = r"(?<!\w)" if word[0].isalnum() else ""
+    stop = r"(?!\w)" if word[-1].isalnum() else ""
+    return start + re.escape(word) + stop
+
+
+def _bare_word(text: str) -> str:
+    """A word without marks around it, in one case, with one separator."""
+    return re.sub(r"[\s_-]+", "_", text.strip(" \t\n.*[]()\"'")).casefold()
+
+
 class Mark(NamedTuple):
     """A tag or heading of a section: whose it is, whether it closes one, and where it stands."""
 

@@ -1,14 +1,16 @@
-"""The combinator `until`: what is not done yet is tried again, a limited number of rounds."""
+"""What is not done yet is tried again, a limited number of times: the combinators `until` and `retry`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError
 from potstill.records import Trace
 from potstill.traces import session
-from potstill.traces.keys import function_name
+from potstill.traces.keys import Key, function_name, problem
+from potstill.traces.selection import split_by
+from potstill.traces.session import Share
 
 Attempt: TypeAlias = Callable[[list[Trace], int], tuple[list[Trace], list[Trace]]]
 
@@ -54,3 +56,49 @@ def until(fn: Attempt, traces: Sequence[Trace], rounds: int) -> list[Trace]:
     result += errored
     session.record_step("until", function_name(fn), len(traces), len(result))
     return result
+
+
+class Retried(NamedTuple):
+    """What came of `retry`.
+
+    Args:
+        passing: all that passed, try after try.
+        first_share: how many passed at the first try, of as many as were tried; its label is empty.
+    """
+
+    passing: list[Trace]
+    first_share: Share
+
+
+def retry(
+    attempt: Callable[[list[Trace], int], list[Trace]],
+    traces: Sequence[Trace],
+    tries: int,
+    *,
+    by: Key = problem,
+) -> Retried:
+    """Try each trace again until something of its group passes, at most `tries` times.
+
+    Args:
+        attempt: takes the traces and the number of the try, from 0, and returns what passed. It hands the number on as
+            `sample_index=`, so that an equal request asks anew, and drops with `keep` what does not pass.
+        traces: what the first try is made on; later tries are made on those of which nothing has passed.
+        tries: how often `attempt` is called at most; it is not called on nothing.
+        by: the key that a trace has in common with what passes of it.
+
+    Raises:
+        ConfigError: no try.
+    """
+    if tries < 1:
+        raise ConfigError(f"retry got tries={tries}", expected="at least 1")
+    remaining = list(traces)
+    passing: list[Trace] = []
+    first_share = Share("", 0, len(remaining))
+    for number in range(tries):
+        if not remaining:
+            break
+        passing += attempt(remaining, number)
+        if number == 0:
+            first_share = first_share._replace(part=len(passing))
+        _, remaining = split_by(passing, remaining, by=by)
+    return Retried(passing, first_share)

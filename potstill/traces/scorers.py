@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,33 @@ def steps(traces: Sequence[Trace]) -> list[Score]:
         else:
             shares.append(None)
     return shares
+
+
+def of_each(fn: Callable[[Trace], Score]) -> Scorer:
+    """Score each trace by a function of it alone: `score("words", of_each(count_words), traces)`."""
+    return partial(_score_each, fn)
+
+
+def look_up(values: Mapping[Any, Score], *, by: Key = problem) -> Scorer:
+    """Score each trace by the value that its key has, such as one of its problem; None for a key without one."""
+    return partial(_score_each, partial(_value_of_key, values, by))
+
+
+def constant(value: Score) -> Scorer:
+    """Score all traces alike: the number of a round, or who chose them."""
+    return partial(_score_all, value)
+
+
+def _score_each(fn: Callable[[Trace], Score], traces: Sequence[Trace]) -> list[Score]:
+    return [fn(trace) for trace in traces]
+
+
+def _value_of_key(values: Mapping[Hashable, Score], by: Key, trace: Trace) -> Score:
+    return values.get(by(trace))
+
+
+def _score_all(value: Score, traces: Sequence[Trace]) -> list[Score]:
+    return [value] * len(traces)
 
 
 def ask(

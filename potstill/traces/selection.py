@@ -29,16 +29,18 @@ def keep(test: Test, traces: Sequence[Trace]) -> list[Trace]:
     """Return the traces that pass a test; those that fail it go to the ledger with the reason.
 
     Args:
-        test: a predicate; it returns a truth value, or (False, reason). Its name is what the ledger shows.
+        test: a predicate; it returns a truth value, or (False, reason). Its name is what the ledger shows. The reason
+            of a failed generation is always its error.
         traces: what is tested, errored traces included.
     """
     passing: list[Trace] = []
     drops: list[tuple[Trace, str]] = []
     for trace in traces:
-        answer = test(trace)
-        passed, reason = answer if isinstance(answer, tuple) else (answer, "")
+        passed, reason = _apply(test, trace)
         if passed:
             passing.append(trace)
+        elif trace.error:
+            drops.append((trace, f"error: {trace.error}"))  # whatever the test says of its text
         else:
             drops.append((trace, reason or _failure_reason(test, trace)))
     session.record_drops("keep", function_name(test), drops)
@@ -46,10 +48,21 @@ def keep(test: Test, traces: Sequence[Trace]) -> list[Trace]:
     return passing
 
 
+def passes(test: Test, trace: Trace) -> bool:
+    """Whether a trace passes a test that may give a reason."""
+    return _apply(test, trace)[0]
+
+
+def _apply(test: Test, trace: Trace) -> tuple[bool, str]:
+    """What a test says of a trace, and its reason, "" where it gives none."""
+    answer = test(trace)
+    if isinstance(answer, tuple):
+        return answer
+    return answer, ""
+
+
 def _failure_reason(test: Test, trace: Trace) -> str:
-    """Why a trace fails a test that gave no reason of its own."""
-    if trace.error:
-        return f"error: {trace.error}"
+    """Why a healthy trace fails a test that gave no reason of its own."""
     if test in (sound, checked) and right(trace):
         if trace.scores.get("steps") == 0:
             return "right answer, but a step is wrong"
@@ -81,6 +94,24 @@ def among(others: Sequence[Trace], traces: Sequence[Trace], *, by: Key = problem
     session.record_drops("among", function_name(by), drops)
     session.record_step("among", function_name(by), len(traces), len(result))
     return result
+
+
+def split_by(
+    others: Sequence[Trace], traces: Sequence[Trace], *, by: Key = problem
+) -> tuple[list[Trace], list[Trace]]:
+    """Return the traces whose key one of the others has too, and the remaining ones; nothing is dropped.
+
+    `with_errors, without_errors = split_by(attempts, problems)`. `among` is for those that are not used any more.
+
+    Args:
+        others: only their keys count; failed generations among them don't.
+        traces: what is divided, in its order.
+        by: the key that both have.
+    """
+    keys = {by(trace) for trace in others if not trace.error}
+    matching = [trace for trace in traces if by(trace) in keys]
+    remaining = [trace for trace in traces if by(trace) not in keys]
+    return matching, remaining
 
 
 def best(

@@ -12,7 +12,7 @@ from collections.abc import Generator
 
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import dedupe, keep, right_test, sample, verify
+from potstill.traces import dedupe, keep, right_test, sample, verify, words
 
 
 def rft(
@@ -53,8 +53,3 @@ def rft(
         )
     )
     yield Stage(student, dedupe(words, keep(is_right, samples)), "sft")
-
-
-def words(trace: Trace) -> tuple[str, str]:
-    """A sample's problem and words, without regard to white space."""
-    return trace.problem.id, " ".join(trace.text.split())

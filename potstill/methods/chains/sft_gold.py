@@ -9,16 +9,7 @@ from potstill.errors import StageError
 from potstill.methods.gold_solutions import has_solution, show_solution
 from potstill.models.model import Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import (
-    ReportSection,
-    Share,
-    edit,
-    keep,
-    note,
-    report,
-    right_test,
-    verify,
-)
+from potstill.traces import Share, edit, keep, note, report_shares, right_test, verify
 
 NAMED_PROBLEMS = 5  # in a note, of those whose solution and gold answer differ
 
@@ -61,22 +52,18 @@ def report_solutions(problems: Sequence[Trace], solutions: Sequence[Trace]) -> N
     """Say how many problems have a solution, and of how many the answer can't be read or is not the gold answer."""
     statuses = Counter(solution.verdict.status for solution in solutions)
     missing = len(problems) - len(solutions)
-    report(
-        ReportSection(
-            title="Gold solutions",
-            hint=(
-                "A problem without a solution gives no row, nor does a solution whose answer can't be read or is not "
-                "the gold answer. Solutions that differ from their gold answers are faults of the data."
-            ),
-            shares=(
-                Share("no solution", missing, len(problems)),
-                Share("answer can't be read", statuses["unparsed"], len(problems)),
-                Share("another answer than the gold answer", statuses["wrong"], len(problems)),
-                Share("no verdict", statuses["unjudged"], len(problems)),
-                Share("right", statuses["right"], len(problems)),
-            ),
-        )
+    shares = [
+        Share("no solution", missing, len(problems)),
+        Share("answer can't be read", statuses["unparsed"], len(problems)),
+        Share("another answer than the gold answer", statuses["wrong"], len(problems)),
+        Share("no verdict", statuses["unjudged"], len(problems)),
+        Share("right", statuses["right"], len(problems)),
+    ]
+    hint = (
+        "A problem without a solution gives no row, nor does a solution whose answer can't be read or is not the gold "
+        "answer. Solutions that differ from their gold answers are faults of the data."
     )
+    report_shares("Gold solutions", shares, hint=hint)
     differing = [trace.problem.id for trace in solutions if trace.verdict.status == "wrong"]
     if differing:
         named = ", ".join(differing[:NAMED_PROBLEMS])

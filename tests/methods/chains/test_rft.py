@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from scripted_world import number, run, student
 
-from potstill.methods.chains.rft import words
 from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank
+from potstill.traces import words
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 SCRIPT = {

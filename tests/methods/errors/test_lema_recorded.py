@@ -11,16 +11,12 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import StageError
-from potstill.methods.errors.lema.lema import (
-    collect_failures,
-    correct_failures,
-    problem_and_text,
-)
+from potstill.methods.errors.lema.lema import collect_failures, correct_failures
 from potstill.methods.errors.lema.settings import Settings
 from potstill.models.scripted import ScriptedModel
 from potstill.records import blank
 from potstill.runs.sources import load_model, load_problems
-from potstill.traces import ReferenceGate, right
+from potstill.traces import ReferenceGate, right, words
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "gsm8k_like.jsonl"
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -55,13 +51,13 @@ def check_pooling(file: Path) -> int:
         for row in data:
             solved[row["question"]] += row[name]["is_correct"]
             if plain_wrong(row, name):
-                words = " ".join(row[name]["solution"].split())
-                expected.setdefault((row["question"], words), reasoner.id)
-    pooled = {(t.question, problem_and_text(t)[1]): t.author.model for t in failures}
+                wording = " ".join(row[name]["solution"].split())
+                expected.setdefault((row["question"], wording), reasoner.id)
+    pooled = {(t.question, words(t)[1]): t.author.model for t in failures}
     assert expected.items() <= pooled.items()
     # One solution breaks off without "A:" at "In total, Cameron will pay …", which the verifier reads.
     extra = pooled.keys() - expected.keys()
-    assert all("In total, Cameron will pay" in words for _, words in extra) and len(extra) <= 1
+    assert all("In total, Cameron will pay" in wording for _, wording in extra) and len(extra) <= 1
     if file != FIXTURE:
         rates = {t.question: t.scores["solve_rate"] for t in failures}
         assert rates == {question: solved[question] / 4 for question in rates}

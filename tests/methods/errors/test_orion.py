@@ -10,19 +10,14 @@ from scripted_world import SHORT_TEXTS, number, prompts, run, student
 from potstill.errors import StageError
 from potstill.methods import METHODS
 from potstill.methods.errors.orion.copying import longest_run, overlap_share, score_copying
-from potstill.methods.errors.orion.filters import (
-    has_length,
-    is_self_contained,
-    repeated_share,
-    word_jaccard,
-)
+from potstill.methods.errors.orion.filters import is_self_contained, word_jaccard
 from potstill.methods.errors.orion.orion import select_attempts
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import ARMS, Settings
 from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Sampling
 from potstill.models.scripted import Rule, ScriptedModel
-from potstill.records import Problem, Tokens, Trace, Verdict, blank
+from potstill.records import Problem, Trace, Verdict, blank
 from potstill.runs.driver import drive
 from potstill.traces import ReferenceGate, Session, Share, using
 from potstill.traces.prompts import fill_template
@@ -430,13 +425,6 @@ def test_the_length_filter_counts_the_writers_tokens():
     assert (Settings().min_new_tokens, Settings().max_new_tokens) == (32, 32768)
 
 
-def test_both_ends_of_the_length_filter():
-    def of(tokens):
-        return Trace(P1.problem, P1.prompt, text="x", operator="rewrite", tokens=Tokens(0, tokens))
-
-    assert [has_length(3, 5, of(n))[0] for n in (2, 3, 5, 6)] == [False, True, True, False]
-
-
 def test_scores_of_copying_stand_on_every_row_and_filter_none():
     copy = "Let us say that one two three four five six seven eight nine ten is \\boxed{4}."
     error = "Perhaps eight nine ten is it after all, my friends and others \\boxed{5}."
@@ -494,9 +482,7 @@ def test_words_of_the_question_are_no_leak():
     assert is_self_contained(dataclasses.replace(trace, text="He misses 6 attempts."))[0]
 
 
-def test_repetition_and_overlap_by_hand():
-    assert repeated_share("abc", 32) == 0.0  # a string is as good as a list of words
-    assert repeated_share("ababab", 2) == pytest.approx(1 - 2 / 5)
+def test_overlap_by_hand():
     assert overlap_share("abcd", ["xbcd"], 2) == pytest.approx(2 / 3)
     assert overlap_share("abcd", ["ab", "cd"], 2) == pytest.approx(2 / 3)
     assert overlap_share("a", ["a"], 2) == 0.0

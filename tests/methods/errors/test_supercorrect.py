@@ -331,7 +331,7 @@ def test_a_problem_without_a_reference_and_a_template_that_is_wrong_are_dropped(
     wrong = {"p1": TEMPLATE["p1"].replace("\\boxed{10}", "\\boxed{9}"), "p2": TEMPLATE["p2"]}
     ran = correct([ONE, TWO, bare], teach=teacher(templates=wrong), arm="hsft")
     assert list(by_problem(ran.rows)) == ["p2"]
-    assert reasons(ran)["has_solution"] == ["no reference solution"]
+    assert reasons(ran)["has_solution"] == ["the problem has no solution"]
 
 
 def test_a_student_without_errors_stops_the_method_before_it_is_corrected():

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from potstill.methods.checks import require_wrong_attempts
+from potstill.methods.checks import sample_attempts
 from potstill.methods.errors.euler.settings import ARMS, Arm, Settings
+from potstill.methods.settings import apply_arm
 from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
-    ReportSection,
     Share,
     answer_classes,
     keep,
@@ -30,10 +29,12 @@ from potstill.traces import (
     plain,
     pose,
     problem,
-    report,
+    report_shares,
     right,
     right_test,
     sample,
+    share_of,
+    split_by,
     unparsed,
     verify,
     wrong,
@@ -41,6 +42,10 @@ from potstill.traces import (
 from potstill.traces.keys import group_traces
 
 Solver = Callable[..., list[Trace]]
+ERRORS_SHOWN = (
+    "An error model that errs always in the same way has one answer a problem; one that forgot the form of a solution "
+    "has answers that can't be read."
+)
 
 
 def euler(
@@ -74,17 +79,20 @@ def euler(
         steps: also demand that every step of a solution is right; left open, where the problems' verifier judges steps.
         settings: what the sources say and what is inferred.
     """
-    settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    settings = apply_arm(settings, ARMS[arm])
     shows_errors = settings.at_training or settings.at_test
 
     # Step 1, collect the student's right and wrong solutions; one that never errs costs no teacher.
     attempts: list[Trace] = []
     if shows_errors and settings.exposer == "trained":
-        attempts = verify(
-            sample(student, problems, n=settings.attempts, **dict(settings.error_sampling))
+        attempts = sample_attempts(
+            "euler",
+            student,
+            problems,
+            n=settings.attempts,
+            alternative="the teacher's chains alone are --set arm=none",
+            **dict(settings.error_sampling),
         )
-        alternative = "the teacher's chains alone are --set arm=none"
-        require_wrong_attempts("euler", attempts, alternative=alternative)
     chains = sample(
         teacher,
         problems,
@@ -113,7 +121,7 @@ def euler(
         errors = verify(expose_errors(exposer, problems, settings))
         errors_key = shuffled_key(errors) if settings.shown == "shuffled" else problem
         rows = show_errors(settings, chains, errors, errors_key)
-        report(error_section(problems, attempts, errors))
+        report_errors(problems, attempts, errors)
     student = yield Stage(student, rows, "sft", name="euler")
 
     # Step 5, at test time the error model is asked for errors on every question.
@@ -149,9 +157,7 @@ def show_errors(
     errors_key: Callable[[Trace], str],
 ) -> list[Trace]:
     """Each trace under the prompt that shows its errors; one without errors stays under the learner's own prompt."""
-    keys = {errors_key(error) for error in errors if not error.error}
-    with_errors = [trace for trace in traces if errors_key(trace) in keys]
-    without_errors = [trace for trace in traces if errors_key(trace) not in keys]
+    with_errors, without_errors = split_by(errors, traces, by=errors_key)
     posed = pose(
         settings.prompt, with_errors, context={"errors": errors}, by=errors_key, keep_text=True
     )
@@ -200,10 +206,10 @@ def solve_with_other_errors(
 # What the report shows.
 
 
-def error_section(
+def report_errors(
     problems: Sequence[Trace], attempts: Sequence[Trace], errors: Sequence[Trace]
-) -> ReportSection:
-    """What the report shows of the errors: how many are wrong, how different, and where the student had made none."""
+) -> None:
+    """Report of the errors how many are wrong, how different they are, and where the student had made none."""
     erring = {attempt.problem.id for attempt in attempts if wrong(attempt)}
     exposed = {error.problem.id for error in errors if wrong(error)}
     new_problems = [trace for trace in problems if trace.problem.id in exposed - erring]
@@ -212,20 +218,13 @@ def error_section(
         wrong_errors = [error for error in group if wrong(error)]
         answers[group[0].problem.id] = set(answer_classes(wrong_errors))
     several = [name for name, classes in answers.items() if len(classes) > 1]
-    shares: tuple[Share, ...] = (
-        Share("the student's own attempts: wrong", sum(map(wrong, attempts)), len(attempts)),
-        Share("errors: wrong", sum(map(wrong, errors)), len(errors)),
-        Share("errors: the answer can't be read", sum(map(unparsed, errors)), len(errors)),
+    shares = [
+        share_of("the student's own attempts: wrong", wrong, attempts),
+        share_of("errors: wrong", wrong, errors),
+        share_of("errors: the answer can't be read", unparsed, errors),
         Share("problems whose errors have several answers", len(several), len(answers)),
-    )
+    ]
     if attempts:
         label = "problems with an error, and none among the attempts"
-        shares += (Share(label, len(new_problems), len(problems)),)
-    return ReportSection(
-        title="Errors that the learner is shown",
-        hint=(
-            "An error model that errs always in the same way has one answer a problem; one that forgot the form of a "
-            "solution has answers that can't be read."
-        ),
-        shares=tuple(share for share in shares if share.whole),
-    )
+        shares.append(Share(label, len(new_problems), len(problems)))
+    report_shares("Errors that the learner is shown", shares, hint=ERRORS_SHOWN)

@@ -21,9 +21,10 @@ P: a recipe's `training.euler`, no part of the method |
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.methods.errors.euler.prompts import AVOID
+from potstill.methods.settings import Arms, Options, options
 
 Arm = Literal["euler", "sampled", "shuffled", "train-only", "test-only", "none"]
 
@@ -65,21 +66,15 @@ class Settings:
     beta: float = 0.1
     chosen_weight: float = 1.0
     prompt: str = AVOID
-    teacher_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.6),)
-    error_sampling: tuple[tuple[str, Any], ...] = (
-        ("temperature", 0.8),
-        ("top_p", 0.9),
-        ("repetition_penalty", 1.05),
-        ("max_new_tokens", 1024),
+    teacher_sampling: Options = options(temperature=0.6)
+    error_sampling: Options = options(
+        temperature=0.8, top_p=0.9, repetition_penalty=1.05, max_new_tokens=1024
     )
-    exposure_training: tuple[tuple[str, Any], ...] = (
-        ("num_train_epochs", 10),
-        ("learning_rate", 5e-5),
-    )
+    exposure_training: Options = options(num_train_epochs=10, learning_rate=5e-5)
 
 
 # The method and its controls, as overrides of the settings.
-ARMS: dict[str, dict[str, object]] = {
+ARMS: Arms = {
     "euler": {},
     "sampled": {"exposer": "untrained"},
     "shuffled": {"shown": "shuffled"},

@@ -8,14 +8,12 @@ logic, omission) is not told apart.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from potstill.methods.errors.lema.corrections import Correction, read_correction
 from potstill.methods.errors.lema.steps import find_steps
 from potstill.records import Trace
-from potstill.traces import ReportSection, Share, score
-from potstill.traces.scores import Score
+from potstill.traces import ReportSection, Score, Share, line, look_up, score
 
 DEPTHS = ("first third", "middle third", "last third")
 
@@ -33,15 +31,9 @@ def score_facets(
     facets_by_line = facets_of(corrections, attempts)
     names = next(iter(facets_by_line.values()), {})
     for name in names:
-        rows = score(name, partial(look_up_facet, facets_by_line, name), rows)
+        values = {mistake: facets[name] for mistake, facets in facets_by_line.items()}
+        rows = score(name, look_up(values, by=line), rows)
     return rows
-
-
-def look_up_facet(
-    facets_by_line: Mapping[str, Mapping[str, Score]], name: str, traces: Sequence[Trace]
-) -> list[Score]:
-    """One facet of each trace's mistake."""
-    return [facets_by_line[trace.line][name] for trace in traces]
 
 
 def facets_of(

@@ -43,7 +43,9 @@ from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace, learnt_stretches
 from potstill.traces import (
     ReferenceGate,
+    Score,
     among,
+    count_reading,
     dedupe,
     edit,
     keep,
@@ -58,11 +60,10 @@ from potstill.traces import (
     sample,
     score,
     verify,
+    words,
     wrong,
 )
-from potstill.traces.reading import count_reading
 from potstill.traces.reply_counts import Reading
-from potstill.traces.scores import Score
 
 
 def lema(
@@ -126,7 +127,7 @@ def lema(
 
     # Step 1, the teacher's right chains.
     chains = verify(sample(teacher, problems, n=settings.chains, **dict(settings.chain_sampling)))
-    chains = dedupe(problem_and_text, keep(is_right, chains))
+    chains = dedupe(words, keep(is_right, chains))
 
     # Step 5, correction-centric evolution: new questions from those that were got wrong and could be corrected.
     make_rows = partial(training_rows, chains, arm=arm, match=match, settings=settings)
@@ -156,7 +157,7 @@ def collect_failures(
         attempts += verify(sample(reasoner, problems, n=settings.attempts, **sampling))
     require_wrong_attempts("lema", attempts, alternative="the right chains alone are --set arm=cot")
     attempts = score("solve_rate", solve_rates, attempts)
-    return dedupe(problem_and_text, keep(wrong, attempts))
+    return dedupe(words, keep(wrong, attempts))
 
 
 def correct_failures(
@@ -279,11 +280,6 @@ def row_size(trace: Trace) -> int:
 def learnt_characters(trace: Trace) -> int:
     """Characters of a row that have a loss."""
     return sum(stop - start for start, stop in learnt_stretches(trace))
-
-
-def problem_and_text(trace: Trace) -> tuple[str, str]:
-    """A trace's problem and words, without regard to white space."""
-    return trace.problem.id, " ".join(trace.text.split())
 
 
 def solve_rates(traces: Sequence[Trace]) -> list[Score]:

@@ -23,9 +23,10 @@ constant 2e-4 (1e-4 from 34B on), batch 96, weight decay 0.01, gradient clip 0.3
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.errors import ConfigError
+from potstill.methods.settings import Options, options
 
 Arm = Literal[
     "full",
@@ -76,10 +77,10 @@ class Settings:
     voters: int = 3
     votes: int = 2
     seed: int = 0
-    chain_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7),)
-    attempt_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.8), ("max_new_tokens", 1024))
-    correction_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7),)
-    evolution_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7),)
+    chain_sampling: Options = options(temperature=0.7)
+    attempt_sampling: Options = options(temperature=0.8, max_new_tokens=1024)
+    correction_sampling: Options = options(temperature=0.7)
+    evolution_sampling: Options = options(temperature=0.7)
 
     def __post_init__(self) -> None:
         """Refuse what could not be done, before questions and answers are paid for."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from potstill.methods.errors.orion.filters import Words, ngrams
 from potstill.records import Trace
 from potstill.traces import score
+from potstill.traces.filters import Words, ngrams
 
 NGRAM = 8  # words in a row that count as copied
 

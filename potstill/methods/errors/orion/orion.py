@@ -20,43 +20,45 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from functools import partial
 
-from potstill.methods.checks import require_wrong_attempts
+from potstill.methods.checks import sample_attempts
 from potstill.methods.errors.orion.copying import score_copying
-from potstill.methods.errors.orion.filters import (
-    filter_rewrites,
-    is_finished,
-    repeats_little,
-    word_jaccard,
-)
+from potstill.methods.errors.orion.filters import filter_rewrites, word_jaccard
 from potstill.methods.errors.orion.prompt_length import attempts_of_draw, left_out, show_prompt
 from potstill.methods.errors.orion.prompts import PROMPTS
 from potstill.methods.errors.orion.settings import ARMS, Arm, Settings
+from potstill.methods.settings import apply_arm
 from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
     ReferenceGate,
-    ReportSection,
-    Share,
+    Retried,
     each,
     hide_ends,
+    is_finished,
     keep,
     problem,
-    report,
+    repeats_little,
+    report_shares,
+    retry,
     rewrite,
     right_test,
     same_answer,
     sample,
     score,
+    split_by,
     verify,
     wrong,
 )
 
 RewriteBases = Callable[..., list[Trace]]
 ApplyFilters = Callable[[list[Trace]], list[Trace]]
+FIRST_REWRITES = (
+    "How often the first rewrite of a problem passes every filter, by what its prompt showed. Compare the arms: if "
+    "own, other problems' and no attempts do equally well, the writer only copies the reference."
+)
 
 
 def orion(
@@ -82,7 +84,7 @@ def orion(
         gate: what of the reference is hidden from the writer, and how much of it a rewrite must show in its own words.
         settings: what is inferred.
     """
-    settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    settings = apply_arm(settings, ARMS[arm])
     is_right = right_test(problems, steps)
 
     # Step 1, exposure: the student's wrong attempts. It comes first: a student without errors costs no teacher.
@@ -100,9 +102,7 @@ def orion(
     # Step 3, reflection: the writer is shown question, reference and attempts; the learner sees the bare question.
     bases = hide_ends(chains, gate) if settings.reference else problems
     bases = score("left_out", partial(left_out, settings, attempts, attempts_key), bases)
-    erring_problems = {trace.problem.id for trace in attempts}
-    with_errors = [base for base in bases if base.problem.id in erring_problems]
-    without_errors = [base for base in bases if base.problem.id not in erring_problems]
+    with_errors, without_errors = split_by(attempts, bases)
     writer = teacher if settings.writer == "teacher" else student
     prompt = PROMPTS[settings.prompt]
     template = prompt.with_reference if settings.reference else prompt.attempts_alone
@@ -113,8 +113,9 @@ def orion(
         by=attempts_key,
     )
     apply_filters = partial(filter_rewrites, chains, is_right, gate, settings)
-    rows, share = reflect(rewrite_with_attempts, with_errors, attempts, apply_filters, settings)
-    shares = [share._replace(label="shown wrong attempts")]
+    reflected = reflect(rewrite_with_attempts, with_errors, attempts, apply_filters, settings)
+    rows = reflected.passing
+    shares = [reflected.first_share._replace(label="shown wrong attempts")]
 
     # Problems without errors follow a policy of their own.
     reflects_alone = settings.reference and (
@@ -124,24 +125,30 @@ def orion(
         rewrite_alone = partial(
             rewrite, writer, prompt=partial(show_prompt, prompt.reference_alone, settings)
         )
-        alone_rows, share = reflect(rewrite_alone, without_errors, [], apply_filters, settings)
-        rows += alone_rows
-        shares.append(share._replace(label="shown no attempts"))
+        alone = reflect(rewrite_alone, without_errors, [], apply_filters, settings)
+        rows += alone.passing
+        shares.append(alone.first_share._replace(label="shown no attempts"))
     elif settings.no_errors == "drop":
         keep(has_errors_to_show, without_errors)
 
     # Where no rewrite passed, the teacher's reasoning may take its place.
-    tried_problems = {base.problem.id for base in bases} if reflects_alone else erring_problems
-    rows += fall_back(chains, rows, tried_problems, settings)
+    tried = bases if reflects_alone else attempts
+    rows += fall_back(chains, rows, tried, settings)
 
-    report(rewriting_section(shares))
+    report_shares("First rewrites that pass", shares, hint=FIRST_REWRITES)
     yield Stage(student, score_copying(rows, chains, attempts), "sft")
 
 
 def expose_errors(student: Model, problems: list[Trace], n: int, settings: Settings) -> list[Trace]:
     """The student's wrong attempts, some a problem; not the unparsed, cut-off or repeating ones."""
-    attempts = verify(sample(student, problems, n=n, **dict(settings.exposure_sampling)))
-    require_wrong_attempts("orion", attempts, alternative="ORION without errors is --set arm=none")
+    attempts = sample_attempts(
+        "orion",
+        student,
+        problems,
+        n=n,
+        alternative="ORION without errors is --set arm=none",
+        **dict(settings.exposure_sampling),
+    )
     attempts = keep(is_finished, keep(wrong, attempts))
     attempts = keep(partial(repeats_little, settings.max_repetition), attempts)
     return each(partial(select_attempts, settings), attempts, by=problem)
@@ -190,7 +197,7 @@ def reflect(
     attempts: list[Trace],
     apply_filters: ApplyFilters,
     settings: Settings,
-) -> tuple[list[Trace], Share]:
+) -> Retried:
     """Rewrite each base until a rewrite passes every filter, at most 1 + m times; one row a problem.
 
     Args:
@@ -199,53 +206,32 @@ def reflect(
         attempts: the wrong attempts that the writer is shown.
         apply_filters: keeps the rewrites that may become rows.
         settings: of the method.
-
-    Returns:
-        The rows, and how many of the first rewrites passed every filter.
     """
-    first_share = Share("", 0, len(bases))
-    rows: list[Trace] = []
-    for resample in range(1 + settings.resamples):
-        if not bases:
-            break
+
+    def rewrite_once(remaining: list[Trace], resample: int) -> list[Trace]:
         rewrites = rewrite_bases(
-            bases,
+            remaining,
             context={"attempts": attempts_of_draw(attempts, settings, draw=resample)},
             sample_index=resample,
             guard=False,
             max_new_tokens=settings.max_new_tokens,
             **dict(settings.reflection_sampling),
         )
-        rewrites = apply_filters(rewrites)
-        if resample == 0:
-            first_share = first_share._replace(part=len(rewrites))
-        rows += rewrites
-        rewritten_problems = {row.problem.id for row in rows}
-        bases = [base for base in bases if base.problem.id not in rewritten_problems]
-    return rows, first_share
+        return apply_filters(rewrites)
+
+    return retry(rewrite_once, bases, 1 + settings.resamples)
 
 
 def fall_back(
-    chains: list[Trace], rows: list[Trace], tried_problems: set[str], settings: Settings
+    chains: list[Trace], rows: list[Trace], tried: list[Trace], settings: Settings
 ) -> list[Trace]:
     """The teacher's chains of problems without a row, where the policy for the problem (tried or not) asks for it."""
-    rewritten_problems = {row.problem.id for row in rows}
+    _, without_row = split_by(rows, chains)
+    tried_problems = {trace.problem.id for trace in tried}
     fallbacks: list[Trace] = []
-    for chain in chains:
+    for chain in without_row:
         was_tried = chain.problem.id in tried_problems
         policy = settings.on_fail if was_tried else settings.no_errors
-        if policy == "teacher" and chain.problem.id not in rewritten_problems:
+        if policy == "teacher":
             fallbacks.append(chain)
     return fallbacks
-
-
-def rewriting_section(shares: list[Share]) -> ReportSection:
-    """What the report shows of the rewrites: whether they depend on the attempts that the writer was shown."""
-    return ReportSection(
-        title="First rewrites that pass",
-        hint=(
-            "How often the first rewrite of a problem passes every filter, by what its prompt showed. Compare the "
-            "arms: if own, other problems' and no attempts do equally well, the writer only copies the reference."
-        ),
-        shares=tuple(share for share in shares if share.whole),
-    )

@@ -8,7 +8,7 @@ from potstill.methods.errors.orion.prompts import PROMPTS, WRONG_STEP_MARK
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import Trace
 from potstill.traces.keys import group_traces, problem
-from potstill.traces.prompts import fill_template, numbered_list
+from potstill.traces.prompts import fill_template, numbered_list, prompt_text
 
 MIN_ATTEMPT_CHARS = 400  # of the end of every attempt: where it went is said there
 CUT = "\n[…]\n"
@@ -28,16 +28,9 @@ def show_prompt(
         "question": trace.question,
         "text": reference,
         "attempts": shown_attempts,
-        "prompt": learner_prompt(trace),
+        "prompt": prompt_text(trace),
     }
     return fill_template(template, fields)
-
-
-def learner_prompt(trace: Trace) -> str:
-    """What the learner sees of the problem, as one text."""
-    if isinstance(trace.prompt, str):
-        return trace.prompt
-    return "\n\n".join(message.content for message in trace.prompt)
 
 
 def text_to_show(attempt: Trace, settings: Settings) -> str:

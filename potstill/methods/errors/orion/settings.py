@@ -18,9 +18,10 @@ P: seen in a primary source of the paper named. I: inferred here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.methods.errors.orion.prompts import PromptName
+from potstill.methods.settings import Arms, Options, options
 
 Arm = Literal["own", "none", "shuffled", "errors-only", "no-rewriting", "teacher-refines"]
 
@@ -70,22 +71,15 @@ class Settings:
     min_new_tokens: int = 32
     max_new_tokens: int = 32768
     max_repetition: float = 0.2
-    teacher_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.6),)
-    exposure_sampling: tuple[tuple[str, Any], ...] = (
-        ("temperature", 0.8),
-        ("top_p", 0.9),
-        ("repetition_penalty", 1.05),
-        ("max_new_tokens", 1024),
+    teacher_sampling: Options = options(temperature=0.6)
+    exposure_sampling: Options = options(
+        temperature=0.8, top_p=0.9, repetition_penalty=1.05, max_new_tokens=1024
     )
-    reflection_sampling: tuple[tuple[str, Any], ...] = (
-        ("temperature", 0.6),
-        ("top_p", 0.9),
-        ("repetition_penalty", 1.05),
-    )
+    reflection_sampling: Options = options(temperature=0.6, top_p=0.9, repetition_penalty=1.05)
 
 
 # The ablations of the reference, as overrides of the settings.
-ARMS: dict[str, dict[str, object]] = {
+ARMS: Arms = {
     "own": {},
     "none": {"errors": "none"},
     "shuffled": {"errors": "shuffled"},

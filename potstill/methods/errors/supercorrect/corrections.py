@@ -17,19 +17,12 @@ from potstill.methods.errors.supercorrect.format import (
 from potstill.methods.errors.supercorrect.prompts import LEAKS
 from potstill.methods.errors.supercorrect.settings import Settings
 from potstill.records import Trace
-from potstill.traces import edit, line
+from potstill.traces import edit, line, mentions_none
 
 PARTS = {"both": ("cause", "correction"), "cause": ("cause",), "correction": ("correction",)}
 
 
 # What a text must be.
-
-
-def is_finished(trace: Trace) -> bool | tuple[bool, str]:
-    """The author stopped by itself."""
-    if trace.error:
-        return False  # the ledger's reason is then the error
-    return trace.finish_reason == "stop", "not finished"
 
 
 def has_template(trace: Trace) -> tuple[bool, str]:
@@ -57,12 +50,8 @@ def faults_step_of(attempt_by_line: Mapping[str, Trace], trace: Trace) -> tuple[
 
 
 def is_self_contained(trace: Trace) -> tuple[bool, str]:
-    """It does not speak of the reference, which the learner never sees; a word of the question is no leak."""
-    question = trace.question.lower()
-    for match in LEAKS.finditer(trace.text):
-        if match[0].lower() not in question:
-            return False, f"mentions {match[0]!r}"
-    return True, ""
+    """It does not speak of the reference, which the learner never sees."""
+    return mentions_none(LEAKS, trace)
 
 
 def is_not_right(trace: Trace) -> tuple[bool, str]:

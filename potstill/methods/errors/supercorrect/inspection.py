@@ -9,7 +9,7 @@ from potstill.methods.errors.supercorrect.prompts import revision_prompt
 from potstill.methods.errors.supercorrect.settings import Settings
 from potstill.models.model import Model
 from potstill.records import Trace
-from potstill.traces import ask, line, read_yes_no, rewrite, score, until
+from potstill.traces import ask, constant, line, read_yes_no, rewrite, score, until
 
 
 def inspect_texts(
@@ -67,7 +67,7 @@ def inspect_texts(
                 max_new_tokens=settings.max_new_tokens,
                 **dict(settings.teacher_sampling),
             )
-        return score("inspections", partial(same_number, number + 1), passed), faulted + unread
+        return score("inspections", constant(number + 1), passed), faulted + unread
 
     return until(inspect_round, drafts, settings.rounds)
 
@@ -78,8 +78,3 @@ def read_faults(reply: str) -> str | None:
     if verdict is None:
         return None
     return "" if verdict else reply.strip()
-
-
-def same_number(number: int, traces: Sequence[Trace]) -> list[float | str | None]:
-    """One number for all: a scorer."""
-    return [number for _ in traces]

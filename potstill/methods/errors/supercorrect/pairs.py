@@ -15,7 +15,6 @@ from potstill.methods.errors.supercorrect.corrections import (
     differ_on_one_step,
     faults_step_of,
     finds_fault,
-    is_finished,
     is_not_right,
     is_self_contained,
     prompt_of_attempt,
@@ -29,16 +28,18 @@ from potstill.methods.shuffling import shuffled_key
 from potstill.models.model import Model
 from potstill.records import Trace
 from potstill.traces import (
-    ReportSection,
     Share,
     edit,
+    is_finished,
     keep,
     line,
     pair,
     pose,
+    report_shares,
     rewrite,
     right,
     sample,
+    share_of,
     verify,
 )
 
@@ -155,13 +156,13 @@ def make_pairs(
 # What the report shows.
 
 
-def correction_section(
+def report_corrections(
     corrections: Sequence[Trace],
     own: Sequence[Trace],
     chosen: Sequence[Trace],
     pairs: Sequence[Trace],
-) -> ReportSection:
-    """What the report shows of the corrections: how often they locate a wrong step, and mend the solution.
+) -> None:
+    """Report of the corrections how often they locate a wrong step, and mend the solution.
 
     Args:
         corrections: all of the chosen side, after the inspection.
@@ -175,27 +176,25 @@ def correction_section(
         same_step_share(own, chosen),
         longer_share(pairs),
     ]
-    return ReportSection(
-        title="Corrections of wrong solutions",
-        hint=(
-            "How often a correction names a wrong step and mends the solution. The chosen side's step is confirmed by "
-            "the reference; how often the student names the same one says how well it knows its own errors. Where most "
-            "chosen sides are the longer ones, the preference may be learnt as one for length."
-        ),
-        shares=tuple(share for share in shares if share.whole),
+    hint = (
+        "How often a correction names a wrong step and mends the solution. The chosen side's step is confirmed by "
+        "the reference; how often the student names the same one says how well it knows its own errors. Where most "
+        "chosen sides are the longer ones, the preference may be learnt as one for length."
     )
+    report_shares("Corrections of wrong solutions", shares, hint=hint)
 
 
 def correction_shares(who: str, corrections: Sequence[Trace]) -> list[Share]:
     """How often corrections name a wrong step, and how often they also come to the right answer."""
-    located = [trace for trace in corrections if finds_fault(trace)[0]]
-    mended = [trace for trace in located if right(trace)]
     return [
-        Share(
-            f"{who}: names a wrong step, its cause and correction", len(located), len(corrections)
-        ),
-        Share(f"{who}: and comes to the right answer", len(mended), len(corrections)),
+        share_of(f"{who}: names a wrong step, its cause and correction", finds_fault, corrections),
+        share_of(f"{who}: and comes to the right answer", mends_fault, corrections),
     ]
+
+
+def mends_fault(trace: Trace) -> bool:
+    """It names a wrong step, and comes to the right answer."""
+    return finds_fault(trace)[0] and right(trace)
 
 
 def same_step_share(own: Sequence[Trace], chosen: Sequence[Trace]) -> Share:

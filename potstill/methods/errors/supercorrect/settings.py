@@ -19,6 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from potstill.methods.settings import Arms, Options, options
+
 Arm = Literal[
     "cross",
     "hsft",
@@ -88,24 +90,16 @@ class Settings:
     max_pairs: int = 0
     rounds: int = 3
     max_new_tokens: int = 4096
-    teacher_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7),)
-    inspector_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.0),)
-    student_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.7), ("top_p", 0.8))
-    hsft_training: tuple[tuple[str, Any], ...] = (
-        ("num_train_epochs", 4),
-        ("learning_rate", 2e-5),
-        ("warmup_steps", 0.02),
-    )
-    dpo_training: tuple[tuple[str, Any], ...] = (
-        ("num_train_epochs", 8),
-        ("learning_rate", 1e-6),
-        ("warmup_steps", 0.05),
-    )
+    teacher_sampling: Options = options(temperature=0.7)
+    inspector_sampling: Options = options(temperature=0.0)
+    student_sampling: Options = options(temperature=0.7, top_p=0.8)
+    hsft_training: Options = options(num_train_epochs=4, learning_rate=2e-5, warmup_steps=0.02)
+    dpo_training: Options = options(num_train_epochs=8, learning_rate=1e-6, warmup_steps=0.05)
     beta: float = 0.5
 
 
 # The controls, as overrides of the settings. S-1: what a side must say; S-2: what is preferred, and who says it.
-ARMS: dict[str, dict[str, object]] = {
+ARMS: Arms = {
     "cross": {},
     "hsft": {"preference": "none"},
     "flat": {"hierarchy": False, "preference": "none"},

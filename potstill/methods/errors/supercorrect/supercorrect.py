@@ -14,7 +14,6 @@ Cite: Ling Yang, Zhaochen Yu, Tianjun Zhang, Minkai Xu, Joseph E. Gonzalez, Bin 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,15 +23,14 @@ from potstill.methods.checks import require_wrong_attempts
 from potstill.methods.errors.supercorrect.corrections import (
     finds_fault,
     has_template,
-    is_finished,
     is_self_contained,
 )
 from potstill.methods.errors.supercorrect.inspection import inspect_texts
 from potstill.methods.errors.supercorrect.pairs import (
     correct_own,
-    correction_section,
     keep_usable,
     make_pairs,
+    report_corrections,
     write_corrections,
 )
 from potstill.methods.errors.supercorrect.prompts import (
@@ -44,6 +42,8 @@ from potstill.methods.errors.supercorrect.prompts import (
     teacher_prompt,
 )
 from potstill.methods.errors.supercorrect.settings import ARMS, Arm, Settings, preference_objective
+from potstill.methods.gold_solutions import has_solution
+from potstill.methods.settings import apply_arm
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -51,7 +51,9 @@ from potstill.traces import (
     agreement,
     among,
     best,
+    chance,
     dedupe,
+    is_finished,
     keep,
     keep_reasoned,
     line,
@@ -60,7 +62,6 @@ from potstill.traces import (
     pose,
     problem,
     refuse_hidden_end,
-    report,
     rewrite,
     right,
     right_test,
@@ -114,7 +115,7 @@ def supercorrect(
         gate: how much of the reference solution's steps and length templates and corrections must have.
         settings: what the paper chooses, what is inferred, and the parts of the template.
     """
-    settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    settings = apply_arm(settings, ARMS[arm])
     refuse_hidden_end(gate, "supercorrect", "a template is made of the whole solution")
     is_right = right_test(problems, steps)
     inspector = inspector or teacher
@@ -150,18 +151,13 @@ def supercorrect(
     pairs = make_pairs(attempts, chosen, own, templates, settings)
     if settings.max_pairs:
         pairs = best(hash_order, pairs, k=settings.max_pairs)
-    report(correction_section(corrections, own, chosen, pairs))
+    report_corrections(corrections, own, chosen, pairs)
     objective, keywords = preference_objective(settings)
     student = yield Stage(student, pairs, objective, name="cross-dpo", **keywords)
     return make_solver(student, settings)
 
 
 # Stage 1.
-
-
-def has_solution(trace: Trace) -> tuple[bool, str]:
-    """Its problem has a reference solution."""
-    return bool(trace.problem.solution), "no reference solution"
 
 
 def pose_problems(settings: Settings, problems: Sequence[Trace]) -> list[Trace]:
@@ -260,7 +256,7 @@ def how_frequent(trace: Trace) -> float | str | None:
 
 def hash_order(trace: Trace) -> str:
     """A hash: the pairs with the highest are a sample of all that their order does not change."""
-    return hashlib.sha256(trace.id.encode()).hexdigest()
+    return chance(trace.id)
 
 
 # Test time.

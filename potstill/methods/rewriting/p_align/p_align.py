@@ -10,11 +10,9 @@ Cite: Zhenghao Liu, Zhuoyang Wu, Xinze Li, Yukun Yan, Shuo Wang, Zulong Chen, Yu
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from potstill.methods.errors.orion.filters import has_box, is_finished
 from potstill.methods.rewriting.p_align.prefixes import (
     Bisection,
     first_sentences,
@@ -25,17 +23,23 @@ from potstill.methods.rewriting.p_align.prefixes import (
     split_sentences,
 )
 from potstill.methods.rewriting.p_align.settings import ARMS, Arm, Settings
+from potstill.methods.settings import apply_arm
 from potstill.models.model import Model, Trainable
 from potstill.records import Span, Stage, Trace
 from potstill.traces import (
     ReferenceGate,
-    ReportSection,
+    Retried,
+    Score,
     Share,
     edit,
+    has_box,
+    is_finished,
     keep,
     keep_reasoned,
+    look_up,
     refuse_hidden_end,
-    report,
+    report_shares,
+    retry,
     rewrite,
     right,
     right_test,
@@ -87,7 +91,7 @@ def p_align(
             arm=continuation-only are not measured.
         settings: what the sources say and what is inferred.
     """
-    settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    settings = apply_arm(settings, ARMS[arm])
     is_right = right_test(problems, steps)
     refuse_hidden_end(gate, "p_align", "its prefix is what is shown")
 
@@ -112,12 +116,13 @@ def p_align(
     prefixes = edit(partial(first_sentences, lengths), thoughts)
 
     # Steps 3 and 4, the student's continuation, kept where it comes to the right answer; then both as one text.
-    rows, first_share = align(
-        student, prefixes, settings, is_right=is_right, chains=chains, gate=gate
-    )
-    rows = score("prefix_share", partial(score_prefix_shares, thoughts, lengths), rows)
+    aligned = align(student, prefixes, settings, is_right=is_right, chains=chains, gate=gate)
+    prefix_shares: dict[str, Score] = {}
+    for thought in thoughts:
+        prefix_shares[thought.problem.id] = lengths[thought.id] / len(thought.units)
+    rows = score("prefix_share", look_up(prefix_shares), aligned.passing)
 
-    report(prefix_section(thoughts, searches, lengths, first_share))
+    report_prefixes(thoughts, searches, lengths, aligned.first_share)
     yield Stage(student, rows, "sft")
 
 
@@ -129,7 +134,7 @@ def align(
     is_right: Test,
     chains: Sequence[Trace],
     gate: ReferenceGate,
-) -> tuple[list[Trace], Share]:
+) -> Retried:
     """Continue each prefix until a continuation passes, at most 1 + m times; one row a problem.
 
     Args:
@@ -139,18 +144,12 @@ def align(
         is_right: whether answers alone are verified, or steps too.
         chains: the teacher's whole reasoning, beside which a row is measured.
         gate: how much of it a row must show.
-
-    Returns:
-        The rows, and how many of the first continuations passed.
     """
-    first_share = Share("first continuations that pass", 0, len(prefixes))
-    rows: list[Trace] = []
-    for resample in range(1 + settings.resamples):
-        if not prefixes:
-            break
+
+    def continue_once(remaining: list[Trace], resample: int) -> list[Trace]:
         continuations = rewrite(
             student,
-            prefixes,
+            remaining,
             prompt=settings.align_prompt,
             sample_index=resample,
             guard=False,
@@ -161,7 +160,7 @@ def align(
         passing = continuations
         if settings.learn_prefix:
             passing = verify(
-                edit(partial(join, settings), continuations, context={"prefixes": prefixes})
+                edit(partial(join, settings), continuations, context={"prefixes": remaining})
             )
         if is_right is not right:
             ids = {trace.id for trace in continuations if is_right(trace)}
@@ -169,12 +168,9 @@ def align(
         # A continuation alone begins where the prefix ends: it need not have the chain's first steps.
         if settings.learn_prefix:
             passing = keep_reasoned(passing, chains, gate=gate)
-        if resample == 0:
-            first_share = first_share._replace(part=len(passing))
-        rows += passing
-        aligned_problems = {row.problem.id for row in rows}
-        prefixes = [prefix for prefix in prefixes if prefix.problem.id not in aligned_problems]
-    return rows, first_share
+        return passing
+
+    return retry(continue_once, prefixes, 1 + settings.resamples)
 
 
 def join(settings: Settings, continuation: Any, prefixes: Sequence[Any]) -> dict[str, Any]:
@@ -202,35 +198,22 @@ def is_sound(is_right: Test, sound_continuations: Container[str], row: Trace) ->
 # What the report shows.
 
 
-def score_prefix_shares(
-    thoughts: Sequence[Trace], lengths: Mapping[str, int], rows: Sequence[Trace]
-) -> list[float | str | None]:
-    """Which share of the teacher's sentences the prefix of each row is."""
-    share_by_problem: dict[str, float] = {}
-    for thought in thoughts:
-        share_by_problem[thought.problem.id] = lengths[thought.id] / len(thought.units)
-    return [share_by_problem[row.problem.id] for row in rows]
-
-
-def prefix_section(
+def report_prefixes(
     thoughts: Sequence[Trace],
     searches: Mapping[str, Bisection],
     lengths: Mapping[str, int],
     first_share: Share,
-) -> ReportSection:
-    """What the report shows of the prefixes: how often one was enough, and how much of the reasoning they hold."""
+) -> None:
+    """Report of the prefixes how often one was enough, and how much of the reasoning they hold."""
     sufficient = [search for search in searches.values() if search.shortest is not None]
     sentences = sum(len(thought.units) for thought in thoughts)
-    shares = (
+    shares = [
         Share("thoughts with a prefix that is enough", len(sufficient), len(searches)),
         Share("sentences of the teacher in the prefixes", sum(lengths.values()), sentences),
-        first_share,
+        first_share._replace(label="first continuations that pass"),
+    ]
+    hint = (
+        "Where no prefix is found to be enough, the whole reasoning is taken, and its answer with it. How many "
+        "verdicts could not be read stands below, under the replies."
     )
-    return ReportSection(
-        title="Prefixes of the teacher's reasoning",
-        hint=(
-            "Where no prefix is found to be enough, the whole reasoning is taken, and its answer with it. How many "
-            "verdicts could not be read stands below, under the replies."
-        ),
-        shares=tuple(share for share in shares if share.whole),
-    )
+    report_shares("Prefixes of the teacher's reasoning", shares, hint=hint)

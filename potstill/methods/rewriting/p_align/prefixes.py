@@ -14,10 +14,9 @@ from functools import partial
 from potstill.methods.rewriting.p_align.prompts import ENOUGH, NOT_ENOUGH
 from potstill.methods.rewriting.p_align.settings import Settings
 from potstill.models.model import Model
-from potstill.records import Trace, split_reasoning
-from potstill.traces import ask, edit, rewrite, right, score, segment, verify
-from potstill.traces.reading import count_reading
-from potstill.traces.scores import Score, Scorer
+from potstill.records import Trace
+from potstill.traces import Score, ask, edit, read_word, rewrite, right, score, segment, verify
+from potstill.traces.scores import Scorer
 
 READER = "enough or not"
 
@@ -141,17 +140,8 @@ def read_verdict(text: str) -> float | None:
 
     A reply that is one of the words without its brackets is read too, as not quite in its form.
     """
-    reply = split_reasoning(text)[1]
-    says_enough, says_not = ENOUGH in reply, NOT_ENOUGH in reply
-    if says_enough != says_not:
-        count_reading(READER, text, "strict")
-        return float(says_enough)
-    word = reply.strip(" \t\n.*[]()\"'").upper().replace(" ", "_")
-    if word in ("ENOUGH", "NOT_ENOUGH"):
-        count_reading(READER, text, "tolerant")
-        return float(word == "ENOUGH")
-    count_reading(READER, text, "unparsed")
-    return None
+    word = read_word(text, [ENOUGH, NOT_ENOUGH], reader=READER)
+    return None if word is None else float(word == ENOUGH)
 
 
 def judge_by_outcome(student: Model, settings: Settings) -> Scorer:

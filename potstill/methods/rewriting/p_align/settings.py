@@ -21,9 +21,10 @@ removed most loops in a reproduction |
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.methods.rewriting.p_align.prompts import ALIGN, JUDGE
+from potstill.methods.settings import Arms, Options, options
 
 Arm = Literal["align", "outcome", "shuffled", "fixed", "whole", "continuation-only"]
 
@@ -63,17 +64,13 @@ class Settings:
     align_prompt: str = ALIGN
     resamples: int = 0
     max_new_tokens: int = 32768
-    teacher_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.6),)
-    judge_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.0), ("max_new_tokens", 256))
-    align_sampling: tuple[tuple[str, Any], ...] = (
-        ("temperature", 0.6),
-        ("top_p", 0.9),
-        ("repetition_penalty", 1.05),
-    )
+    teacher_sampling: Options = options(temperature=0.6)
+    judge_sampling: Options = options(temperature=0.0, max_new_tokens=256)
+    align_sampling: Options = options(temperature=0.6, top_p=0.9, repetition_penalty=1.05)
 
 
 # The method and its controls, as overrides of the settings.
-ARMS: dict[str, dict[str, object]] = {
+ARMS: Arms = {
     "align": {},
     "outcome": {"judged_by": "outcome"},
     "shuffled": {"prefix": "shuffled"},

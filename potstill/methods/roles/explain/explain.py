@@ -32,6 +32,7 @@ from potstill.records import Stage, Trace
 from potstill.traces import (
     ReferenceGate,
     edit,
+    is_finished,
     keep,
     keep_reasoned,
     learn,
@@ -161,13 +162,6 @@ def check_editorials(
     solution_by_id = {oracle.id: oracle.text for oracle in oracles}
     editorials = score("copied", partial(score_copied_shares, solution_by_id), editorials)
     return keep(partial(copies_little, settings.max_copied_share), editorials)
-
-
-def is_finished(trace: Trace) -> bool | tuple[bool, str]:
-    """The Explainer stopped by itself."""
-    if trace.error:
-        return False  # the ledger's reason is then the error
-    return trace.finish_reason == "stop", "not finished"
 
 
 def score_faithfulness(

@@ -17,10 +17,11 @@ V: stated in a review of the paper, whose full text was not read. I: inferred he
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.errors import ConfigError
 from potstill.methods.roles.explain.prompts import SECTIONS
+from potstill.methods.settings import Options, options
 
 Arm = Literal[
     "explain", "solve-based", "direct", "zero-shot-editorial", "zero-shot-cot", "zero-shot"
@@ -59,16 +60,9 @@ class Settings:
     easy_weight: float = 0.5
     recent_weight: float = 0.5
     programs: int = 1
-    explainer_sampling: tuple[tuple[str, Any], ...] = (
-        ("temperature", 0.6),
-        ("max_new_tokens", 8192),
-    )
-    solver_sampling: tuple[tuple[str, Any], ...] = (("temperature", 0.6), ("max_new_tokens", 32768))
-    coder_sampling: tuple[tuple[str, Any], ...] = (
-        ("temperature", 0.8),
-        ("top_p", 0.95),
-        ("max_new_tokens", 8192),
-    )
+    explainer_sampling: Options = options(temperature=0.6, max_new_tokens=8192)
+    solver_sampling: Options = options(temperature=0.6, max_new_tokens=32768)
+    coder_sampling: Options = options(temperature=0.8, top_p=0.95, max_new_tokens=8192)
 
     def __post_init__(self) -> None:
         """Refuse sections that no editorial has, weights below 0, and no programs."""

@@ -14,11 +14,6 @@ from potstill.traces.word_overlap import ngram_containment, split_words, word_ng
 TRIGRAM = 3
 
 
-def is_finished(trace: Trace) -> tuple[bool, str]:
-    """The generator came to the end of its reply."""
-    return trace.finish_reason == "stop", "the reply was cut off"
-
-
 def is_long_enough(min_tokens: int, trace: Trace) -> tuple[bool, str]:
     """The generator wrote enough tokens."""
     is_long = trace.tokens.completion >= min_tokens

@@ -10,9 +10,7 @@ Cite: Haozhe Wang, Haoran Que, Qixin Xu, Minghao Liu, Wangchunshu Zhou, Jiazhan 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -20,7 +18,6 @@ from potstill.methods.searching.reer.filters import (
     copied_share,
     has_come_to_an_end,
     has_segments,
-    is_finished,
     is_long_enough,
     repeats_little,
 )
@@ -50,25 +47,28 @@ from potstill.methods.searching.reer.search import (
     write_candidates,
 )
 from potstill.methods.searching.reer.settings import ARMS, Arm, Settings
+from potstill.methods.settings import apply_arm
 from potstill.models.model import Model, Scored, Trainable
 from potstill.records import Stage, Trace, split_reasoning
 from potstill.traces import (
     ReferenceGate,
-    ReportSection,
+    Score,
     Share,
     best,
+    chance_fraction,
     edit,
+    fill_template,
+    is_finished,
     keep,
     keep_reasoned,
     learn,
-    ok,
+    look_up,
     problem,
     refuse_hidden_end,
-    report,
+    report_shares,
     sample,
     score,
 )
-from potstill.traces.prompts import fill_template
 
 
 class ScoredStudent(Trainable, Scored, Protocol):
@@ -113,7 +113,7 @@ def reer(
             the response is the answer alone.
         settings: the constants, and what is inferred.
     """
-    settings = replace(settings, **ARMS[arm])  # type: ignore[arg-type]
+    settings = apply_arm(settings, ARMS[arm])
     refuse_hidden_end(gate, "reer", "arm=hidden hides all of it")
     measure = partial(measure_thoughts, scorer or student, settings)
     problems = keep(partial(has_reference, settings), problems)
@@ -153,7 +153,7 @@ def reer(
     if settings.start == "written":
         rows = keep_reasoned(rows, gate=gate)
     rows = learn("all", rows)
-    report(search_section(searches, settings))
+    report_search(searches, settings)
     yield Stage(student, score_rows(rows, searches, settings), "sft")
 
 
@@ -172,16 +172,13 @@ def write_thoughts(generator: Model, problems: list[Trace], settings: Settings) 
             replies += write(opened, prefix=prefix, **dict(settings.sampling))
     else:
         replies = write(problems, **dict(settings.sampling))
-    replies = keep(
-        partial(is_long_enough, settings.min_tokens), keep(is_finished, keep(ok, replies))
-    )
+    replies = keep(partial(is_long_enough, settings.min_tokens), keep(is_finished, replies))
     return refuse_copies(edit(read_thought, replies), settings)
 
 
 def choose_opener(trace: Trace) -> str:
     """How the reply to this problem begins: by a hash, in the shares of `OPENERS`."""
-    digest = hashlib.sha256(trace.problem.id.encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = chance_fraction(trace.problem.id)
     for opener, share in OPENERS:
         place -= share
         if place < 0:
@@ -222,37 +219,32 @@ def score_rows(
     rows: list[Trace], searches: Sequence[SegmentSearch], settings: Settings
 ) -> list[Trace]:
     """The rows with what the search did: S before and behind, not clipped, why it ended, and how much is copied."""
-    search_of = {search.thought.problem.id: search for search in searches}
-
-    def initial_scores(traces: Sequence[Trace]) -> list[float | str | None]:
-        return [search_of[trace.problem.id].initial_score for trace in traces]
-
-    def final_scores(traces: Sequence[Trace]) -> list[float | str | None]:
-        return [search_of[trace.problem.id].score for trace in traces]
-
-    def stop_reasons(traces: Sequence[Trace]) -> list[float | str | None]:
-        return [stop_reason(search_of[trace.problem.id], settings) for trace in traces]
-
-    def unclipped_scores(traces: Sequence[Trace]) -> list[float | str | None]:
-        return [search_of[trace.problem.id].thought.scores[UNCLIPPED] for trace in traces]
-
-    def copied_shares(traces: Sequence[Trace]) -> list[float | str | None]:
-        thoughts = [search_of[trace.problem.id].thought for trace in traces]
-        return [copied_share(settings, thought) for thought in thoughts]
+    initial: dict[str, Score] = {}
+    final: dict[str, Score] = {}
+    unclipped: dict[str, Score] = {}
+    reasons: dict[str, Score] = {}
+    copied: dict[str, Score] = {}
+    for search in searches:
+        problem_id = search.thought.problem.id
+        initial[problem_id] = search.initial_score
+        final[problem_id] = search.score
+        unclipped[problem_id] = search.thought.scores[UNCLIPPED]
+        reasons[problem_id] = stop_reason(search, settings)
+        copied[problem_id] = copied_share(settings, search.thought)
 
     # A row is another trace than its thought, so the thought's scores are written into it again.
-    rows = score("reer_initial", initial_scores, rows)
-    rows = score(S, final_scores, rows)
-    rows = score(UNCLIPPED, unclipped_scores, rows)
-    rows = score("reer_stop", stop_reasons, rows)
-    return score("copied", copied_shares, rows)
+    rows = score("reer_initial", look_up(initial), rows)
+    rows = score(S, look_up(final), rows)
+    rows = score(UNCLIPPED, look_up(unclipped), rows)
+    rows = score("reer_stop", look_up(reasons), rows)
+    return score("copied", look_up(copied), rows)
 
 
-def search_section(searches: Sequence[SegmentSearch], settings: Settings) -> ReportSection:
-    """What the report shows of the search."""
+def report_search(searches: Sequence[SegmentSearch], settings: Settings) -> None:
+    """Report of the search how much it replaced, and how often S was low enough."""
     tried = sum(search.tried for search in searches)
     ended = [search for search in searches if search.score < settings.stop_score]
-    shares = (
+    shares = [
         Share(
             "segments that a candidate replaced", sum(search.accepted for search in searches), tried
         ),
@@ -262,12 +254,9 @@ def search_section(searches: Sequence[SegmentSearch], settings: Settings) -> Rep
             sum(search.initial_score < settings.stop_score for search in searches),
             len(ended),
         ),
+    ]
+    hint = (
+        "S is the clipped mean negative log-likelihood of the response behind the thought. A low S may also mean "
+        "that the thought holds the response: each row has S before and behind the search, and what it copies."
     )
-    return ReportSection(
-        title="Search for the thought",
-        hint=(
-            "S is the clipped mean negative log-likelihood of the response behind the thought. A low S may also mean "
-            "that the thought holds the response: each row has S before and behind the search, and what it copies."
-        ),
-        shares=tuple(share for share in shares if share.whole),
-    )
+    report_shares("Search for the thought", shares, hint=hint)

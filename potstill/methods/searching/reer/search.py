@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from potstill.methods.searching.reer.filters import copies_little, is_finished
+from potstill.methods.searching.reer.filters import copies_little
 from potstill.methods.searching.reer.prompts import REFINE, REFINE_ALONE, REFLECTION
 from potstill.methods.searching.reer.reference import read_reference, reference_passage
 from potstill.methods.searching.reer.segments import split_segments
 from potstill.methods.searching.reer.settings import Settings
 from potstill.models.model import Model, Scored
 from potstill.records import Trace
-from potstill.traces import edit, keep, nll, ok, rewrite, score
-from potstill.traces.prompts import fill_template
-from potstill.traces.reading import read_sections
+from potstill.traces import (
+    edit,
+    fill_template,
+    is_finished,
+    keep,
+    nll,
+    read_sections,
+    rewrite,
+    score,
+)
 
 # The names of S in a trace's scores, and of the same mean without the clip.
 S = "reer"
@@ -107,7 +114,7 @@ def write_candidates(
         guard=False,
         **dict(settings.sampling),
     )
-    replies = keep(is_finished, keep(ok, replies))
+    replies = keep(is_finished, replies)
     return refuse_copies(edit(recompose, replies), settings)
 
 

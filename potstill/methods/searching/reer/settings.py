@@ -21,10 +21,11 @@ C: the released synthesis code. A: abstract, reviews or summaries of the paper. 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.methods.searching.reer.prompts import THINK_THEN_WRITE
 from potstill.methods.searching.reer.segments import SegmentUnit
+from potstill.methods.settings import Arms, Options, options
 
 Arm = Literal[
     "reer",
@@ -92,15 +93,11 @@ class Settings:
     opening: str = "<think>\n"
     closing: str = "\n</think>\n\n"
     score_prompt: str = THINK_THEN_WRITE
-    sampling: tuple[tuple[str, Any], ...] = (
-        ("temperature", 0.8),
-        ("top_p", 0.85),
-        ("max_new_tokens", 8000),
-    )
+    sampling: Options = options(temperature=0.8, top_p=0.85, max_new_tokens=8000)
 
 
 # The controls and ablations, as overrides of the settings.
-ARMS: dict[str, dict[str, object]] = {
+ARMS: Arms = {
     "reer": {},
     # The paper's ablations: no search, no words of doubt.
     "initial": {"max_segments": 0},

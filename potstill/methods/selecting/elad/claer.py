@@ -28,9 +28,21 @@ from potstill.methods.selecting.elad.steps import (
 )
 from potstill.models.model import Model
 from potstill.records import Span, Trace, split_reasoning
-from potstill.traces import ask, edit, keep, read, read_yes_no, sample, score, verify
-from potstill.traces.prompts import fill_template
-from potstill.traces.scores import Score
+from potstill.traces import (
+    Score,
+    ask,
+    edit,
+    fill_template,
+    is_finished,
+    keep,
+    look_up,
+    prompt_text,
+    read,
+    read_yes_no,
+    sample,
+    score,
+    verify,
+)
 
 UNREAD = "unread"
 REASK_TEMPERATURE = 0.7  # a greedy model would only repeat what could not be read
@@ -134,7 +146,7 @@ def show_step(numbers_of_answers: Mapping[str, int], index: int, chain: Trace) -
     """The prompt for a verdict on the unit at `index`: the problem and the chain up to there, and no further."""
     template = CHECK_ANSWER if index == numbers_of_answers[chain.id] else CHECK_STEP
     values = {
-        "prompt": learner_prompt(chain),
+        "prompt": prompt_text(chain),
         "steps": numbered_steps(chain, index + 1),
         "number": str(index + 1),
     }
@@ -164,7 +176,7 @@ def check_at_once(teacher: Model, chains: list[Trace], settings: Settings) -> li
 
 def show_all_steps(chain: Trace) -> str:
     """The prompt for one verdict on all units."""
-    values = {"prompt": learner_prompt(chain), "steps": numbered_steps(chain, len(chain.units))}
+    values = {"prompt": prompt_text(chain), "steps": numbered_steps(chain, len(chain.units))}
     return fill_template(CHECK_ALL, values)
 
 
@@ -214,20 +226,18 @@ def note_verdicts(
     chains: list[Trace], verdicts: Mapping[str, str], first_errors: Mapping[str, Score]
 ) -> list[Trace]:
     """The chains with their scores "verdicts" and "first_error"."""
-    chains = score("verdicts", partial(score_of_chain, verdicts), chains)
-    return score("first_error", partial(score_of_chain, first_errors), chains)
+    chains = score("verdicts", look_up(verdicts, by=chain_id), chains)
+    return score("first_error", look_up(first_errors, by=chain_id), chains)
 
 
-def score_of_chain(scores: Mapping[str, Score], chains: Sequence[Trace]) -> list[Score]:
-    """A score by the chain's id: a scorer."""
-    return [scores[chain.id] for chain in chains]
+def chain_id(chain: Trace) -> str:
+    """Key: the chain itself."""
+    return chain.id
 
 
-def is_read(chain: Trace) -> bool | tuple[bool, str]:
+def is_read(chain: Trace) -> tuple[bool, str]:
     """The teacher's verdicts on the chain could be read."""
-    if chain.error:
-        return False  # the ledger's reason is then the error
-    return chain.scores["first_error"] is not None, "a verdict that can't be read"
+    return chain.scores.get("first_error") is not None, "a verdict that can't be read"
 
 
 # The revision.
@@ -261,7 +271,7 @@ def revise_chains(teacher: Model, chains: list[Trace], settings: Settings) -> li
 
 def show_accepted(beginning: Trace) -> str:
     """The prompt for the rest of a chain: the problem and what was accepted; the wrong step is not shown."""
-    values = {"prompt": learner_prompt(beginning), "steps": beginning.text or NO_STEPS}
+    values = {"prompt": prompt_text(beginning), "steps": beginning.text or NO_STEPS}
     return fill_template(CONTINUE, values)
 
 
@@ -325,13 +335,6 @@ def accept_rows(rows: Sequence[Trace], settings: Settings) -> list[Trace]:
     return rows
 
 
-def is_finished(row: Trace) -> bool | tuple[bool, str]:
-    """Its author stopped by itself."""
-    if row.error:
-        return False  # the ledger's reason is then the error
-    return row.finish_reason == "stop", "not finished"
-
-
 def has_answer(row: Trace) -> tuple[bool, str]:
     """An answer can be read in it, whether or not anybody knows the right one."""
     # A verifier may judge nothing without gold, and still read an answer.
@@ -342,11 +345,3 @@ def has_answer(row: Trace) -> tuple[bool, str]:
 def is_not_wrong(row: Trace) -> tuple[bool, str]:
     """Its answer is not judged wrong; what nobody can judge passes."""
     return row.verdict.status != "wrong", "wrong answer"
-
-
-def learner_prompt(trace: Trace) -> str:
-    """What the learner sees, as one text."""
-    prompt = trace.prompt
-    if isinstance(prompt, str):
-        return prompt
-    return "\n\n".join(message.content for message in prompt)

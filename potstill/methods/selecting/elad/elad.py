@@ -41,7 +41,7 @@ from potstill.methods.selecting.elad.settings import (
 )
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import keep
+from potstill.traces import keep, split_by
 
 
 def elad(
@@ -102,7 +102,8 @@ def elad(
             annotations = annotate_chains(teacher, chosen, annotation, settings)
         rounds_done.append(Round(f"round {number}", candidates, chosen, annotations))
         rows = rows + annotations.rows
-        scored_pool, pool = pool, without_problems(pool, chosen)
+        scored_pool = pool
+        _, pool = split_by(chosen, pool)
         if arm == "random-same-cost":
             # This control spends what EGSS would have cost on annotations of further problems.
             spent = Spent(len(chosen), selecting, annotating)
@@ -112,7 +113,7 @@ def elad(
             label = f"round {number}, for EGSS's cost"
             rounds_done.append(Round(label, candidates, chosen, annotations))
             rows = rows + annotations.rows
-            pool = without_problems(pool, chosen)
+            _, pool = split_by(chosen, pool)
 
         # Step 7: the student learns the rows of all rounds so far, from the warm start. A round may end without any.
         is_last = number == len(counts)
@@ -140,9 +141,3 @@ def split_budget(annotated: float, pool_size: int, rounds: int) -> list[int]:
     ends = [round(budget * number / rounds) for number in range(1, rounds + 1)]
     starts = [0, *ends[:-1]]
     return [end - start for start, end in zip(starts, ends, strict=True)]
-
-
-def without_problems(pool: list[Trace], chosen: list[Trace]) -> list[Trace]:
-    """The pool without the problems of these chains."""
-    chosen_ids = {chain.problem.id for chain in chosen}
-    return [trace for trace in pool if trace.problem.id not in chosen_ids]

@@ -9,7 +9,7 @@ from potstill.methods.selecting.elad.claer import Annotations
 from potstill.methods.selecting.elad.selection import count_ties
 from potstill.methods.selecting.elad.settings import Settings
 from potstill.records import Trace
-from potstill.traces import ReportSection, Share, report, verify
+from potstill.traces import Share, report_shares, right, share_of, verify, wrong
 
 JUDGED = ("right", "wrong")  # verdicts that a gold answer made possible
 
@@ -32,17 +32,16 @@ class Round(NamedTuple):
 
 def report_rounds(rounds: Sequence[Round], settings: Settings) -> None:
     """Add a section about the choice and one about the annotations to the report."""
-    report(selection_section(rounds, settings))
-    report(annotation_section(rounds))
+    report_selection(rounds, settings)
+    report_annotations(rounds)
 
 
-def selection_section(rounds: Sequence[Round], settings: Settings) -> ReportSection:
-    """Of each round: problems without an answer, choices by chance among equals, and how often the student is right."""
+def report_selection(rounds: Sequence[Round], settings: Settings) -> None:
+    """Report of each round: problems without an answer, choices by chance among equals, and the student's accuracy."""
     shares: list[Share] = []
     for one in rounds:
         unscored = [chain for chain in one.candidates if chain.scores.get("inter") is None]
         judged = judged_only(verify(without_model_judges(one.chosen)))
-        right_count = sum(chain.verdict.status == "right" for chain in judged)
         label = one.label
         shares += [
             Share(f"{label}: no chain with an answer", len(unscored), len(one.candidates)),
@@ -51,20 +50,17 @@ def selection_section(rounds: Sequence[Round], settings: Settings) -> ReportSect
                 count_ties(one.candidates, one.chosen),
                 len(one.chosen),
             ),
-            Share(f"{label}: the student's own answer is right", right_count, len(judged)),
+            share_of(f"{label}: the student's own answer is right", right, judged),
         ]
-    return ReportSection(
-        title="Chosen problems",
-        hint=(
-            f"Equal scores were decided by a hash with the seed {settings.selection_seed}. Where the student's own "
-            "answer is right the annotation may still mend a wrong step."
-        ),
-        shares=filled(shares),
+    hint = (
+        f"Equal scores were decided by a hash with the seed {settings.selection_seed}. Where the student's own "
+        "answer is right the annotation may still mend a wrong step."
     )
+    report_shares("Chosen problems", shares, hint=hint)
 
 
-def annotation_section(rounds: Sequence[Round]) -> ReportSection:
-    """What became of the chosen chains: read, revised, right; and the accepted steps that are wrong."""
+def report_annotations(rounds: Sequence[Round]) -> None:
+    """Report what became of the chosen chains: read, revised, right; and the accepted steps that are wrong."""
     chains: list[Trace] = []
     rows: list[Trace] = []
     for one in rounds:
@@ -73,12 +69,11 @@ def annotation_section(rounds: Sequence[Round]) -> ReportSection:
     # Verdicts first; a fresh chain of the teacher has none.
     read = [chain for chain in chains if isinstance(chain.scores.get("first_error"), float)]
     judged_chains = judged_only(verify(without_model_judges(read)))
-    right_chains = [chain for chain in judged_chains if chain.verdict.status == "right"]
-    wrong_chains = [chain for chain in judged_chains if chain.verdict.status == "wrong"]
+    right_chains = [chain for chain in judged_chains if right(chain)]
+    wrong_chains = [chain for chain in judged_chains if wrong(chain)]
 
     # Then the rows: the share that is right says how far the teacher can be trusted on these problems.
     judged_rows = judged_only(rows)
-    right_rows = [row for row in judged_rows if row.verdict.status == "right"]
     audited = [row for row in rows if accepted_steps(row)]
     misled = [row for row in audited if 0.0 in accepted_steps(row)]
 
@@ -86,36 +81,30 @@ def annotation_section(rounds: Sequence[Round]) -> ReportSection:
     shares = [
         Share("annotations that became rows", len(rows), len(chains)),
         Share("verdicts that could not be read", len(checked) - len(read), len(checked)),
-        Share("chains that were revised", sum(map(is_revised, read)), len(read)),
-        Share(
-            "revised although the answer was right",
-            sum(map(is_revised, right_chains)),
-            len(right_chains),
-        ),
-        Share(
-            "accepted although the answer was wrong",
-            len(wrong_chains) - sum(map(is_revised, wrong_chains)),
-            len(wrong_chains),
-        ),
+        share_of("chains that were revised", is_revised, read),
+        share_of("revised although the answer was right", is_revised, right_chains),
+        share_of("accepted although the answer was wrong", is_accepted, wrong_chains),
         Share("rows with an accepted step that is wrong", len(misled), len(audited)),
-        Share("rows with the right answer", len(right_rows), len(judged_rows)),
+        share_of("rows with the right answer", right, judged_rows),
         Share(
             "rows that nobody could judge: no gold answer", len(rows) - len(judged_rows), len(rows)
         ),
     ]
-    return ReportSection(
-        title="Annotations",
-        hint=(
-            "Rows are not chosen by gold answers unless settings.check_answers says so: where a problem has none, the "
-            "teacher's word is all there is. Accepted steps are audited where the problems have a step verifier."
-        ),
-        shares=filled(shares),
+    hint = (
+        "Rows are not chosen by gold answers unless settings.check_answers says so: where a problem has none, the "
+        "teacher's word is all there is. Accepted steps are audited where the problems have a step verifier."
     )
+    report_shares("Annotations", shares, hint=hint)
 
 
 def is_revised(chain: Trace) -> bool:
     """The teacher found a wrong step, or there was no answer to accept."""
     return chain.scores.get("first_error") != 0
+
+
+def is_accepted(chain: Trace) -> bool:
+    """The teacher found no wrong step, and an answer to accept."""
+    return not is_revised(chain)
 
 
 def judged_only(traces: Sequence[Trace]) -> list[Trace]:
@@ -136,8 +125,3 @@ def accepted_steps(row: Trace) -> list[float]:
         if span.kind == "step" and span.score is not None and span.stop <= accepted_stop:
             scores.append(span.score)
     return scores
-
-
-def filled(shares: Sequence[Share]) -> tuple[Share, ...]:
-    """The shares of something."""
-    return tuple(share for share in shares if share.whole)

@@ -6,7 +6,6 @@ Every order by chance is a hash of the seed and the problem's id: it does not de
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -22,8 +21,7 @@ from potstill.methods.selecting.elad.settings import Selection
 from potstill.methods.selecting.elad.steps import count_steps, cut_into_steps
 from potstill.models.model import Model
 from potstill.records import Trace
-from potstill.traces import keep, score
-from potstill.traces.scores import Score
+from potstill.traces import chance, constant, keep, score
 
 
 def choose_chains(
@@ -55,9 +53,7 @@ def choose_chains(
         chosen = select_same_length(candidates, chosen, seed)
     chosen_ids = {chain.id for chain in chosen}
 
-    def chosen_in_round(chain: Trace) -> bool | tuple[bool, str]:
-        if chain.error:
-            return False  # the ledger's reason is then the error
+    def chosen_in_round(chain: Trace) -> tuple[bool, str]:
         return chain.id in chosen_ids, f"round {number}: {describe_score(chain)}"
 
     return candidates, note_round(number, keep(chosen_in_round, candidates))
@@ -99,17 +95,12 @@ def count_probe_calls(chains: Sequence[Trace], selection: Selection) -> int:
 
 def note_round(number: int, chains: list[Trace]) -> list[Trace]:
     """The chains with the round that chose them as the score "round"."""
-    return score("round", partial(round_scores, number), chains)
-
-
-def round_scores(number: int, chains: Sequence[Trace]) -> list[Score]:
-    """The number of the round for each chain: a scorer."""
-    return [float(number)] * len(chains)
+    return score("round", constant(float(number)), chains)
 
 
 def chance_of(trace: Trace, seed: int) -> str:
     """The problem's place in the order by chance of this seed."""
-    return hashlib.sha256(f"{seed}:{trace.problem.id}".encode()).hexdigest()
+    return chance(seed, trace.problem.id)
 
 
 def in_chance_order(traces: Sequence[Trace], seed: int) -> list[Trace]:

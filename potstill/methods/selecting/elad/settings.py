@@ -16,7 +16,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from potstill.methods.settings import Options, options
 
 Arm = Literal[
     "egss",
@@ -30,7 +32,6 @@ Arm = Literal[
 Sign = Literal["change", "same"]
 Probe = Literal["branch", "drop-one"]
 Annotation = Literal["sequential", "single-call", "fresh-chain"]
-SamplingSettings = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,14 @@ class Settings:
     probed: Literal["majority", "greedy", "all"] = "majority"
     step_pattern: str = r"(?<=[.!?])\s+(?=\S)|\n+(?=\S)"
     max_steps: int = 16
-    chain_sampling: SamplingSettings = (("temperature", 0.7),)
-    probe_sampling: SamplingSettings = (("temperature", 0.7),)
+    chain_sampling: Options = options(temperature=0.7)
+    probe_sampling: Options = options(temperature=0.7)
     answer_lead: str = " The answer is \\boxed{"
     answer_tokens: int = 16
     max_new_tokens: int = 1024
     verdict_tokens: int = 64
     verdict_tries: int = 2
-    teacher_sampling: SamplingSettings = (("temperature", 0.6),)
+    teacher_sampling: Options = options(temperature=0.6)
     prefix_weight: float = 1.0
     check_answers: bool = False
     selection_seed: int = 0

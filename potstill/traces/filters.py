@@ -1,0 +1,62 @@
+r"""Tests of a text that several methods keep their rows by: named functions for `keep`, each with its reason.
+
+A failed generation that fails a test has its error as the reason; a test need not look at it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from potstill.records import Trace
+
+Words = Sequence[str]
+STRETCH = 32  # words of a stretch that may be repeated
+
+
+def is_finished(trace: Trace) -> tuple[bool, str]:
+    """The author stopped by itself."""
+    return trace.finish_reason == "stop" and not trace.error, "not finished"
+
+
+def has_box(trace: Trace) -> tuple[bool, str]:
+    """It has a box for its answer, as its prompt asked."""
+    return "\\boxed{" in trace.text, "no box for its answer"
+
+
+def has_length(min_tokens: int, max_new_tokens: int, trace: Trace) -> tuple[bool, str]:
+    """Its length in tokens is within the limits: `keep(partial(has_length, 32, 4096), traces)`."""
+    is_within = min_tokens <= trace.tokens.completion <= max_new_tokens
+    return is_within, f"not {min_tokens} to {max_new_tokens} tokens long"
+
+
+def repeats_little(max_share: float, trace: Trace) -> tuple[bool, str]:
+    """It does not loop: at most this share of its stretches of 32 words stood there before."""
+    share = repeated_share(trace.text.split(), STRETCH)
+    return share <= max_share, f"repeats more than {max_share:.0%} of its {STRETCH}-word stretches"
+
+
+def mentions_none(pattern: re.Pattern[str], trace: Trace) -> tuple[bool, str]:
+    """It mentions nothing that only its writer was shown; a word that the question itself uses is no leak.
+
+    Args:
+        pattern: finds such words, as "the reference".
+        trace: what was written.
+    """
+    question = trace.question.lower()
+    for match in pattern.finditer(trace.text):
+        words = match[0]
+        if words.lower() not in question:
+            return False, f"mentions {words!r}"
+    return True, ""
+
+
+def ngrams(words: Words, n: int) -> list[tuple[str, ...]]:
+    """Every run of n words, repeated ones too."""
+    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+
+
+def repeated_share(words: Words, n: int) -> float:
+    """Share of n-grams that stood there before: 0 without repetition, near 1 in a loop."""
+    grams = ngrams(words, n)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

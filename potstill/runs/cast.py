@@ -91,17 +91,36 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One method with one choice of values, its cast, and an empty folder to run it in."""
+    """One method with one choice of values, its cast, and an empty folder to run it in.
+
+    Checks of one case share its first run and its repetition.
+    """
 
     method: MethodEntry
     values: Mapping[str, Any]
     folder: Path
     cast: Cast = STORIES
     size: int = 8
+    _runs: dict[str, ScriptedRun] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def problems(self, size: int | None = None) -> list[Trace]:
         """Blank traces, as many as the case is run on where no number is given."""
         return list(self.cast.problems(self.size if size is None else size))
+
+    def first_run(self) -> ScriptedRun:
+        """The plain run, made when a check first asks for it."""
+        if "first" not in self._runs:
+            self._runs["first"] = self.run()
+        return self._runs["first"]
+
+    def repetition(self) -> ScriptedRun:
+        """The same run again, made once too; behind it its solver is measured."""
+        self.first_run()
+        if "again" not in self._runs:
+            self._runs["again"] = self.run(measure=True)
+        return self._runs["again"]
 
     def run(
         self,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from potstill import objectives
 from potstill.errors import PotstillError
@@ -26,6 +26,7 @@ from potstill.runs.recipe import shadowing_names
 from potstill.training.objective_config import bind
 
 FAILING = 0.08  # share of generations that fail in the check of failures
+Check: TypeAlias = Callable[[Case], None]
 STOPS = (0.0, 0.33, 0.5, 0.99)  # where a run is stopped, as a share of its calls
 
 
@@ -59,13 +60,21 @@ def check_method(method: MethodEntry, *, cast: Cast = STORIES, size: int = 8) ->
     Returns:
         A finding for each check and choice; all have passed where none says what is wrong.
     """
-    findings = []
+    findings: list[Finding] = []
     for values in value_choices(method):
-        for check in CHECKS:
-            with tempfile.TemporaryDirectory() as folder:
-                case = Case(method, values, Path(folder), cast, size)
-                findings.append(run_check(check, case))
+        with tempfile.TemporaryDirectory() as folder:
+            findings += check_case(Case(method, values, Path(folder), cast, size))
     return findings
+
+
+def check_case(case: Case, checks: Sequence[Check] | None = None) -> list[Finding]:
+    """Run checks on one choice of values, all without a list; they share the case's first run.
+
+    Args:
+        case: of an empty folder.
+        checks: some of `CHECKS`, in their order.
+    """
+    return [run_check(check, case) for check in checks or CHECKS]
 
 
 def value_choices(method: MethodEntry) -> list[dict[str, Any]]:
@@ -78,7 +87,7 @@ def value_choices(method: MethodEntry) -> list[dict[str, Any]]:
     return choices
 
 
-def run_check(check: Callable[[Case], None], case: Case) -> Finding:
+def run_check(check: Check, case: Case) -> Finding:
     """One check on a case; whatever the method raises is what is wrong with it."""
     title = (check.__doc__ or check.__name__).strip().splitlines()[0]
     reason = case.cast.without.get(check.__name__, "")
@@ -147,7 +156,7 @@ def check_optional_roles(case: Case) -> None:
 
 def check_stages(case: Case) -> None:
     """It yields stages with objectives and rows that can be trained, or it returns a solver."""
-    run = case.run()  # refuses a method without a stage that returns no solver
+    run = case.first_run()  # refuses a method without a stage that returns no solver
     for stage in run.stages:
         _require(bool(stage.rows), "it yielded a stage without rows")
         _require(stage.objective in objectives.TABLE, f"there is no objective {stage.objective!r}")
@@ -161,7 +170,7 @@ def check_stages(case: Case) -> None:
 
 def check_keywords(case: Case) -> None:
     """The objective of each stage takes its keywords, its models and its rows."""
-    for stage in case.run().stages:
+    for stage in case.first_run().stages:
         config = bind(stage.objective, stage.constants).config
         config.hooks.check_rows(stage.rows)
         if config.wants_pairs and not config.writes_rows:
@@ -177,7 +186,7 @@ def check_prompts(case: Case) -> None:
     if case.cast.poses:
         return
     prompts = {problem.prompt for problem in case.problems()}
-    for stage in case.run().stages:
+    for stage in case.first_run().stages:
         posed = [row for row in stage.rows if row.prompt not in prompts]
         _require(
             not posed,
@@ -188,14 +197,14 @@ def check_prompts(case: Case) -> None:
 
 def check_repetition(case: Case) -> None:
     """Run again it asks no model and yields the same stages."""
-    first, again = case.run(), case.run()
+    first, again = case.first_run(), case.repetition()
     _require(again.calls == 0, f"the repetition asked for {again.calls} completions")
     _require(first.stage_keys() == again.stage_keys(), "the repetition yielded other stages")
 
 
 def check_lineage(case: Case) -> None:
     """Every parent of every trace is in the ledger, and so are the rows of every stage."""
-    run = case.run()
+    run = case.first_run()
     _require(not run.orphans, f"{len(run.orphans)} traces have parents that no ledger knows")
     rows = {stage.id: row_ids(stage) for stage in run.stages}
     _require(run.stored_rows == rows, "the ledger's rows are not the stages'")
@@ -203,8 +212,8 @@ def check_lineage(case: Case) -> None:
 
 def check_solver(case: Case) -> None:
     """What it returns to be measured with can be named later, gives n different answers, and asks by operators."""
-    describe(case.run().solver)
-    run = case.run(measure=True)
+    describe(case.first_run().solver)
+    run = case.repetition()
     if run.evaluation is not None:
         _require(not run.evaluation.repeats, run.evaluation.repeat_note())
     _require(
@@ -217,7 +226,7 @@ def check_solver(case: Case) -> None:
 def check_failures(case: Case) -> None:
     """With 8 % of the generations failing it ends, and trains none of them."""
     # Twice as many problems, so that some calls fail for sure.
-    run = case.run(problems=case.problems(2 * case.size), fail=FAILING)
+    run = case.run("failing", problems=case.problems(2 * case.size), fail=FAILING)
     trained: set[str] = set()
     for stage in run.stages:
         trained.update(row_ids(stage))
@@ -226,14 +235,14 @@ def check_failures(case: Case) -> None:
 
 def check_final_failures(case: Case) -> None:
     """A recorded failure is final: it is not asked for again."""
-    first, again = case.run(fail=0.3), case.run(fail=0.3)
+    first, again = (case.run("often-failing", fail=0.3) for _ in range(2))
     _require(again.calls == 0, f"the repetition asked for {again.calls} completions")
     _require(first.stage_keys() == again.stage_keys(), "the repetition yielded other stages")
 
 
 def check_seeds(case: Case) -> None:
     """Another seed draws other samples."""
-    first, other = case.run(), case.run(seed=2)
+    first, other = case.first_run(), case.run(seed=2)
     if not first.calls:
         return  # its solver asks alone, or its student writes in the training
     _require(other.calls > 0, "another seed asked no model")
@@ -242,7 +251,7 @@ def check_seeds(case: Case) -> None:
 
 def check_resume(case: Case) -> None:
     """Stopped at four moments and resumed it ends in the same stages, and asks for no more than it asks in one go."""
-    whole = case.run("whole")
+    whole = case.first_run()
     if not whole.calls:
         return  # its solver asks alone, or its student writes in the training
     for number, share in enumerate(STOPS):
@@ -269,15 +278,14 @@ def check_resume(case: Case) -> None:
 
 def check_order(case: Case) -> None:
     """The order of the problems does not decide which rows there are."""
-    problems = case.problems()
-    forward = case.run("forward", problems=problems)
-    backward = case.run("backward", problems=problems[::-1])
+    forward = case.first_run()
+    backward = case.run("backward", problems=case.problems()[::-1])
     for one, other in zip(forward.stages, backward.stages, strict=True):
         same = {row.id for row in one.rows} == {row.id for row in other.rows}
         _require(same, "the same problems in another order gave other rows")
 
 
-CHECKS: tuple[Callable[[Case], None], ...] = (
+CHECKS: tuple[Check, ...] = (
     check_signature,
     check_optional_roles,
     check_stages,

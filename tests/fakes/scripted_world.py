@@ -12,6 +12,7 @@ from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Stage, Trace, blank
 from potstill.runs.driver import drive
 from potstill.traces import Session, using
+from potstill.world.oracle.program import answer_request
 from potstill.world.scripted import scripted_stories, scripted_student, scripted_teacher
 
 NOWHERE = Path(
@@ -19,6 +20,9 @@ NOWHERE = Path(
 )  # a scripted student is trainable in name; these tests' trainer trains nothing
 # Scripted texts are short: the length filter has a test of its own. Their writers know the prompt of this order.
 SHORT_TEXTS = {"min_new_tokens": 1, "prompt": "paper"}
+
+# A program that judges, corrects and explains: `CAST = Cast(models={"teacher": ORACLE})` of a method's test file.
+ORACLE = ScriptedModel(answer_request, name="oracle")
 
 
 class Ran(NamedTuple):

@@ -8,24 +8,19 @@ import re
 import types
 from dataclasses import replace
 from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from potstill.methods import METHODS, catalogue
-from potstill.methods.errors.lema import settings as lema_settings
-from potstill.methods.errors.supercorrect import settings as supercorrect_settings
-from potstill.methods.searching.reer import settings as reer_settings
-from potstill.methods.selecting.elad import settings as elad_settings
 from potstill.models.model import Model, Request, Trainable
 from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Problem, Stage, blank, learnt_stretches
 from potstill.runs import conformance
 from potstill.runs.cast import STORIES, Case, Cast, scripted_roles
 from potstill.traces import edit, keep, learn, pair, pose, right, sample, verify, wrong
-from potstill.world import story
-from potstill.world.oracle.program import answer_request
 from potstill.world.scripted import NO_WEIGHTS
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -34,52 +29,20 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     for values in conformance.value_choices(catalogue.method_entry(name))
 ]
 IDS = [name + "".join(f"-{k}={v}" for k, v in values.items()) for name, values in CASES]
-ORACLE = ScriptedModel(answer_request, name="oracle")
-
-
-def short_stories(size):
-    """Three quarters as many stories, of two or three events."""
-    return [blank(problem) for problem in story.problems("story-easy", size=3 * size // 4)]
-
-
-# Who plays a method of the package, where that is not the world's scripted models on its stories.
-CASTS: dict[str, Cast] = {
-    # It reads prefixes; the verdicts of the world's scripted student can't be read.
-    "p_align": Cast(models={"evaluator": ORACLE}),
-    # A teacher that judges steps; few and short stories, for every step of every chain is probed.
-    "elad": Cast(
-        models={"teacher": ORACLE},
-        problems=short_stories,
-        values={"n": 2, "settings": elad_settings.Settings(rounds=2)},
-    ),
-    "euler": Cast(poses=True),
-    # Eight problems have no eight examples of other ones.
-    "fs_bon": Cast(values={"n": 4, "shots": 2}),
-    "reer": Cast(
-        models={"generator": ORACLE},
-        values={
-            "settings": reer_settings.Settings(
-                reference="answer", segment="sentence", min_tokens=1, min_segment_chars=1
-            )
-        },
-    ),
-    # Its teacher corrects too, which the world's scripted ones can't.
-    "lema": Cast(
-        models={"teacher": ORACLE, "corrector": ORACLE},
-        values={"settings": lema_settings.Settings(attempts=2, chains=1)},
-        poses=True,
-    ),
-    "supercorrect": Cast(
-        models={"teacher": ORACLE, "inspector": ORACLE},
-        values={
-            "n": 2,
-            "settings": supercorrect_settings.Settings(
-                rounds=2, errors_per_problem=1, self_corrections=2
-            ),
-        },
-        poses=True,
-    ),
-}
+# What the fast suite checks of every method, on few problems: one run, and its repetition with a solver behind it.
+ONE_RUN = (
+    conformance.check_signature,
+    conformance.check_stages,
+    conformance.check_keywords,
+    conformance.check_prompts,
+    conformance.check_repetition,
+    conformance.check_lineage,
+    conformance.check_solver,
+)
+# Lines of a table of one training differ in their keywords alone.
+OF_A_LINE = ONE_RUN[:3]
+FEW_PROBLEMS = 3
+# Checks of many runs: with the defaults alone, whatever the choices are.
 ONCE = (
     conformance.check_signature,
     conformance.check_optional_roles,
@@ -88,60 +51,59 @@ ONCE = (
     conformance.check_resume,
     conformance.check_order,
 )
-# Checks of several runs each.
-LONG = (*ONCE[2:], conformance.check_failures, conformance.check_solver)
-# What the fast suite checks of a method: all where the run is short, else one run with the defaults.
-SHORT_METHODS = ("rft", "sft", "sft_gold")
-
-
-def is_slow(name, values, check):
-    """Whether a case belongs to the slow suite. Lines of a table differ in their keywords alone."""
-    if METHODS.files[name].line is not None and check is not conformance.check_keywords:
-        return True
-    return bool(values) or (check in LONG and name not in SHORT_METHODS)
-
-
-def case_params():
-    """Every check on every choice of values of every method; what is checked once only with the defaults."""
-    params = []
-    for (name, values), case_id in zip(CASES, IDS, strict=True):
-        for check in conformance.CHECKS:
-            if values and check in ONCE:
-                continue
-            marks = [pytest.mark.slow] if is_slow(name, values, check) else []
-            check_id = check.__name__.removeprefix("check_")
-            params.append(
-                pytest.param(name, values, check, marks=marks, id=f"{case_id}-{check_id}")
-            )
-    return params
-
-
-every_check = pytest.mark.parametrize(
-    "check", conformance.CHECKS, ids=lambda check: check.__name__.removeprefix("check_")
+# The methods that stand for all in the fast suite: every check, among them resuming.
+STANDING_FOR_ALL = ("rft", "sft")
+# Resuming takes nine runs: it is left out of the methods below.
+WITHOUT_RESUMING = tuple(
+    check for check in conformance.CHECKS if check is not conformance.check_resume
 )
-# Resuming takes nine runs: of methods that are here only to be cast otherwise it is checked in the slow suite.
-check_of_a_cast = pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(check, marks=pytest.mark.slow) if check is conformance.check_resume else check
-        for check in conformance.CHECKS
-    ],
-    ids=lambda check: check.__name__.removeprefix("check_"),
-)
+TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("name", "values", "check"), case_params())
-def test_a_method_holds_to_the_check(name, values, check, tmp_path):
-    finding = conformance.run_check(check, Case(entry_of(name), values, tmp_path, cast_of(name)))
-    assert finding.passed, finding.problem
+def cast_of(name: str) -> Cast:
+    """Who plays a method: `CAST` of its own test file, `tests/methods/FAMILY/test_NAME.py`, or else STORIES."""
+    path = TESTS / "methods" / METHODS.files[name].family / f"test_{name}.py"
+    if not path.is_file() or "\nCAST = " not in path.read_text("utf-8"):
+        return STORIES
+    spec = spec_from_file_location(f"cast_of_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    cast = module.CAST
+    assert isinstance(cast, Cast)
+    return cast
+
+
+def assert_holds(case: Case, checks=conformance.CHECKS) -> None:
+    """Every check of the case passes."""
+    failed = [finding for finding in conformance.check_case(case, checks) if not finding.passed]
+    assert not failed, "\n".join(f"{finding.check} {finding.problem}" for finding in failed)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_holds_to_the_checks_of_one_run(name, tmp_path):
+    checks = ONE_RUN
+    if METHODS.files[name].line is not None:
+        checks = OF_A_LINE
+    assert_holds(Case(entry_of(name), {}, tmp_path, cast_of(name), size=FEW_PROBLEMS), checks)
+
+
+@pytest.mark.parametrize("name", STANDING_FOR_ALL)
+def test_a_short_method_holds_to_every_check(name, tmp_path):
+    assert_holds(Case(entry_of(name), {}, tmp_path, cast_of(name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "values"), CASES, ids=IDS)
+def test_a_method_holds_to_every_check_with_every_choice(name, values, tmp_path):
+    checks = conformance.CHECKS
+    if values:
+        checks = tuple(check for check in checks if check not in ONCE)
+    assert_holds(Case(entry_of(name), values, tmp_path, cast_of(name)), checks)
 
 
 def entry_of(name):
     return catalogue.method_entry(name)
-
-
-def cast_of(name):
-    return CASTS.get(name, STORIES)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -309,10 +271,9 @@ def reads_mistakes(
     yield Stage(student, drawn, "sft")
 
 
-@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
-def test_an_optional_and_a_list_role_may_be_left_out(check, tmp_path):
+def test_an_optional_and_a_list_role_may_be_left_out(tmp_path):
     entry = catalogue.describe_method("reads_mistakes", reads_mistakes)
-    assert conformance.run_check(check, Case(entry, {}, tmp_path, size=4)).passed
+    assert_holds(Case(entry, {}, tmp_path, size=4))
 
 
 def test_every_reader_of_a_list_role_is_asked(tmp_path):
@@ -389,12 +350,10 @@ OWN_CASTS = {
 }
 
 
-@check_of_a_cast
 @pytest.mark.parametrize("method", OWN_CASTS, ids=lambda method: method.__name__)
-def test_a_method_with_a_cast_of_its_own_holds_to_the_check(method, check, tmp_path):
+def test_a_method_with_a_cast_of_its_own_holds_to_the_checks(method, tmp_path):
     entry = catalogue.describe_method(method.__name__, method)
-    finding = conformance.run_check(check, Case(entry, {}, tmp_path, OWN_CASTS[method], size=4))
-    assert finding.passed, finding.problem
+    assert_holds(Case(entry, {}, tmp_path, OWN_CASTS[method], size=4), WITHOUT_RESUMING)
 
 
 def test_a_grown_chain_of_a_cast_is_learnt_whole(tmp_path):
@@ -429,12 +388,9 @@ def lema_of_the_page():
     return catalogue.describe_method("short_lema", module.short_lema)
 
 
-@check_of_a_cast
-def test_the_example_of_the_page_holds_to_the_check(check, tmp_path):
+def test_the_example_of_the_page_holds_to_the_checks(tmp_path):
     cast = Cast(values={"n": 2}, poses=True)
-    case = Case(lema_of_the_page(), {}, tmp_path, cast, size=6)
-    finding = conformance.run_check(check, case)
-    assert finding.passed, finding.problem
+    assert_holds(Case(lema_of_the_page(), {}, tmp_path, cast, size=6), WITHOUT_RESUMING)
 
 
 def test_the_example_of_the_page_says_that_it_poses(tmp_path):
@@ -444,9 +400,6 @@ def test_the_example_of_the_page_says_that_it_poses(tmp_path):
 
 
 @pytest.mark.slow
-@every_check
-def test_rounds_of_evolution_hold_to_the_check(check, tmp_path):
+def test_rounds_of_evolution_hold_to_the_checks(tmp_path):
     """Methods that make new problems: the defaults of lema make none."""
-    case = Case(entry_of("lema"), {"rounds": 2}, tmp_path, cast_of("lema"))
-    finding = conformance.run_check(check, case)
-    assert finding.passed, finding.problem
+    assert_holds(Case(entry_of("lema"), {"rounds": 2}, tmp_path, cast_of("lema")))

@@ -11,9 +11,12 @@ from potstill.methods.errors.euler.prompts import AVOID
 from potstill.methods.errors.euler.settings import Settings
 from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel
+from potstill.runs.cast import Cast
 from potstill.runs.driver import drive
 from potstill.traces import Session, Share, using
 from potstill.traces.prompts import fill_template
+
+CAST = Cast(poses=True)
 
 P1, P2, P3 = (number(f"p{n}", f"What is {n} + {n}?", str(2 * n)) for n in (1, 2, 3))
 TEACHER = {p.prompt: f"The chain to \\boxed{{{p.problem.answer}}}." for p in (P1, P2, P3)}

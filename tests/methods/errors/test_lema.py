@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 
 import pytest
-from scripted_world import number, prompts, run, student
+from scripted_world import ORACLE, number, prompts, run, student
 
 from potstill.errors import ConfigError, StageError
 from potstill.methods.errors.lema.evolution import draw_seed_questions
@@ -20,7 +20,15 @@ from potstill.methods.errors.lema.settings import Arm, Settings
 from potstill.methods.errors.lema.steps import number_chain
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, blank, learns_end, learnt_stretches
+from potstill.runs.cast import Cast
 from potstill.traces.prompts import fill_template
+
+# Its teacher corrects too, which the world's scripted ones can't.
+CAST = Cast(
+    models={"teacher": ORACLE, "corrector": ORACLE},
+    values={"settings": Settings(attempts=2, chains=1)},
+    poses=True,
+)
 
 P1 = number("p1", "What is 2 + 2 + 3?", "7")
 P2 = number("p2", "What is 5 + 6?", "11")

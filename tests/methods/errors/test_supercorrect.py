@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import replace
 
 import pytest
-from scripted_world import prompts, run, student
+from scripted_world import ORACLE, prompts, run, student
 
 from potstill.errors import ConfigError
 from potstill.methods.errors.supercorrect.prompts import (
@@ -19,8 +19,15 @@ from potstill.methods.errors.supercorrect.settings import ARMS, Settings
 from potstill.methods.errors.supercorrect.supercorrect import solve_and_correct, solve_in_steps
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Message, Problem, Trace, blank, learns_end, learnt_stretches
+from potstill.runs.cast import Cast
 from potstill.traces import ReferenceGate, ReportSection, Session, using
 from potstill.traces.prompts import fill_template
+
+CAST = Cast(
+    models={"teacher": ORACLE, "inspector": ORACLE},
+    values={"n": 2, "settings": Settings(rounds=2, errors_per_problem=1, self_corrections=2)},
+    poses=True,
+)
 
 ONE = blank(
     Problem("p1", "Double 2 + 3.", "10", "number", "2 + 3 = 5. 5 * 2 = 10. \\boxed{10}"),

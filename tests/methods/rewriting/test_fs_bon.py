@@ -8,7 +8,11 @@ from potstill.methods.rewriting.fs_bon import SHORT
 from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel, render
 from potstill.records import Message
+from potstill.runs.cast import Cast
 from potstill.traces.prompts import fill_template
+
+# Three problems have no eight examples of other ones.
+CAST = Cast(values={"n": 4, "shots": 2})
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 LONG, BRIEF = "Two and two more, which makes \\boxed{4}.", "Two twice: \\boxed{4}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scripted_world import number, prompts, run, student
+from scripted_world import ORACLE, number, prompts, run, student
 
 from potstill.methods.rewriting.p_align.prefixes import Bisection, read_verdict, split_sentences
 from potstill.methods.rewriting.p_align.prompts import ALIGN, JUDGE
@@ -11,8 +11,12 @@ from potstill.methods.rewriting.p_align.settings import Settings
 from potstill.models.model import Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Trace, learns_end, learnt_stretches
+from potstill.runs.cast import Cast
 from potstill.traces import ReferenceGate
 from potstill.traces.prompts import fill_template
+
+# It reads prefixes; the verdicts of the world's scripted student can't be read.
+CAST = Cast(models={"evaluator": ORACLE})
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 SENTENCES = {

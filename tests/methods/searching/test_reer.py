@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripted_world import run
+from scripted_world import ORACLE, run
 
 from potstill.errors import StageError
 from potstill.methods.searching.reer.filters import copied_share, has_come_to_an_end, repeats_little
@@ -17,7 +17,18 @@ from potstill.methods.searching.reer.segments import split_segments
 from potstill.methods.searching.reer.settings import Settings
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank, learnt_stretches
+from potstill.runs.cast import Cast
 from potstill.traces import ReferenceGate
+
+# Short stories have short chains: a sentence is a segment, and the answer the response.
+CAST = Cast(
+    models={"generator": ORACLE},
+    values={
+        "settings": Settings(
+            reference="answer", segment="sentence", min_tokens=1, min_segment_chars=1
+        )
+    },
+)
 
 SHORT = Settings(min_segment_chars=1, min_tokens=1, asks_reflection=False)
 X = "Write of a lighthouse."

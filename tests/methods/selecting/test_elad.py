@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import Book
-from scripted_world import NOWHERE, run, student
+from scripted_world import NOWHERE, ORACLE, run, student
 
 from potstill.errors import ConfigError, StageError
 from potstill.methods import METHODS
@@ -18,10 +18,25 @@ from potstill.methods.selecting.elad.settings import Selection, Settings
 from potstill.models.model import Request, Sampling
 from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, blank, learnt_stretches
+from potstill.runs.cast import Cast
 from potstill.runs.driver import drive
 from potstill.runs.stand_in import Assumptions, CallTable, StandIn
 from potstill.traces import Session, using
 from potstill.traces.prompts import fill_template
+from potstill.world.story import problems as world_stories
+
+
+def short_stories(size):
+    """Three quarters as many stories, of two or three events."""
+    return [blank(problem) for problem in world_stories("story-easy", size=max(3, 3 * size // 4))]
+
+
+# A teacher that judges steps; few and short stories, for every step of every chain is probed.
+CAST = Cast(
+    models={"teacher": ORACLE},
+    problems=short_stories,
+    values={"n": 2, "settings": Settings(rounds=2)},
+)
 
 NED = "Ned has 19 shells. Then Ned sells 14. Then Ned doubles the pile. How many shells does Ned have now?"
 TOM = "Tom has 8 coins. Then Tom buys 4. Then Tom sells 2. How many coins does Tom have now?"

@@ -42,6 +42,7 @@ from potstill.traces import (
 from potstill.traces.keys import group_traces
 
 Solver = Callable[..., list[Trace]]
+ALONE = "the teacher's chains alone are --set arm=none"
 ERRORS_SHOWN = (
     "An error model that errs always in the same way has one answer a problem; one that forgot the form of a solution "
     "has answers that can't be read."
@@ -85,14 +86,8 @@ def euler(
     # Step 1, collect the student's right and wrong solutions; one that never errs costs no teacher.
     attempts: list[Trace] = []
     if shows_errors and settings.exposer == "trained":
-        attempts = sample_attempts(
-            "euler",
-            student,
-            problems,
-            n=settings.attempts,
-            alternative="the teacher's chains alone are --set arm=none",
-            **dict(settings.error_sampling),
-        )
+        sampling = {"n": settings.attempts, **dict(settings.error_sampling)}
+        attempts = sample_attempts("euler", student, problems, alternative=ALONE, **sampling)
     chains = sample(
         teacher,
         problems,

@@ -41,7 +41,7 @@ ONE_RUN = (
 )
 # Lines of a table of one training differ in their keywords alone.
 OF_A_LINE = ONE_RUN[:3]
-FEW_PROBLEMS = 3
+FEW_PROBLEMS = 4
 # Checks of many runs: with the defaults alone, whatever the choices are.
 ONCE = (
     conformance.check_signature,

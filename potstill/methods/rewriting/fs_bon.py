@@ -14,25 +14,25 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
-from potstill.methods.chains.rft import words
-from potstill.methods.errors.orion.filters import is_finished
 from potstill.methods.gold_solutions import has_solution, show_solution
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
-    ReportSection,
     Share,
     best,
     dedupe,
     edit,
     few_shot,
+    is_finished,
     keep,
     mix,
     problem,
-    report,
+    report_shares,
     right_test,
     sample,
+    split_by,
     verify,
+    words,
 )
 
 SHORT = "{prompt}\n\nUse as few words as possible: write the steps that are needed, and the answer."
@@ -135,20 +135,13 @@ def report_lengths(
 ) -> None:
     """Say how long the rows are beside the student's other right samples of the same problems."""
     conditioned_ids = {trace.id for trace in conditioned}
-    row_problems = {row.problem.id for row in rows}
-    usual = [trace for trace in zero_shot if trace.problem.id in row_problems]
+    usual, _ = split_by(rows, zero_shot)
     usual_length = sum(conciseness(trace) for trace in usual) / max(1, len(usual))
     row_length = sum(conciseness(row) for row in rows) / max(1, len(rows))
-    shares = (
-        Share(
-            "rows written behind examples", sum(r.id in conditioned_ids for r in rows), len(rows)
-        ),
+    conditioned_rows = sum(row.id in conditioned_ids for row in rows)
+    shares = [
+        Share("rows written behind examples", conditioned_rows, len(rows)),
         Share("tokens of a row, of a right sample's", round(-row_length), round(-usual_length)),
-    )
-    report(
-        ReportSection(
-            title="Shortest right samples",
-            hint="Of each problem the shortest right sample is learnt; beside it, its right samples without examples.",
-            shares=tuple(share for share in shares if share.whole),
-        )
-    )
+    ]
+    hint = "Of each problem the shortest right sample is learnt; beside it, its right samples without examples."
+    report_shares("Shortest right samples", shares, hint=hint)

@@ -11,8 +11,8 @@ from potstill.records import Message
 from potstill.runs.cast import Cast
 from potstill.traces.prompts import fill_template
 
-# Three problems have no eight examples of other ones.
-CAST = Cast(values={"n": 4, "shots": 2})
+# Four problems have no eight examples of other ones.
+CAST = Cast(values={"n": 4, "shots": 1})
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 LONG, BRIEF = "Two and two more, which makes \\boxed{4}.", "Two twice: \\boxed{4}."

@@ -25,7 +25,11 @@ CAST = Cast(
     models={"generator": ORACLE},
     values={
         "settings": Settings(
-            reference="answer", segment="sentence", min_tokens=1, min_segment_chars=1
+            reference="answer",
+            segment="sentence",
+            min_tokens=1,
+            min_segment_chars=1,
+            max_segments=3,
         )
     },
 )

@@ -76,18 +76,28 @@ def _glossary(operators: set[str]) -> Html:
 
 def fold_repeats(steps: Sequence[FunnelStep]) -> list[tuple[FunnelStep, int]]:
     """Stretches of steps that repeat at once (a method's further tries) as one, their counts added; with how often."""
-    remaining = list(steps)
     folded: list[tuple[FunnelStep, int]] = []
-    while remaining:
-        period, times = _find_repeat([(step.operator, step.label) for step in remaining])
-        for offset in range(period):
-            repeats = remaining[offset : period * times : period]
-            first = repeats[0]
-            taken = sum(step.taken for step in repeats)
-            returned = sum(step.returned for step in repeats)
-            folded.append((FunnelStep(first.operator, first.label, taken, returned), times))
-        del remaining[: period * times]
+    for places in repeated_places(steps):
+        repeats = [steps[place] for place in places]
+        first = repeats[0]
+        taken = sum(step.taken for step in repeats)
+        returned = sum(step.returned for step in repeats)
+        folded.append((FunnelStep(first.operator, first.label, taken, returned), len(places)))
     return folded
+
+
+def repeated_places(steps: Sequence[FunnelStep]) -> list[list[int]]:
+    """The places of the steps that `fold_repeats` makes one of, in its order."""
+    names = [(step.operator, step.label) for step in steps]
+    groups: list[list[int]] = []
+    start = 0
+    while start < len(names):
+        period, times = _find_repeat(names[start:])
+        stop = start + period * times
+        for offset in range(period):
+            groups.append(list(range(start + offset, stop, period)))
+        start = stop
+    return groups
 
 
 def _find_repeat(names: Sequence[tuple[str, str]]) -> tuple[int, int]:

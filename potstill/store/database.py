@@ -69,7 +69,7 @@ class Database:
             self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def _check_version(self) -> None:
-        """Refuse another version; an older schema that a reader can see as today's is opened for reading only."""
+        """Refuse another version; an older schema is brought up to date for a writer, or opened for reading only."""
         meta = dict(self._connection.execute("SELECT name, value FROM meta"))
         scheme, schema = str(meta.get("scheme", "none")), str(meta.get("schema", "none"))
         self.scheme = scheme
@@ -80,6 +80,9 @@ class Database:
                 fix=move_away_command(self.path.parent),
             )
         if (scheme, schema) == (SCHEME, SCHEMA):
+            return
+        if not self.readonly and scheme == SCHEME and migrations.can_upgrade(schema):
+            migrations.upgrade(self._connection, schema)
             return
         if not self.readonly:
             raise StoreError(

@@ -69,6 +69,11 @@ class History:
         sql = "SELECT operator, label, taken, returned FROM steps WHERE arm = ? ORDER BY seq"
         return [Step(*row) for row in self._database.read(sql, (arm,))]
 
+    def step_times(self, arm: str) -> list[float | None]:
+        """When each step of the arm's funnel ended, in program order; None where an older version wrote it."""
+        sql = "SELECT created FROM steps WHERE arm = ? ORDER BY seq"
+        return [created for (created,) in self._database.read(sql, (arm,))]
+
     def drops(self, arm: str) -> list[DropRecord]:
         """What the arm dropped, in that order."""
         sql = "SELECT id, operator, test, reason FROM drops WHERE arm = ? ORDER BY seq"

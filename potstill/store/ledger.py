@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, final
 
@@ -48,13 +50,15 @@ class DroppedTrace(Protocol):
 class Ledger:
     """Writes down what one arm's program did; a new ledger of the arm forgets what its last run wrote.
 
-    It is a function of the program, not a log: the same program writes the same ledger, however often it was killed.
+    It is a function of the program, not a log: the same program writes the same ledger, however often it was killed. A
+    step that comes again keeps the time at which it first ended.
     """
 
     def __init__(self, database: Database, arm: str) -> None:
         """Begin the arm anew; the completions it needs are counted from here on."""
         self._database, self.arm = database, arm
         with database.transaction() as connection:
+            self._earlier_times = _read_step_times(connection, arm)
             for table in _TABLES:
                 connection.execute(f"DELETE FROM {table} WHERE arm = ?", (arm,))
             # What the last run needed stays known under its old generation until `finish`, so that clearing the cache
@@ -84,10 +88,14 @@ class Ledger:
 
     def add_step(self, operator: str, label: str, taken: int, returned: int) -> None:
         """Write a line of the funnel, in program order."""
+        step = (operator, label, taken, returned)
         with self._database.transaction() as connection:
+            # Threads of `each` may end their steps at once: inside the transaction each takes a time of its own.
+            times = self._earlier_times.get(step)
+            created = times.popleft() if times else time.time()
             connection.execute(
-                "INSERT INTO steps (arm, operator, label, taken, returned) VALUES (?, ?, ?, ?, ?)",
-                (self.arm, operator, label, taken, returned),
+                "INSERT INTO steps (arm, operator, label, taken, returned, created) VALUES (?, ?, ?, ?, ?, ?)",
+                (self.arm, *step, created),
             )
 
     def rows(self, stage: str, traces: Sequence[Trace], *, label: str = "") -> None:
@@ -154,3 +162,15 @@ class Ledger:
         sql = "SELECT id, notes FROM made WHERE arm = ? AND id IN ({})"
         rows = self._database.read_by_keys(sql, ids, [self.arm])
         return {trace_id: load_json(notes) for trace_id, notes in rows}
+
+
+def _read_step_times(
+    connection: sqlite3.Connection, arm: str
+) -> dict[tuple[str, str, int, int], deque[float]]:
+    """When the steps of an arm's last run ended, in order, by what a step says; older schemas have no times."""
+    sql = """SELECT operator, label, taken, returned, created FROM steps
+        WHERE arm = ? AND created IS NOT NULL ORDER BY seq"""
+    times: dict[tuple[str, str, int, int], deque[float]] = {}
+    for operator, label, taken, returned, created in connection.execute(sql, (arm,)):
+        times.setdefault((operator, label, taken, returned), deque()).append(created)
+    return times

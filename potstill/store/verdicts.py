@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import final
 
@@ -24,14 +25,24 @@ class Verdicts:
         )
         return {key: from_column(value) for key, value in rows}
 
+    def created(self, key: str) -> float | None:
+        """When the value under a key was stored, in seconds since 1970; None where that is not known."""
+        rows = self._database.read("SELECT created FROM judgements WHERE key = ?", (key,))
+        return rows[0][0] if rows else None
+
     def put(self, values: Mapping[str, str]) -> None:
         """Store these in one transaction; the first value under a key stays, for rows were already chosen by it."""
         with self._database.transaction() as connection:
-            rows = [(key, to_column(value)) for key, value in values.items()]
-            connection.executemany("INSERT OR IGNORE INTO judgements VALUES (?, ?)", rows)
+            sql = "INSERT OR IGNORE INTO judgements VALUES (?, ?, ?)"
+            connection.executemany(sql, _rows(values))
 
     def replace(self, values: Mapping[str, str]) -> None:
         """Store these in the place of what was there: for `verify --again` alone, which judges on purpose once more."""
         with self._database.transaction() as connection:
-            rows = [(key, to_column(value)) for key, value in values.items()]
-            connection.executemany("INSERT OR REPLACE INTO judgements VALUES (?, ?)", rows)
+            sql = "INSERT OR REPLACE INTO judgements VALUES (?, ?, ?)"
+            connection.executemany(sql, _rows(values))
+
+
+def _rows(values: Mapping[str, str]) -> list[tuple[str, str | bytes, float]]:
+    now = time.time()
+    return [(key, to_column(value), now) for key, value in values.items()]

@@ -97,13 +97,7 @@ def _run_cached_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
     # The key holds the version, so that a verifier that changed judges anew.
     kinds = {trace.problem.kind for trace in traces}
     versions = {kind: verifiers.version(kind) for kind in sorted(kinds)}
-    keys: list[str] = []
-    for trace in traces:
-        version = versions[trace.problem.kind]
-        steps_version = verifiers.steps_version(trace.problem)
-        if steps_version:
-            version += f" {steps_version}"
-        keys.append(digest("verdict", [version, trace.text, trace.problem]))
+    keys = [verdict_key(trace, versions[trace.problem.kind]) for trace in traces]
 
     def compute(missing: list[int]) -> list[dict[str, object]]:
         items = [(traces[index].problem, traces[index].text) for index in missing]
@@ -112,6 +106,14 @@ def _run_cached_verifiers(traces: Sequence[Trace]) -> list[VerifierResult]:
         return [{"verdict": v, "steps": s} for v, s in zip(verdicts, steps, strict=True)]
 
     return [_result_of_json(value) for value in session.cached_values(keys, compute)]
+
+
+def verdict_key(trace: Trace, version: str) -> str:
+    """The key under which a verifier's verdict on a trace is cached: its version, the exact text, the problem."""
+    steps_version = verifiers.steps_version(trace.problem)
+    if steps_version:
+        version += f" {steps_version}"
+    return digest("verdict", [version, trace.text, trace.problem])
 
 
 def _result_of_json(value: dict[str, Any]) -> VerifierResult:

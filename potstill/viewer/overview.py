@@ -22,7 +22,7 @@ from potstill.evaluation.table import (
     quality_notes,
     table,
 )
-from potstill.report.funnels import OPERATOR_GLOSSES, fold_repeats
+from potstill.report.funnels import OPERATOR_GLOSSES, fold_repeats, repeated_places
 from potstill.runs import manifest
 from potstill.runs.budget_file import read_limits
 from potstill.store.store import Store
@@ -294,7 +294,10 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
     # The steps in program order, stretches that repeat folded as the report folds them.
     of_arm = f"arm:{quote_value(arm)}"
     steps = []
-    for step, times in fold_repeats(stored.steps):
+    ended = _step_times(store, arm, len(stored.steps))
+    folded = zip(fold_repeats(stored.steps), repeated_places(stored.steps), strict=True)
+    for (step, times), places in folded:
+        times_of_step = [ended[place] for place in places]
         test = f"{step.operator} {step.label}"
         query, traces = _list_of_step(store, arm, step, traces_by_test)
         steps.append(
@@ -302,6 +305,7 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
                 **step._asdict(),
                 "gloss": OPERATOR_GLOSSES.get(step.operator, ""),
                 "times": times,
+                "ended": max(filter(None, times_of_step), default=None),
                 "dropped": max(0, step.taken - step.returned),
                 "drops": drops_by_test[test],
                 "query": query,
@@ -316,6 +320,16 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
         dropped = traces_by_reason.get((test, reason.reason), set())
         reasons.append({**dataclasses.asdict(reason), "query": query, "traces": len(dropped)})
     return {"steps": steps, "reasons": reasons, "dropped": sum(drops_by_test.values())}
+
+
+def _step_times(store: Store, arm: str, count: int) -> list[float | None]:
+    """When each line of a funnel ended: operators, then a training a stage; None where it is not known."""
+    times = store.history.step_times(arm)
+    for stage in store.history.stages(arm):
+        sql = "SELECT created FROM students WHERE stage = ?"
+        trained = store.database.read(sql, (stage.stage,))
+        times.append(trained[0][0] if trained else None)
+    return [*times, *[None] * count][:count]
 
 
 def _list_of_step(

@@ -12,6 +12,7 @@ from potstill.errors import InputError
 from potstill.records import Message, Prompt, Span, Trace, learns_end, learnt_stretches
 from potstill.runs.folder_layout import evaluation_ledger, examples_ledger
 from potstill.store.store import Store
+from potstill.traces.verification import verdict_key
 from potstill.viewer import query as queries
 from potstill.viewer.facets import FACETS, author_of, ledger_of, roles_of_models
 from potstill.viewer.notes import Note
@@ -186,6 +187,7 @@ class TracePage:
             "cost": call.cost if call is not None else None,
             "created": call.created if call is not None else None,
             "verdict": trace.verdict._asdict(),
+            "judged": find_verdict_time(self.store, trace),
             "scores": plain_scores(trace.scores),
             "steps": describe_steps(trace.spans, offsets),
             "spans": [_describe_span(span, offsets) for span in trace.spans],
@@ -441,6 +443,16 @@ class Call(NamedTuple):
     seconds: float
     cost: float | None
     created: float
+
+
+def find_verdict_time(store: Store, trace: Trace) -> float | None:
+    """When a verifier judged a trace, in seconds since 1970; None where that was not noted, or a model judged it.
+
+    A verdict is judged once for equal texts, so it may be older than the trace.
+    """
+    if not trace.verdict.verifier or trace.problem.kind == "judge":
+        return None
+    return store.verdicts.created(verdict_key(trace, trace.verdict.verifier))
 
 
 def find_call(store: Store, trace: Trace) -> Call | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import child
 import pytest
@@ -267,3 +269,20 @@ def test_patch_releases_share_folders_and_broken_manifests_are_refused(tmp_path:
             runs.start(tmp_path, SETTINGS)
     with pytest.raises(StoreError, match="is not a run folder"):
         runs.read(tmp_path / "absent")
+
+
+def test_a_step_keeps_its_time_when_the_program_is_run_again(store: Store, monkeypatch):
+    now = itertools.count(1)
+    clock = SimpleNamespace(time=lambda: float(next(now)))
+    monkeypatch.setattr("potstill.store.ledger.time", clock)
+
+    def run(*steps: tuple[str, int]) -> list[float | None]:
+        ledger = store.ledger("sft")
+        for label, returned in steps:
+            ledger.add_step("keep", label, 9, returned)
+        return store.history.step_times("sft")
+
+    assert run(("ok", 5), ("ok", 5)) == [1, 2]
+    # Stopped, taken up again, and one step now says something else.
+    assert run(("ok", 5)) == [1]
+    assert run(("ok", 5), ("ok", 4), ("right", 3)) == [1, 3, 4]

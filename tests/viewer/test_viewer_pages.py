@@ -5,26 +5,38 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from demo_results import arm, evaluation, results
-from viewed_run import STAGE, fill_orion, make_problems, make_run, open_reader
+from viewed_run import (
+    STAGE,
+    fill_orion,
+    judged,
+    make_problems,
+    make_run,
+    open_reader,
+    written,
+)
 
 from potstill.budget.amounts import Intent, Limit
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.compare import compare
 from potstill.evaluation.results import save
+from potstill.records import Verdict
 from potstill.runs import manifest
 from potstill.runs.budget_file import write_limits
 from potstill.runs.open_folder import open_folder
 from potstill.store import Store
 from potstill.store.admin.maintain import store_stats
+from potstill.traces.verification import verdict_key
 from potstill.viewer.answers import Answers, Parameters
 from potstill.viewer.live import LiveStream, RunWatch
 from potstill.viewer.reader import RunReader
 from potstill.viewer.run_catalogue import RunCatalogue
 from potstill.viewer.run_folders import RunFolder
+from potstill.viewer.trace_page import find_verdict_time
 
 
 def ask(reader: RunReader, path: str, **parameters: str) -> dict:
@@ -106,6 +118,17 @@ def test_flips_are_those_that_are_counted_by_hand(tmp_path: Path):
         compare(evaluations["a"], evaluations["other"])
     with pytest.raises(InputError):
         ask(reader, "compare", a="r:a", b="r:nobody")
+
+
+def test_steps_and_verdicts_have_their_times(reader: RunReader, store: Store):
+    steps = ask(reader, "run/run")["funnels"]["orion"]["steps"]
+    assert [step["operator"] for step in steps] == ["sample", "keep", "train"]
+    assert all(0 < time.time() - step["ended"] < 3600 for step in steps)
+    [problem] = make_problems(1)
+    trace = judged(written(problem, "model-student", "So 5"), "right", "5")
+    store.verdicts.put({verdict_key(trace, "story@1"): "null"})
+    assert 0 < time.time() - (find_verdict_time(store, trace) or 0) < 3600
+    assert find_verdict_time(store, trace.annotate(verdict=Verdict("right", "5", "", ""))) is None
 
 
 def test_costs_are_those_of_cache_stats(reader: RunReader):

@@ -197,7 +197,7 @@ def test_no_lock_is_lost_by_asking_for_its_holder(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_an_older_store_opens(tmp_path: Path, schema: int):
     tables = Path(__file__).parents[1] / "fixtures" / f"store_schema_{schema}.sql"
     (tmp_path / "run").mkdir()

@@ -83,9 +83,10 @@
         <li><b>${count(trace.tokens && trace.tokens.completion)}</b> tokens</li>
         <li>ended by <b>${P.visible(trace.finish || NONE)}</b></li>
         <li>draw <b>${author ? author.draw : NONE}</b></li>
+        ${trace.created != null && html`<li>written <b><time>${P.format.date(trace.created)}</time></b></li>`}
         ${trace.seconds != null && html`<li><b>${duration(trace.seconds)}</b></li>`}
         ${trace.cost != null && html`<li><b>${money(trace.cost)}</b></li>`}
-        ${verdict && verdict.verifier && html`<li>judged by <b>${P.visible(verdict.verifier)}</b></li>`}
+        ${verdict && verdict.verifier && html`<li>judged by <b>${P.visible(verdict.verifier)}</b>${trace.judged != null && html`, <time>${P.format.date(trace.judged)}</time>`}</li>`}
         ${Object.entries(trace.scores || {}).map(([name, value]) => html`<li>${P.visible(name)} <b>${number(value)}</b></li>`)}
         ${trace.saw_gold && html`<li><b>its writer saw the gold answer</b></li>`}
       </ul>

@@ -32,6 +32,10 @@
     return seconds < 172800 ? Math.round(seconds / 3600) + " h ago" : Math.round(seconds / 86400) + " days ago";
   }
 
+  // A time of day, and with its date, both where the reader is.
+  const clock = (at) => (at == null ? NONE : new Date(at * 1000).toLocaleTimeString("en-GB"));
+  const date = (at) => (at == null ? NONE : new Date(at * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }));
+
   function Badge({ kind, children }) {
     return html`<span class=${"badge " + (kind || "")}>${children}</span>`;
   }
@@ -158,6 +162,6 @@
 
   P.pages = {}; // what draws each page of a run, by its name in the address
   P.runPath = (run) => "run/" + encodeURIComponent(run);
-  P.format = { percent, points, count, money, number, duration, ago, NONE };
+  P.format = { percent, points, count, money, number, duration, ago, clock, date, NONE };
   Object.assign(P, { Filters, State, NewPill, useCursor, Badge, Verdict, Bar, Whisker, Copy, Failure, Loaded, SortedTable });
 })((window.potstill = window.potstill || {}));

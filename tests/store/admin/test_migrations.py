@@ -1,4 +1,4 @@
-"""Stores of older schemas, made by the code that wrote them, opened by today's: only for reading."""
+"""Stores of older schemas, made by the code that wrote them, opened by today's: read, the newest brought up to date."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from potstill.records import OLDER_SCHEMES, Verdict, digest
 from potstill.runs import manifest as runs
 from potstill.store import Store, with_cache
 from potstill.store.admin import maintain, transfer
+from potstill.store.admin.migrations import SCHEMA
 from potstill.store.database import FILE
 
 OLD = Path(__file__).parents[2] / "fixtures" / "store_schema_1.sql"
@@ -151,6 +152,29 @@ def test_a_store_of_potstill_2_is_read_and_taken_over(second: Path, tmp_path: Pa
     assert again.text == "a: written" and again.finish_reason == "stop"
     assert at_stop.text == "d: written", "it was paid for once"
     assert (at_stop.finish_reason, at_stop.stop_string) == ("stop_string", ""), "nobody knows"
+
+
+def test_a_store_of_schema_3_gets_times(tmp_path: Path):
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.executescript(OLD.with_name("store_schema_3.sql").read_text("utf-8"))
+    connection.close()
+    key = "verdict-0123456789abcdef0123"
+    with Store.open(tmp_path, readonly=True) as store:
+        assert store.history.step_times("sft") == [None, None]
+        assert key in store.verdicts.get([key]) and store.verdicts.created(key) is None
+        assert maintain.check_store(store) == []
+        before = list(store.history.traces("sft"))
+    assert schema_of(tmp_path) == "3"
+    with Store.open(tmp_path) as store:
+        # What is there keeps its ids, its verdicts and its unknown times; what is new has one.
+        assert list(store.history.traces("sft")) == before
+        store.verdicts.put({key: "null", "verdict-new": "null"})
+        assert store.verdicts.created(key) is None and store.verdicts.created("verdict-new")
+        assert store.verdicts.get([key])[key] != "null"
+        store.ledger("sft").add_step("problems", "p.jsonl", 1, 1)
+        assert store.history.step_times("sft") != [None]
+        assert maintain.check_store(store) == []
+    assert schema_of(tmp_path) == SCHEMA
 
 
 @pytest.mark.parametrize("scheme", OLDER_SCHEMES)

@@ -1,316 +1,325 @@
-"""How fast `potstill view` answers on a large store, which is made first: the aims stand in the table `AIMS`.
+"""How fast `potstill view` is on a large run, beside the aim of each figure.
 
-python benchmarks/view.py                       10,000 traces, 20,000 calls: a minute
+python benchmarks/view.py                       10,000 traces, 20,000 calls, in a temporary folder
 python benchmarks/view.py --traces 100000 --calls 1000000 --folder /tmp/large
+make bench-view                                 the same large run, in runs/bench-view
+
+The run is made first where there is none (`large_run.py`). `clock` is the median wall time of seven requests or more,
+`CPU` what the server's process used of a core for one of them: where other work runs on the machine only that says
+something. With playwright and Chromium (`pip install 'potstill[e2e]'`) pages are painted too: there CPU is that of the
+tab's main thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import http.client
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from potstill.evaluation.results import Results, save
-from potstill.evaluation.rows import Answer, Evaluation, Fingerprint, Row
-from potstill.models.model import Completion, Request, Sampling
-from potstill.records import Author, Problem, Span, Tokens, Trace, Verdict, blank, digest
-from potstill.runs import manifest
-from potstill.store import Store
-from potstill.store.students import Student
+import view_browser
+from large_run import Sizes, add_size_arguments, make_run
+from live_writer import LIVE_SECONDS, Writer
 
-SAMPLING = Sampling(temperature=0.6)
-ARMS = ("sft", "rft", "orion", "orion-none", "orion-shuffled")
-DRAWS = 8  # of each problem and arm
-STAGE = "student-0123456789abcdef0123"
-LONG = 32_000  # words of one long text, about as many tokens
+from potstill.viewer.reader import RunReader
+from potstill.viewer.run_folders import find_runs
+from potstill.viewer.trace_page import TracePage
+
 REPEATS = 7
-# Milliseconds, but for the two of them that say otherwise.
-AIMS = {
-    "start to first byte of Overview": 500,
-    "page of 100 traces": 50,
-    "page of 100, filtered": 50,
-    "page of 100, by tokens": 50,
-    "facets": 200,
-    "facets of a search": 200,
-    "search": 300,
-    "search, last page": 300,
-    "problem x arm": 300,
-    "trace": 100,
-    "trace of 32k words": 300,
-    "costs": 500,
-    "journal": 100,
-    "compare": 300,
-    "server RSS (MB)": 150,
-    "idle CPU (%)": 1,
-}
+IDLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table.
+
+    Args:
+        clock: by the clock; None where only the other one means anything.
+        cpu: of a core; None where it was not measured.
+        aim: None for what has none.
+    """
+
+    name: str
+    unit: str
+    clock: float | None = None
+    cpu: float | None = None
+    aim: float | None = None
 
 
 def main() -> None:
-    """Make the store where there is none, then measure."""
+    """Make the run where there is none, then measure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--traces", type=int, default=10_000)
-    parser.add_argument("--calls", type=int, default=20_000)
-    parser.add_argument("--length", type=int, default=2200, help="characters of a text")
+    add_size_arguments(parser)
     parser.add_argument(
         "--folder", type=Path, help="where the run lies, or is made (default: temporary)"
     )
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--no-browser", action="store_true", help="only what the server does")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="potstill-view-") as temporary:
         folder = args.folder or Path(temporary) / "run"
-        if not (folder / "store.sqlite").exists():
-            began = time.monotonic()
-            make_store(folder, args.traces, args.calls, args.length)
-            print(f"made in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        figures = asyncio.run(measure(folder, Path(temporary) / "cache"))
+        if not (folder / "results.json").exists():
+            used = time.process_time()
+            make_run(folder, Sizes(args.traces, args.calls, args.length))
+            made = time.process_time() - used
+            print(f"made with {made:.0f} s of CPU", file=sys.stderr)
+        with view_browser.open_browser() if not args.no_browser else nullcontext() as browser:
+            if browser is None:
+                print("no browser: nothing is painted", file=sys.stderr)
+            figures = measure(folder, Path(temporary), browser)
     if args.json:
-        print(json.dumps(figures))
+        print(json.dumps([asdict(figure) for figure in figures]))
         return
-    for name, value in figures.items():
-        aim = f"aim {AIMS[name]:g}" if name in AIMS else ""
-        print(f"{name:<50}{value:>10.1f}   {aim}")
+    print(f"{'':<40}{'clock':>10}{'CPU':>10}{'aim':>8}")
+    for figure in figures:
+        print(format_figure(figure))
 
 
-def make_store(folder: Path, traces: int, calls: int, length: int) -> None:
-    """A run with as many traces and calls, spread over arms and problems, and its results."""
-    rng = random.Random(0)
-    manifest.start(folder, {"arms": {arm: {"method": arm} for arm in ARMS}, "seed": 0})
-    problem_count = max(1, traces // (DRAWS * len(ARMS)))
-    problems = []
-    for n in range(problem_count):
-        question = f"Problem {n}: Ann has {n} shells and buys {n % 97} more, then sells half. How many are left?"
-        problems.append(Problem(f"p{n}", question, str(n + n % 97), kind="story", source="made"))
-    with Store.open(folder) as store:
-        made = 0
-        for number in range(len(ARMS)):
-            made += fill_arm(store, number, problems, length, rng)
-        fill_calls(store, calls - made, rng)
-        store.students.put(
-            Student(STAGE, "model-trained", folder / "students" / STAGE, {}, {"rows": 1})
-        )
-    save(make_results(problems, rng), folder / "results.json")
+def format_figure(figure: Figure) -> str:
+    """A line of the table; it ends in ! where the CPU time misses the aim, or the clock where that is all there is."""
+    parts = [f"{figure.name:<40}"]
+    for value in (figure.clock, figure.cpu):
+        parts.append(f"{'' if value is None else format(value, ',.1f'):>10}")
+    parts.append(f"{'' if figure.aim is None else format(figure.aim, 'g'):>8} {figure.unit}")
+    decisive = figure.cpu if figure.cpu is not None else figure.clock
+    is_missed = figure.aim is not None and decisive is not None and decisive > figure.aim
+    return "".join(parts) + (" !" if is_missed else "")
 
 
-def fill_arm(
-    store: Store, number: int, problems: list[Problem], length: int, rng: random.Random
-) -> int:
-    """All draws of an arm with verdicts, steps, scores, drops and rows; how many calls were stored with them."""
-    arm = ARMS[number]
-    ledger = store.ledger(arm)
-    made, rows = 0, []
-    for start in range(0, len(problems), 500):
-        part, answered, dropped = [], [], []
-        for problem in problems[start : start + 500]:
-            part.append(blank(problem))
-            for draw in range(DRAWS):
-                size = length
-                if (arm, problem.id, draw) == ("orion", "p0", 0):
-                    size = LONG * 5
-                trace = make_trace(problem, draw, size, rng, f"model-{number % 2}")
-                part.append(trace)
-                request = Request(problem.question, "", SAMPLING, draw)
-                answered.append(
-                    (request, Completion(trace.text, "stop", trace.tokens, "", 0.5, cost=0.0001))
-                )
-                if trace.verdict.status == "right":
-                    rows.append(trace)
-                else:
-                    dropped.append(Dropped(trace, "keep", "sound", "wrong: another total"))
-        store.completions.put(f"model-{number % 2}", "student", arm, answered)
-        ledger.add_traces(part)
-        ledger.add_drops(dropped)
-        made += len(answered) if number < 2 else 0
-    ledger.rows(STAGE, rows[:2000], label="1")
-    ledger.finish()
-    return made
-
-
-class Dropped:
-    """A dropped trace with the reason."""
-
-    def __init__(self, trace: Trace, operator: str, test: str, reason: str) -> None:
-        self.trace, self.operator, self.test, self.reason = trace, operator, test, reason
-
-
-def make_trace(problem: Problem, draw: int, length: int, rng: random.Random, model: str) -> Trace:
-    """A text of sentences with sums, judged step by step."""
-    sentences, spans, position = [], [], 0
-    while position < length:
-        a, b = rng.randrange(100), rng.randrange(100)
-        sentence = f"Then she takes {a} and adds {b}, which makes {a} + {b} = {a + b}"
-        sentences.append(sentence)
-        if len(spans) < 12:
-            spans.append(
-                Span(position, position + len(sentence), "step", 1.0, float(rng.random() > 0.1))
-            )
-        position += len(sentence) + 2
-    text = ". ".join(sentences) + f". The answer is {rng.randrange(200)}"
-    status = rng.choice(["right", "wrong", "wrong", "unparsed"])
-    author = Author(model, digest("prompt", problem.question), SAMPLING.changed(), draw)
-    trace = Trace(
-        problem,
-        problem.question,
-        text=text,
-        author=author,
-        finish_reason="stop",
-        operator="sample",
-        parents=(blank(problem).id,),
-        tokens=Tokens(40, len(text) // 4),
-    )
-    return trace.annotate(
-        verdict=Verdict(status, str(rng.randrange(200)), "", "story@1"),
-        spans=tuple(spans),
-        scores={"steps": rng.random(), "run_teacher": rng.random()},
-    )
-
-
-def fill_calls(store: Store, count: int, rng: random.Random) -> None:
-    """Further calls, of which no trace came."""
-    for start in range(0, count, 5000):
-        answered = []
-        for n in range(start, min(count, start + 5000)):
-            request = Request(f"Is step {n} right?", "", SAMPLING)
-            answered.append(
-                (request, Completion("Yes.", "stop", Tokens(9, 2), "", rng.random(), cost=0.00001))
-            )
-        store.completions.put("model-judge", "judge", ARMS[start // 5000 % len(ARMS)], answered)
-
-
-def make_results(problems: list[Problem], rng: random.Random) -> Results:
-    """Results of every arm on these problems, four answers each."""
-    evaluations = {}
-    for arm in ("untrained", *ARMS):
-        rows = []
-        for problem in problems[:1319]:
-            answers = tuple(Answer(rng.choice(["right", "wrong"]), "1", None, 40) for _ in range(4))
-            rows.append(Row(problem.id, answers))
-        task = {"problems": "problems-0", "n": "4"}
-        evaluations[arm] = Evaluation(arm, tuple(rows), Fingerprint(task, {"models": arm}))
-    recipe = {"arms": {arm: {"method": arm} for arm in ARMS}}
-    return Results("large", 0, evaluations=evaluations, recipe=recipe)
-
-
-async def measure(folder: Path, cache: Path) -> dict[str, float]:
-    """The figures of a server in a process of its own."""
-    import aiohttp
-
-    figures: dict[str, float] = {}
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "POTSTILL_CACHE": ""}
-    command = [sys.executable, "-m", "potstill", "view", str(folder), "--json", "--no-open"]
-    began = time.monotonic()
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert server.stdout is not None
-    try:
-        address = json.loads(server.stdout.readline())
-        figures["start to listening"] = 1000 * (time.monotonic() - began)
-        base = address["url"].partition("#")[0]
-        headers = {"Authorization": f"Bearer {address['token']}"}
-        async with aiohttp.ClientSession(base, headers=headers) as session:
-
-            async def ask(path: str) -> Any:
-                async with session.get(path) as answer:
-                    return await answer.json()
-
-            run = f"api/run/{folder.name}"
-            await ask(run)
-            figures["start to first byte of Overview"] = 1000 * (time.monotonic() - began)
-            await wait_for_index(ask, run, figures, began)
-            for name, path in (await paths_of(ask, run)).items():
-                before = cpu_seconds(server.pid)
-                figures[name] = await median_milliseconds(ask, path)
-                used = cpu_seconds(server.pid) - before
-                figures[f"{name}, CPU of the server"] = 1000 * used / REPEATS
-        figures["server RSS (MB)"] = resident_megabytes(server.pid)
-        figures["idle CPU (%)"] = await asyncio.to_thread(idle_share, server.pid)
-    finally:
-        server.terminate()
-        server.wait()
+def measure(folder: Path, temporary: Path, browser: Any) -> list[Figure]:
+    """All figures, of one viewer after another."""
+    figures: list[Figure] = []
+    index = temporary / "index"
+    # First with an empty cache, as somebody who has just copied the run here.
+    with serve(folder, index, browser, figures, "not indexed") as server:
+        figures += wait_for_index(server)
+    with serve(folder, index, browser, figures, "indexed") as server:
+        for name, (path, aim) in list_requests(server).items():
+            figures.append(time_requests(server, name, path, aim))
+        figures.append(time_lineage(folder, index))
+        figures.append(Figure("server RSS", "MB", clock=server.resident_megabytes(), aim=150))
+        figures.append(measure_idle(server, "nobody looks"))
+        if browser is not None:
+            for values in view_browser.measure(browser, server, folder.name):
+                figures.append(Figure(**values))
+            with view_browser.following(browser, server, folder.name):
+                figures.append(measure_idle(server, "a tab is open"))
+            megabytes = server.resident_megabytes()
+            figures.append(Figure("server RSS, at the end", "MB", clock=megabytes, aim=150))
+    figures += measure_live(folder, index, browser)
     return figures
 
 
-async def wait_for_index(
-    ask: Callable[[str], Any], run: str, figures: dict[str, float], began: float
-) -> None:
-    """Note when lists are whole, and when words are."""
-    indexed = {"traces": 0.0, "words": 0.0}
-    while min(indexed["traces"], indexed["words"]) < 1:
-        await asyncio.sleep(0.05)
-        indexed = (await ask(f"{run}/traces?limit=1"))["indexed"]
-        if indexed["traces"] == 1 and "lists whole after" not in figures:
-            figures["lists whole after"] = 1000 * (time.monotonic() - began)
-    figures["words whole after"] = 1000 * (time.monotonic() - began)
-    # The calls come last.
-    expected = (await ask(f"{run}/journal?limit=1"))["count"]
-    while (await ask(f"{run}/costs"))["total"]["calls"] < expected:
-        await asyncio.sleep(0.2)
-    figures["calls whole after"] = 1000 * (time.monotonic() - began)
+class Server:
+    """`potstill view` of one run as a process of its own."""
+
+    def __init__(self, folder: Path, index: Path) -> None:
+        self.started = time.monotonic()
+        command = [sys.executable, "-m", "potstill", "view", str(folder), "--json", "--no-open"]
+        self.process = subprocess.Popen(
+            [*command, "--index", str(index)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        address = json.loads(self.process.stdout.readline())
+        self.url, self.token = address["url"].partition("#")[0], address["token"]
+        self.run = f"api/run/{quote(folder.name)}"
+        self._connection = http.client.HTTPConnection(self.url.split("/")[2])
+
+    def ask(self, path: str) -> Any:
+        """The document at a path."""
+        return json.loads(self.read(path))
+
+    def read(self, path: str) -> bytes:
+        """The answer's body."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        self._connection.request("GET", f"/{path}", headers=headers)
+        response = self._connection.getresponse()
+        body = response.read()
+        assert response.status == 200, (path, response.status, body[:500])
+        return body
+
+    def cpu_seconds(self) -> float:
+        """What the process has used of the cores so far."""
+        return process_cpu_seconds(self.process.pid)
+
+    def resident_megabytes(self) -> float:
+        """Its memory that lies in RAM."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self.process.terminate()
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
-async def paths_of(ask: Callable[[str], Any], run: str) -> dict[str, str]:
-    """What is measured."""
-    short = (await ask(f"{run}/traces?q=operator:sample&limit=1"))["items"][0]["id"]
-    long = (await ask(f"{run}/traces?sort=length&order=desc&limit=1"))["items"][0]["id"]
+def process_cpu_seconds(pid: int) -> float:
+    """What a process has used of the cores so far, in user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serve(
+    folder: Path, index: Path, browser: Any, figures: list[Figure], name: str
+) -> Iterator[Server]:
+    """A server, with how long it took to its first answers."""
+    server = Server(folder, index)
+    try:
+        for what, path in (("page", ""), ("overview", server.run)):
+            server.read(path)
+            clock = 1000 * (time.monotonic() - server.started)
+            cpu = 1000 * server.cpu_seconds()
+            figures.append(Figure(f"start, {name}: first byte, {what}", "ms", clock, cpu, aim=500))
+        if browser is not None:
+            values = view_browser.measure_start(browser, server, folder.name, f"start, {name}")
+            figures.append(Figure(**values))
+        yield server
+    finally:
+        server.close()
+
+
+def wait_for_index(server: Server) -> list[Figure]:
+    """How long it takes until lists are whole, then words, then calls."""
+    figures = []
+    missing = {"lists", "words", "calls"}
+    while missing:
+        time.sleep(0.5)
+        indexed = server.ask(f"{server.run}/traces?limit=1")["indexed"]
+        [line] = server.ask("api/runs")["runs"]
+        is_whole = {
+            "lists": indexed["traces"] == 1,
+            "words": indexed["words"] == 1,
+            "calls": line["is_counted"],
+        }
+        for what in sorted(missing):
+            if is_whole[what]:
+                missing.remove(what)
+                clock = time.monotonic() - server.started
+                figures.append(Figure(f"{what} indexed", "s", clock, server.cpu_seconds()))
+    return figures
+
+
+def list_requests(server: Server) -> dict[str, tuple[str, float | None]]:
+    """By name, the paths that are timed, and what each may take in milliseconds."""
+    run = server.run
+    traces, facets = f"{run}/traces?limit=100", f"{run}/facets"
+    rewrite = server.ask(f"{run}/traces?q=operator:rewrite%20row:yes&limit=1")["items"][0]["id"]
+    longest = server.ask(f"{run}/traces?sort=length&order=desc&limit=1")["items"][0]["id"]
     name = run.rpartition("/")[2]
+    dropped = quote('arm:orion dropped:"keep sound"')
+    phrase = quote('"89 + 20 = 109"')
     return {
-        "page of 100 traces": f"{run}/traces?limit=100",
-        "page of 100, filtered": f"{run}/traces?q=arm:orion status:right tokens:>300&limit=100",
-        "page of 100, by tokens": f"{run}/traces?sort=tokens&order=desc&limit=100",
-        "facets": f"{run}/facets",
-        "facets of a search": f"{run}/facets?q=answer",
-        "search": f"{run}/traces?q=answer 96",
-        "search, last page": f"{run}/traces?q=answer&after=end",
-        "anchors": f"{run}/anchors?sort=tokens",
-        "problem x arm": f"{run}/problems?limit=5000",
-        "trace": f"{run}/trace/{short}",
-        "trace of 32k words": f"{run}/trace/{long}",
-        "costs": f"{run}/costs",
-        "journal": f"{run}/journal",
-        "compare": f"api/compare?a={name}:orion&b={name}:sft",
-        "overview": run,
-        "all runs": "api/runs",
+        "page of 100 traces": (traces, 50),
+        "page, last": (f"{traces}&after=end", 50),
+        "page, arm, verdict and tokens": (
+            f"{traces}&q=arm:orion%20status:right%20tokens:%3E300",
+            50,
+        ),
+        "page, dropped by a test": (f"{traces}&q={dropped}", 50),
+        "page, rows": (f"{traces}&q=row:yes", 50),
+        "page, a score in a range": (f"{traces}&q=score.steps:%3E0.9", 50),
+        "page, sorted by tokens": (f"{traces}&sort=tokens&order=desc", 50),
+        "page, sorted by a score": (f"{traces}&sort=score.steps&order=desc", 50),
+        "page, sorted by seconds": (f"{traces}&sort=seconds&order=desc", 50),
+        "anchors of the list": (f"{run}/anchors?q=-status:blank", None),
+        "anchors, sorted by tokens": (f"{run}/anchors?sort=tokens", None),
+        "facets": (facets, 200),
+        "facets, two chosen": (f"{facets}?f.arm=orion&f.status=right", 200),
+        "facets of a search": (f"{facets}?q=answer", 200),
+        "search, two words": (f"{traces}&q=answer%2096", 300),
+        "search, a phrase": (f"{traces}&q={phrase}", 300),
+        "search, last page of all traces": (f"{traces}&q=answer&after=end", 300),
+        "search, exact characters": (f"{traces}&q={quote(chr(39) + '89 + 20' + chr(39))}", 300),
+        "problem x arm, measured": (f"{run}/problems?limit=100000", 300),
+        "problem x arm, page of 100": (f"{run}/problems?limit=100&sort=spread&order=desc", 300),
+        "problem x arm, trained on": (f"{run}/problems?set=train&limit=100000", 300),
+        "a problem": (f"{run}/problem/train-7", None),
+        "trace": (f"{run}/trace/{rewrite}", 100),
+        "trace of 32k words": (f"{run}/trace/{longest}", 300),
+        "costs": (f"{run}/costs", 500),
+        "journal": (f"{run}/journal", None),
+        "journal, a role": (f"{run}/journal?role=student", None),
+        "journal, wrong answers": (f"{run}/journal?status=wrong", None),
+        "compare": (f"api/compare?a={name}:orion&b={name}:sft", None),
+        "overview again": (run, None),
+        "all runs": ("api/runs", None),
     }
 
 
-async def median_milliseconds(ask: Callable[[str], Any], path: str) -> float:
-    """The median time of an answer, its JSON read included."""
-    times = []
-    for _ in range(REPEATS):
+def time_requests(server: Server, name: str, path: str, aim: float | None) -> Figure:
+    """Median clock and mean CPU time of a request."""
+    clocks = []
+    used = server.cpu_seconds()
+    # The clock of a process's CPU time ticks a hundred times a second: quick requests are asked more often.
+    while len(clocks) < REPEATS or server.cpu_seconds() - used < 0.2:
         began = time.monotonic()
-        await ask(path)
-        times.append(1000 * (time.monotonic() - began))
-    return sorted(times)[REPEATS // 2]
+        server.read(path)
+        clocks.append(1000 * (time.monotonic() - began))
+    cpu = 1000 * (server.cpu_seconds() - used) / len(clocks)
+    return Figure(name, "ms", sorted(clocks)[len(clocks) // 2], cpu, aim)
 
 
-def resident_megabytes(pid: int) -> float:
-    """Memory of a process that lies in RAM."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def time_lineage(folder: Path, index: Path) -> Figure:
+    """The ancestors of a rewrite, asked for in this process: the page of a trace holds much else."""
+    [run] = find_runs([folder]).values()
+    reader = RunReader(run, index)
+    with reader.store() as store:
+        sql = """SELECT r.id FROM rows r JOIN traces t ON t.id = r.id
+            WHERE t.operator = 'rewrite' AND r.arm = 'orion' LIMIT 1"""
+        [(rewrite,)] = store.database.read(sql)
+        trace = store.history.trace(rewrite, "orion")
+        assert trace is not None
+        began, used = time.monotonic(), time.process_time()
+        for _ in range(REPEATS):
+            TracePage(store, trace, "orion").lineage()
+        cpu = 1000 * (time.process_time() - used) / REPEATS
+        clock = 1000 * (time.monotonic() - began) / REPEATS
+    return Figure("lineage", "ms", clock, cpu, aim=20)
 
 
-def idle_share(pid: int, seconds: float = 5.0) -> float:
-    """Per cent of a core that a process uses while nobody asks."""
+def measure_idle(server: Server, name: str) -> Figure:
+    """Per cent of a core that the viewer takes while nobody asks for anything."""
+    used = server.cpu_seconds()
+    time.sleep(IDLE_SECONDS)
+    share = 100 * (server.cpu_seconds() - used) / IDLE_SECONDS
+    return Figure(f"CPU, {name}", "%", cpu=share, aim=1)
 
-    before = cpu_seconds(pid)
-    time.sleep(seconds)
-    return 100 * (cpu_seconds(pid) - before) / seconds
 
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has used of the cores so far: on a busy machine it says more than the clock."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def measure_live(folder: Path, index: Path, browser: Any) -> list[Figure]:
+    """What a viewer takes while a run writes, and what the run takes with it and without."""
+    alone = Writer(folder)
+    alone.wait()
+    server = Server(folder, index)
+    try:
+        with view_browser.following(browser, server, folder.name):
+            beside = Writer(folder)
+            used, began = server.cpu_seconds(), time.monotonic()
+            beside.wait()
+            share = (server.cpu_seconds() - used) / (time.monotonic() - began)
+    finally:
+        server.close()
+    return [
+        Figure(f"a run writes for {LIVE_SECONDS} s: viewer", "%", cpu=100 * share, aim=2),
+        Figure("the run's own CPU, nobody looks", "s", cpu=alone.cpu_seconds),
+        Figure("the run's own CPU, a viewer beside it", "s", cpu=beside.cpu_seconds),
+    ]
 
 
 if __name__ == "__main__":

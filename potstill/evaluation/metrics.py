@@ -9,32 +9,39 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from fractions import Fraction
+from functools import lru_cache
+from typing import TypeVar
 
 from potstill.errors import ConfigError
 from potstill.evaluation.intervals import Estimate, mean_interval, share_interval
 from potstill.evaluation.rows import Answer, Evaluation, Row
 from potstill.traces.usage import Usage
 
+_Measure = TypeVar("_Measure")
+
 
 def average(evaluation: Evaluation) -> Estimate:
     """avg@n: the mean over problems of right answers / n."""
-    return _share_over_rows(evaluation, lambda row: row.right / row.n)
+    return _share_over_rows(evaluation, "avg", lambda row: row.right / row.n)
 
 
 def pass_at(evaluation: Evaluation, k: int) -> Estimate:
     """pass@k: the chance that one of k answers is right, estimated without bias from n >= k answers."""
-    return _share_over_rows(evaluation, lambda row: pass_at_k(row.n, row.right, k))
+    return _share_over_rows(evaluation, f"pass@{k}", lambda row: pass_at_k(row.n, row.right, k))
 
 
 def majority_at(evaluation: Evaluation, k: int | None = None) -> Estimate:
     """maj@k: how often the most frequent of the first k answers (default: all) is right."""
-    return _share_over_rows(evaluation, lambda row: float(majority_share(row, k)))
+    name = f"maj@{evaluation.n if k is None else k}"
+    return _share_over_rows(evaluation, name, lambda row: float(majority_share(row, k)))
 
 
 def solve_at(evaluation: Evaluation, plans: int, programs: int) -> Estimate:
     """solve@(M,T): the chance that one of M plans with T programs each solves the problem."""
     return _share_over_rows(
-        evaluation, lambda row: solve_at_plans(count_by_plan(row), plans, programs)
+        evaluation,
+        f"solve@({plans},{programs})",
+        lambda row: solve_at_plans(count_by_plan(row), plans, programs),
     )
 
 
@@ -43,6 +50,10 @@ def step_accuracy(evaluation: Evaluation) -> Estimate | None:
 
     Only problems whose steps can be judged count.
     """
+    return _measure_once(evaluation, "steps", _step_accuracy)
+
+
+def _step_accuracy(evaluation: Evaluation) -> Estimate | None:
     shares: list[float] = []
     samples = 0
     for row in evaluation.rows:
@@ -54,6 +65,10 @@ def step_accuracy(evaluation: Evaluation) -> Estimate | None:
 
 def mean_tokens(evaluation: Evaluation) -> Estimate:
     """Mean completion tokens that an answer took, over answers that did not fail; all calls of the solver count."""
+    return _measure_once(evaluation, "tokens", _mean_tokens)
+
+
+def _mean_tokens(evaluation: Evaluation) -> Estimate:
     means: list[float] = []
     for row in evaluation.rows:
         finished = row.n - row.count("error")
@@ -79,11 +94,19 @@ def usage_per_answer(evaluation: Evaluation) -> dict[str, Usage]:
 
 def status_share(evaluation: Evaluation, status: str) -> float:
     """The share of all answers with a status, e.g. "unparsed" or "error"."""
-    return evaluation.count(status) / sum(row.n for row in evaluation.rows)
+
+    def share(evaluation: Evaluation) -> float:
+        return evaluation.count(status) / sum(row.n for row in evaluation.rows)
+
+    return _measure_once(evaluation, f"status {status}", share)
 
 
 def cut_share(evaluation: Evaluation) -> float:
     """The share of all answers that the length limit ended."""
+    return _measure_once(evaluation, "cut", _cut_share)
+
+
+def _cut_share(evaluation: Evaluation) -> float:
     cut = total = 0
     for row in evaluation.rows:
         cut += sum(answer.cut for answer in row.answers)
@@ -131,6 +154,7 @@ def measures(
     }
 
 
+@lru_cache(maxsize=4096)
 def pass_at_k(n: int, right: int, k: int) -> float:
     """`1 - C(n - c, k) / C(n, k)`: Chen et al., arXiv:2107.03374, equation 1.
 
@@ -164,7 +188,12 @@ def majority_share(row: Row, k: int | None = None) -> Fraction:
             expected=f"1 <= k <= {row.n}",
             fix=f"--n {k}",
         )
-    votes = count_votes(row.answers[:k])
+    return _share_of_winners(tuple(ballot_of(answer) for answer in row.answers[:k]))
+
+
+@lru_cache(maxsize=65536)
+def _share_of_winners(ballots: tuple[Hashable | None, ...]) -> Fraction:
+    votes = Counter(ballot for ballot in ballots if ballot is not None)
     if not votes:
         return Fraction(0)
     most_votes = max(votes.values())
@@ -241,6 +270,19 @@ def solve_for_plans(plans: Sequence[tuple[int, int]], t: int) -> list[float]:
     return solved
 
 
-def _share_over_rows(evaluation: Evaluation, value: Callable[[Row], float]) -> Estimate:
-    values = [value(row) for row in evaluation.rows]
-    return share_interval(values, sum(row.n for row in evaluation.rows))
+def _share_over_rows(evaluation: Evaluation, name: str, value: Callable[[Row], float]) -> Estimate:
+    def share(evaluation: Evaluation) -> Estimate:
+        values = [value(row) for row in evaluation.rows]
+        return share_interval(values, sum(row.n for row in evaluation.rows))
+
+    return _measure_once(evaluation, name, share)
+
+
+def _measure_once(
+    evaluation: Evaluation, name: str, measure: Callable[[Evaluation], _Measure]
+) -> _Measure:
+    """A measure by its name, computed at the first call: table, report and viewer ask for the same ones."""
+    if name not in evaluation.measured:
+        evaluation.measured[name] = measure(evaluation)
+    measured: _Measure = evaluation.measured[name]
+    return measured

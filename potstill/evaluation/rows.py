@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
     is_repeat: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """All answers to one problem, in the order of their sample indices; the cluster of every interval.
 
@@ -56,7 +57,7 @@ class Row:
         """How many answers there are, failed ones included."""
         return len(self.answers)
 
-    @property
+    @cached_property
     def right(self) -> int:
         """How many answers are right."""
         return self.count("right")
@@ -77,7 +78,7 @@ class Row:
 
     def count(self, status: str) -> int:
         """How many answers have a status."""
-        return sum(answer.status == status for answer in self.answers)
+        return [answer.status for answer in self.answers].count(status)
 
     def to_json(self) -> dict[str, Any]:
         """Counts for a reader, and the answers as columns."""
@@ -129,6 +130,15 @@ class Fingerprint:
         """Digest of task and run."""
         return digest("run", [self.task, self.run])
 
+    def to_json(self) -> dict[str, Any]:
+        """Both parts with their digests, as a JSON object."""
+        return {
+            "task_id": self.task_id,
+            "id": self.id,
+            "task": dict(self.task),
+            "run": dict(self.run),
+        }
+
     def differs(self, other: Fingerprint) -> tuple[str, ...]:
         """Names of the task components that are not equal."""
         names = [*self.task, *(name for name in other.task if name not in self.task)]
@@ -142,6 +152,8 @@ class Evaluation:
     name: str
     rows: tuple[Row, ...]
     fingerprint: Fingerprint
+    # What `metrics` has computed of it: an evaluation never changes, and table, report and viewer ask for the same.
+    measured: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         right, answers = self.count("right"), sum(row.n for row in self.rows)
@@ -193,15 +205,9 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` gives the evaluation back."""
-        fingerprint = {
-            "task_id": self.fingerprint.task_id,
-            "id": self.fingerprint.id,
-            "task": dict(self.fingerprint.task),
-            "run": dict(self.fingerprint.run),
-        }
         return {
             "name": self.name,
-            "fingerprint": fingerprint,
+            "fingerprint": self.fingerprint.to_json(),
             "rows": [row.to_json() for row in self.rows],
         }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -177,12 +176,10 @@ def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
     if not stages:
         steps.append(FunnelStep("train", "rows", 0, 0))
 
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for drop in store.history.drops(arm):
-        counts[drop.operator, drop.test, drop.general_reason] += 1
-    # Inside `each` drops come in an order of chance.
-    most_frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    drops = [FunnelDrop(*key, count) for key, count in most_frequent]
+    # By frequency: inside `each` drops come in an order of chance.
+    drops = []
+    for count in store.history.count_drops_by_reason(arm):
+        drops.append(FunnelDrop(count.operator, count.test, count.reason, count.drops))
     return Funnel(tuple(steps), tuple(drops))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, final
 
 from potstill.data.trace_json import from_record
 from potstill.records import Trace
-from potstill.store.database import Database, from_column
+from potstill.store.database import Database, from_column, to_column
 
 _TRACES_PER_READ = 500
 _TRACE_ID = re.compile(r"trace-[0-9a-f]{20}")
@@ -46,9 +46,23 @@ class DropRecord(NamedTuple):
         return generalise_reason(self.reason)
 
 
+class DropCount(NamedTuple):
+    """How often a test dropped traces, and how many these are: one trace may be dropped twice."""
+
+    operator: str
+    test: str
+    reason: str
+    drops: int
+    traces: int
+
+
 def generalise_reason(reason: str) -> str:
     """A reason without the ids of single traces in it."""
     return _TRACE_ID.sub("another trace", reason)
+
+
+def _generalise_column(reason: str | bytes) -> str | bytes:
+    return to_column(generalise_reason(from_column(reason)))
 
 
 @final
@@ -81,6 +95,25 @@ class History:
         for trace_id, operator, test, reason in self._database.read(sql, (arm,)):
             drops.append(DropRecord(trace_id, operator, test, from_column(reason)))
         return drops
+
+    def count_drops_by_reason(self, arm: str) -> list[DropCount]:
+        """What the arm dropped, by operator, test and reason without ids; the most frequent first."""
+        # Most reasons hold no id, and those are grouped without a call into Python.
+        self._database.create_function("general_reason", 1, _generalise_column)
+        sql = """SELECT operator, test,
+                CASE WHEN instr(reason, 'trace-') THEN general_reason(reason) ELSE reason END,
+                count(*) AS drops, count(DISTINCT id)
+            FROM drops WHERE arm = ? GROUP BY 1, 2, 3"""
+        counts = []
+        for operator, test, reason, drops, traces in self._database.read(sql, (arm,)):
+            counts.append(DropCount(operator, test, from_column(reason), drops, traces))
+        return sorted(counts, key=lambda count: (-count.drops, *count[:3]))
+
+    def count_drops_by_test(self, arm: str) -> list[DropCount]:
+        """What the arm dropped, by operator and test."""
+        sql = """SELECT operator, test, '', count(*), count(DISTINCT id) FROM drops WHERE arm = ?
+            GROUP BY operator, test"""
+        return [DropCount(*row) for row in self._database.read(sql, (arm,))]
 
     def count_traces(self, arm: str) -> int:
         """How many traces the arm made, blank ones included."""

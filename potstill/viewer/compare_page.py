@@ -178,7 +178,7 @@ def _describe_side(side: Side) -> dict[str, Any]:
         "n": evaluation.n,
         "measures": results_file.measures_to_json(evaluation),
         "shown": format_percent(average(evaluation)),
-        "fingerprint": evaluation.to_json()["fingerprint"],
+        "fingerprint": evaluation.fingerprint.to_json(),
     }
 
 

@@ -16,7 +16,7 @@ from potstill.budget.amounts import (
 from potstill.evaluation.table import format_usd
 from potstill.models.phase import split_account
 from potstill.store.store import Store
-from potstill.viewer.index.calls import MINUTE, has_all_calls
+from potstill.viewer.index.calls import MINUTE, has_all_calls, served_name
 
 MAX_BUCKETS = 500  # of a chart
 _SUMS = ("calls", "prompt_tokens", "completion_tokens", "cost", "seconds")
@@ -90,7 +90,7 @@ def _describe_paid(store: Store) -> list[dict[str, Any]]:
             "arm": arm,
             "role": role,
             "model": model,
-            "name": store.completions.last_served(model),
+            "name": served_name(store.database, model),
         }
         paid.append({**row, **dict(zip(fields, values, strict=True)), "p50": p50, "p95": p95})
     return paid

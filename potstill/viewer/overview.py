@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from potstill.evaluation.table import (
 from potstill.report.funnels import OPERATOR_GLOSSES, fold_repeats, repeated_places
 from potstill.runs import manifest
 from potstill.runs.budget_file import read_limits
+from potstill.store.history import DropCount
 from potstill.store.store import Store
 from potstill.viewer.cost_page import describe_limits, read_spent
 from potstill.viewer.index.calls import has_all_calls
@@ -161,16 +161,21 @@ def describe_overview(reader: RunReader, base: str = "") -> dict[str, Any]:
 
 
 def _update_results(saved: Results, store: Store) -> Results:
-    """The results of an unfinished run with what its store says by now, as far as a few statements tell."""
+    """The results of an unfinished run, with what its store says of arms that they do not know yet.
+
+    The run itself writes down its results every now and then; what an arm needed is a long question to a large store.
+    """
     # Only now: they load all that makes a run, and a finished one is read without them.
     from potstill.runs.results import collect_costs, collect_trainings
 
     costs = dict(saved.costs)
-    training = dict(saved.training)
     for arm in store.history.arms():
-        costs[arm] = collect_costs(store, arm) or costs.get(arm, {})
+        if not costs.get(arm):
+            costs[arm] = collect_costs(store, arm)
+    training = dict(saved.training)
     for arm in saved.recipe.get("arms", {}):
-        training |= collect_trainings(store, arm)
+        if not training.get(arm):
+            training |= collect_trainings(store, arm)
     return dataclasses.replace(
         saved, costs={arm: cost for arm, cost in costs.items() if cost}, training=training
     )
@@ -207,8 +212,7 @@ def _describe_results(results: Results, base: str, arms: Mapping[str, bool]) -> 
         "models": dict(results.models),
         "prompts": list(results.prompts),
         "fingerprints": {
-            name: {**evaluation.to_json()["fingerprint"]}
-            for name, evaluation in evaluations.items()
+            name: evaluation.fingerprint.to_json() for name, evaluation in evaluations.items()
         },
     }
 
@@ -282,14 +286,12 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
 
         stored = collect_funnel(store, arm, names_of_models(results, arm) if is_known else {})
     # A trace may be dropped by several tests, and twice by one: drops are counted, and traces are listed.
-    drops_by_test: Counter[str] = Counter()
-    traces_by_test: dict[str, set[str]] = {}
-    traces_by_reason: dict[tuple[str, str], set[str]] = {}
-    for drop in store.history.drops(arm):
-        test = f"{drop.operator} {drop.test}"
-        drops_by_test[test] += 1
-        traces_by_test.setdefault(test, set()).add(drop.id)
-        traces_by_reason.setdefault((test, drop.general_reason), set()).add(drop.id)
+    by_test: dict[str, DropCount] = {}
+    for count in store.history.count_drops_by_test(arm):
+        by_test[f"{count.operator} {count.test}"] = count
+    traces_by_reason: dict[tuple[str, str, str], int] = {}
+    for count in store.history.count_drops_by_reason(arm):
+        traces_by_reason[count[:3]] = count.traces
 
     # The steps in program order, stretches that repeat folded as the report folds them.
     of_arm = f"arm:{quote_value(arm)}"
@@ -299,7 +301,7 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
     for (step, times), places in folded:
         times_of_step = [ended[place] for place in places]
         test = f"{step.operator} {step.label}"
-        query, traces = _list_of_step(store, arm, step, traces_by_test)
+        query, traces = _list_of_step(store, arm, step, by_test.get(test))
         steps.append(
             {
                 **step._asdict(),
@@ -307,7 +309,7 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
                 "times": times,
                 "ended": max(filter(None, times_of_step), default=None),
                 "dropped": max(0, step.taken - step.returned),
-                "drops": drops_by_test[test],
+                "drops": by_test[test].drops if test in by_test else 0,
                 "query": query,
                 "traces": traces,
             }
@@ -317,9 +319,10 @@ def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]
     for reason in stored.drops[:MAX_REASONS]:
         test = f"{reason.operator} {reason.test}"
         query = f"{of_arm} dropped:{quote_value(test)} reason:{quote_value(reason.reason)}"
-        dropped = traces_by_reason.get((test, reason.reason), set())
-        reasons.append({**dataclasses.asdict(reason), "query": query, "traces": len(dropped)})
-    return {"steps": steps, "reasons": reasons, "dropped": sum(drops_by_test.values())}
+        traces = traces_by_reason.get((reason.operator, reason.test, reason.reason), 0)
+        reasons.append({**dataclasses.asdict(reason), "query": query, "traces": traces})
+    dropped = sum(count.drops for count in by_test.values())
+    return {"steps": steps, "reasons": reasons, "dropped": dropped}
 
 
 def _step_times(store: Store, arm: str, count: int) -> list[float | None]:
@@ -333,14 +336,14 @@ def _step_times(store: Store, arm: str, count: int) -> list[float | None]:
 
 
 def _list_of_step(
-    store: Store, arm: str, step: FunnelStep, traces_by_test: Mapping[str, set[str]]
+    store: Store, arm: str, step: FunnelStep, dropped: DropCount | None
 ) -> tuple[str | None, int]:
     """The query that lists what a step dropped, or the rows that were trained on; None where no list belongs to it."""
     of_arm = f"arm:{quote_value(arm)}"
     if step.operator == "train" and step.returned:
         [(rows,)] = store.database.read("SELECT count(DISTINCT id) FROM rows WHERE arm = ?", (arm,))
         return f"{of_arm} row:yes", int(rows)
-    test = f"{step.operator} {step.label}"
-    if test in traces_by_test:
-        return f"{of_arm} dropped:{quote_value(test)}", len(traces_by_test[test])
+    if dropped is not None:
+        test = f"{step.operator} {step.label}"
+        return f"{of_arm} dropped:{quote_value(test)}", dropped.traces
     return None, 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from potstill.errors import InputError
@@ -13,7 +14,14 @@ from potstill.evaluation.table import BASE
 from potstill.records import Trace
 from potstill.store.store import Store
 from potstill.viewer import query as queries
-from potstill.viewer.facets import arm_of_ledger, author_of, ledger_of, roles_of_models
+from potstill.viewer.facets import (
+    Group,
+    arm_of_ledger,
+    author_of,
+    ledger_of,
+    read_groups,
+    roles_of_models,
+)
 from potstill.viewer.query import quote_value
 from potstill.viewer.trace_page import (
     describe_problem,
@@ -95,9 +103,15 @@ def describe_problems(store: Store, results: Results, request: MatrixRequest) ->
     """A page of the matrix of problems and arms, with facets."""
     if request.set not in SETS:
         raise InputError(f"there is no set {request.set[:40]!r}", available=SETS)
-    # Both sets are counted: the page offers the other one with its number of problems.
-    matrices = {"test": read_measured(store, results), "train": read_trained(store)}
-    columns, rows, origin = matrices[request.set]
+    columns, rows, origin = (
+        read_measured(store, results) if request.set == "test" else read_trained(store)
+    )
+    # The page offers the other set with its number of problems.
+    counts = {"test": 0, "train": 0, request.set: len(rows)}
+    if request.set == "test":
+        counts["train"] = len(_answered_problems(store, "rows"))
+    else:
+        counts["test"] = len(_measured_problems(store, results))
     base = request.base or BASE
     if base not in [column.name for column in columns]:
         # Of the roles of a training set a student's: the teacher is no base.
@@ -107,7 +121,7 @@ def describe_problems(store: Store, results: Results, request: MatrixRequest) ->
     values = {row.problem: _facet_values(row, columns, base) for row in rows}
     words = queries.fold_words(request.query)
     searched = [row for row in rows if _has_words(row, words)]
-    chosen = [row for row in searched if _fits(values[row.problem], request.facets)]
+    chosen = _choose_rows(searched, values, request.facets)
     ordered = _sort_rows(chosen, request, columns)
 
     # Pages by the problem that the last one ended with: the order is made anew each time, and is the same.
@@ -119,15 +133,12 @@ def describe_problems(store: Store, results: Results, request: MatrixRequest) ->
     has_more = start + request.limit < len(ordered)
     return {
         "set": request.set,
-        "sets": [
-            {"set": name, "label": SETS[name], "problems": len(matrix_rows)}
-            for name, (_, matrix_rows, _) in matrices.items()
-        ],
+        "sets": [{"set": name, "label": SETS[name], "problems": counts[name]} for name in SETS],
         "base": base,
         "count": len(ordered),
         "of": len(rows),
         "columns": [_describe_column(column, rows) for column in columns],
-        "facets": _count_facets(searched, values, request.facets),
+        "facets": _count_facets(searched, chosen, values, request.facets),
         "rows": [_describe_row(row, values[row.problem], request.excerpt) for row in part],
         "next": part[-1].problem if part and has_more else None,
         "from": origin,
@@ -155,10 +166,9 @@ def read_measured(store: Store, results: Results) -> Matrix:
             cells.setdefault(row.problem, {})[name] = cell
     origin = "results.json" if columns else "traces"
     # What is being measured right now has traces, and no evaluation yet.
-    for (ledger, _), by_problem in _count_answers(store, "evaluation").items():
+    unmeasured = _count_answers(store, "evaluation", without=results.evaluations)
+    for (ledger, _), by_problem in unmeasured.items():
         arm = arm_of_ledger(ledger)
-        if arm in results.evaluations:
-            continue
         columns.append(Column(arm, arm, "student"))
         for problem, cell in by_problem.items():
             cells.setdefault(problem, {})[arm] = cell
@@ -177,20 +187,66 @@ def read_trained(store: Store) -> Matrix:
     return columns, _make_rows(cells, _read_problems(store)), "traces"
 
 
-def _count_answers(store: Store, ledger: str) -> dict[tuple[str, str], dict[str, Cell]]:
-    """By arm and role, the answers that were sampled for each problem, by what they are."""
+def _measured_problems(store: Store, results: Results) -> set[str]:
+    """The problems that `read_measured` has."""
+    problems = set(_answered_problems(store, "evaluation", without=results.evaluations))
+    for evaluation in results.evaluations.values():
+        problems.update(row.problem for row in evaluation.rows)
+    return problems
+
+
+def _sampled_groups(store: Store, ledger: str, without: Container[str]) -> dict[int, Group]:
+    """By number, the groups of sampled answers in ledgers of a kind, but for those of some arms."""
+    groups: dict[int, Group] = {}
+    for group in read_groups(store):
+        is_wanted = ledger_of(group.arm) == ledger and arm_of_ledger(group.arm) not in without
+        if is_wanted and group.operator == "sample" and group.model:
+            groups[group.number] = group
+    return groups
+
+
+def _answered_problems(store: Store, ledger: str, without: Container[str] = ()) -> list[str]:
+    numbers = ",".join(map(str, _sampled_groups(store, ledger, without)))
+    sql = f"""SELECT DISTINCT q.id FROM view.problems q
+        WHERE q.number IN (SELECT problem FROM view.entries WHERE +"group" IN ({numbers}))"""
+    return [problem for (problem,) in store.database.read(sql)]
+
+
+def _count_answers(
+    store: Store, ledger: str, without: Container[str] = ()
+) -> dict[tuple[str, str], dict[str, Cell]]:
+    """By ledger and role, the answers that were sampled for each problem, by what they are."""
     roles = roles_of_models(store)
-    sql = """SELECT g.arm, g.model, q.id, sum(g.status = 'right'), count(*), sum(g.status = 'unparsed'),
-            sum(g.status = 'error'), sum(g.finish = 'length')
-        FROM view.entries e JOIN view.groups g ON g.number = e."group" JOIN view.problems q ON q.number = e.problem
-        WHERE g.operator = 'sample' AND g.model != '' GROUP BY g.arm, g.model, q.id
-        ORDER BY min(e.seq)"""
+    groups = _sampled_groups(store, ledger, without)
+    # Columns in the order in which they began. A role may have had several models, each in many groups.
+    first_sql = """SELECT value, (SELECT min(seq) FROM view.entries WHERE "group" = value) FROM json_each(?)
+        ORDER BY 2"""
+    numbers: dict[tuple[str, str], dict[str, list[int]]] = {}
+    numbers_of_group: dict[int, dict[str, list[int]]] = {}
+    for number, _ in store.database.read(first_sql, (json.dumps(list(groups)),)):
+        column = (groups[number].arm, author_of(groups[number].model, roles))
+        numbers_of_group[number] = numbers.setdefault(column, {})
+    # Counted by the index over (problem, group) alone; the sign keeps SQLite from the one over groups.
+    sql = f"""SELECT q.id, c.number, c.n FROM (
+            SELECT problem, "group" AS number, count(*) AS n FROM view.entries
+            WHERE +"group" IN ({",".join(map(str, groups))}) GROUP BY 1, 2) c
+        JOIN view.problems q ON q.number = c.problem"""
+    for problem, number, n in store.database.read(sql):
+        group = groups[number]
+        # The fields of a Cell, which can't be added to.
+        cell = numbers_of_group[number].setdefault(problem, [0, 0, 0, 0, 0])
+        cell[1] += n
+        if group.status == "right":
+            cell[0] += n
+        elif group.status == "unparsed":
+            cell[2] += n
+        elif group.status == "error":
+            cell[3] += n
+        if group.finish == "length":
+            cell[4] += n
     counts: dict[tuple[str, str], dict[str, Cell]] = {}
-    for arm, model, problem, *numbers in store.database.read(sql):
-        if ledger_of(arm) == ledger:
-            by_problem = counts.setdefault((arm, author_of(model, roles)), {})
-            before = by_problem.get(problem, Cell())
-            by_problem[problem] = Cell(*(a + b for a, b in zip(before, numbers, strict=True)))
+    for column, by_problem in numbers.items():
+        counts[column] = {problem: Cell(*cell) for problem, cell in by_problem.items()}
     return counts
 
 
@@ -273,30 +329,38 @@ FACET_LABELS = {
 VALUE_LABELS = {"never": "never solved", "always": "always solved", "sometimes": "sometimes solved"}
 
 
-def _fits(
-    values: Mapping[str, Sequence[str]], facets: Mapping[str, Sequence[str]], *, without: str = ""
-) -> bool:
+def _choose_rows(
+    rows: Sequence[MatrixRow],
+    values: Mapping[str, Mapping[str, Sequence[str]]],
+    facets: Mapping[str, Sequence[str]],
+    *,
+    without: str = "",
+) -> list[MatrixRow]:
+    """The rows that fit what is chosen; with `without` one facet's choice is not looked at."""
+    chosen = list(rows)
     for name, wanted_values in facets.items():
-        if name != without and not set(values.get(name, ())) & set(wanted_values):
-            return False
-    return True
+        if name != without:
+            wanted = set(wanted_values)
+            chosen = [
+                row for row in chosen if wanted.intersection(values[row.problem].get(name, ()))
+            ]
+    return chosen
 
 
 def _count_facets(
-    rows: Sequence[MatrixRow],
+    searched: Sequence[MatrixRow],
+    chosen: Sequence[MatrixRow],
     values: Mapping[str, Mapping[str, Sequence[str]]],
     facets: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     listed = []
     for name, label in FACET_LABELS.items():
-        counts: dict[str, int] = {}
-        of_counts: dict[str, int] = {}
-        for row in rows:
-            of_row = values[row.problem]
-            if _fits(of_row, facets, without=name):
-                _add_counts(of_counts, of_row[name])
-            if _fits(of_row, facets):
-                _add_counts(counts, of_row[name])
+        counts = _count_values(chosen, values, name)
+        # Without a choice in this facet the counts are already those without it.
+        of_counts = counts
+        if name in facets:
+            rows = _choose_rows(searched, values, facets, without=name)
+            of_counts = _count_values(rows, values, name)
         chosen_values = facets.get(name, ())
         facet_values = []
         for value, of_count in sorted(of_counts.items(), key=lambda item: (-item[1], item[0])):
@@ -316,9 +380,13 @@ def _count_facets(
     return listed
 
 
-def _add_counts(counts: dict[str, int], values: Iterable[str]) -> None:
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
+def _count_values(
+    rows: Iterable[MatrixRow], values: Mapping[str, Mapping[str, Sequence[str]]], name: str
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update(values[row.problem][name])
+    return counts
 
 
 def _sort_rows(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -25,11 +25,11 @@ NUMBERS = {
     "wrong_steps": "e.wrong_steps",
     "first_wrong": "e.first_wrong",
     "position": "(SELECT min(l.position) FROM view.placed l WHERE l.seq = e.seq)",
-    "seconds": "c.seconds",
-    "cost": "c.cost",
-    "created": "c.created",
+    "seconds": "e.seconds",
+    "cost": "e.cost",
+    "created": "e.created",
 }
-"""Fields that hold numbers, and where they stand: `e` is an entry, `c` the call that it came from."""
+"""Fields that hold numbers, and where they stand: `e` is an entry."""
 SCORE_PREFIX = "score."
 
 _TERM = re.compile(
@@ -223,13 +223,18 @@ def find_hits(text: str, query: Query, column: str = "text") -> list[tuple[int, 
         query: whose words and literals are looked for; those that must not be there are not.
         column: which of the two texts it is.
     """
-    # Words are folded once for all terms.
     hits: set[tuple[int, int]] = set()
     terms = [term for term in query.words if term.column == column and not term.is_negated]
     if terms:
-        places = [(fold_word(match[0]), *match.span()) for match in _WORD.finditer(text)]
+        # Words are folded once for all terms; of ASCII, which most texts are, all at once.
+        folded_text = text.lower() if text.isascii() else text
+        words, places = [], []
+        for match in _WORD.finditer(folded_text):
+            words.append(match[0] if text.isascii() else fold_word(match[0]))
+            places.append(match.span())
         for term in terms:
-            hits.update(_find_words(places, term))
+            for first in _find_words(words, term):
+                hits.add((places[first][0], places[first + len(term.words) - 1][1]))
     for literal in query.literals if column == "text" else ():
         start = -1 if literal.is_negated else text.find(literal.text)
         while start >= 0:
@@ -238,16 +243,12 @@ def find_hits(text: str, query: Query, column: str = "text") -> list[tuple[int, 
     return sorted(hits)
 
 
-def _find_words(places: Sequence[tuple[str, int, int]], term: Words) -> list[tuple[int, int]]:
-    # Windows of as many words as the term has.
-    hits = []
-    count = len(term.words)
-    for first in range(len(places) - count + 1):
-        window = places[first : first + count]
-        words = [word for word, _, _ in window]
-        is_last_equal = words[-1] == term.words[-1]
-        if term.is_prefix:
-            is_last_equal = words[-1].startswith(term.words[-1])
-        if is_last_equal and words[:-1] == list(term.words[:-1]):
-            hits.append((window[0][1], window[-1][2]))
-    return hits
+def _find_words(words: Sequence[str], term: Words) -> Iterator[int]:
+    """The places of a term's first word where all of its words follow one another."""
+    *before, last = term.words
+    for place, word in enumerate(words):
+        # The last word first: it may be the beginning of a word.
+        if word == last or (term.is_prefix and word.startswith(last)):
+            first = place - len(before)
+            if first >= 0 and list(words[first:place]) == before:
+                yield first

@@ -102,6 +102,7 @@ class RunReader:
         store = Store.open(self.folder, create=False, readonly=True)
         try:
             self.index.attach(store.database)
+            store.database.read("PRAGMA temp_store = MEMORY")
         except BaseException:
             store.close()
             raise

@@ -23,22 +23,22 @@ from potstill.viewer.facets import (
 from potstill.viewer.index.words import has_words, share_indexed
 from potstill.viewer.query import ExactText, Message, Query, Range, Values
 
-# Where a list's statements read: entries, and the call that each came from where a number of it is asked for.
-ENTRIES = "view.entries e"
-CALL_OF_ENTRY = (
-    'LEFT JOIN view.groups cg ON cg.number = e."group" LEFT JOIN view.calls c ON c.place = '
-    "(SELECT min(o.place) FROM view.calls o WHERE o.prompt = e.prompt AND o.draw = e.draw AND o.model = cg.model)"
-)
 # Above this share of all entries a list is read in its order rather than by the index of groups.
 _SCANNED_SHARE = 0.1
 
 
 class Condition(NamedTuple):
-    """A condition in SQL with its arguments; `facet` is the facet that it chooses in, if any."""
+    """A condition in SQL with its arguments.
+
+    Args:
+        facet: the facet that it chooses in, if any.
+        traces: of words, the SELECT of the traces that have them.
+    """
 
     sql: str
     args: tuple[Any, ...] = ()
     facet: str = ""
+    traces: str = ""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,6 @@ class Selection:
         self.group_choices: dict[str, GroupChoice] = {}
         self.conditions: list[Condition] = []
         self.noted_choices: dict[str, list[tuple[str, ...]]] = {}
-        self.needs_calls = False
         self._add_values([*self.query.values, *_chosen_values(self.query, chosen.facets)])
         self._add_words()
         for condition in self.query.ranges:
@@ -127,21 +126,23 @@ class Selection:
                 args += condition.args
         return " AND ".join(parts), args
 
-    def tables(self) -> str:
-        """What the statements of this list read from."""
-        return f"{ENTRIES} {CALL_OF_ENTRY}" if self.needs_calls else ENTRIES
-
     def count(self) -> int:
         """How many entries there are, literals not looked at."""
-        # Groups know how many entries they have: without another condition nothing is counted again.
-        if not self.conditions:
-            fitting = choose_groups(self.groups, self.group_choices, self.roles)
-            return sum(self.count_by_group.get(group.number, 0) for group in fitting)
+        count = self.quick_count()
+        if count is not None:
+            return count
         where, args = self.where()
         [(count,)] = self.store.database.read(
-            f"SELECT count(*) FROM {self.tables()} WHERE {where}", args
+            f"SELECT count(*) FROM view.entries e WHERE {where}", args
         )
         return int(count)
+
+    def quick_count(self) -> int | None:
+        """How many entries there are, where groups alone decide that: they know how many they have; else None."""
+        if self.conditions:
+            return None
+        fitting = choose_groups(self.groups, self.group_choices, self.roles)
+        return sum(self.count_by_group.get(group.number, 0) for group in fitting)
 
     @cached_property
     def count_by_group(self) -> dict[int, int]:
@@ -174,7 +175,6 @@ class Selection:
                     choice.allowed.append(frozenset(values.values))
 
     def _add_words(self) -> None:
-        # All words that must be there are one question to the index, each that must not be one of its own.
         words = self.query.words
         if not words:
             return
@@ -182,19 +182,31 @@ class Selection:
             text = "this Python's SQLite has no full text search: write 'exactly these characters'"
             self.query.messages.append(Message("error", text))
             return
-        sql = "e.trace {} (SELECT rowid FROM view.words WHERE words MATCH ?)"
+        # All words that must be there are one question to the index, each that must not be one of its own.
+        matching = "SELECT rowid FROM view.words WHERE words MATCH ?"
+        sql, args = "SELECT number FROM view.ids", []
         expression = queries.match_expression([term for term in words if not term.is_negated])
         if expression:
-            self.conditions.append(Condition(sql.format("IN"), (expression,)))
+            sql, args = matching, [expression]
         for term in words:
             if term.is_negated:
-                refused = queries.match_expression([term])
-                self.conditions.append(Condition(sql.format("NOT IN"), (refused,)))
+                sql += f" EXCEPT {matching}"
+                args.append(queries.match_expression([term]))
+        self.conditions.append(Condition(f"e.trace IN ({sql})", tuple(args), traces=sql))
+
+    def hold_words(self) -> None:
+        """Look the words up once: for statements that would each do it anew."""
+        for place, condition in enumerate(self.conditions):
+            if condition.traces:
+                read = self.store.database.read
+                read("DROP TABLE IF EXISTS temp.found")
+                read("CREATE TEMP TABLE found (trace INTEGER PRIMARY KEY)")
+                read(f"INSERT INTO temp.found {condition.traces}", condition.args)
+                self.conditions[place] = Condition("e.trace IN (SELECT trace FROM temp.found)")
 
     def _add_range(self, condition: Range) -> None:
         # What has no number is in no range, and so in the opposite of each.
         sql, args = _range_sql(condition)
-        self.needs_calls |= queries.NUMBERS.get(condition.field, "").startswith("c.")
         self.conditions.append(
             Condition(f"NOT ifnull({sql}, 0)" if condition.is_negated else sql, args)
         )

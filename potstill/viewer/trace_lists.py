@@ -21,7 +21,7 @@ from potstill.viewer.facets import (
     ledger_of,
 )
 from potstill.viewer.index.words import NUL_ESCAPE
-from potstill.viewer.selection import CALL_OF_ENTRY, ENTRIES, Selection
+from potstill.viewer.selection import Selection
 from potstill.viewer.utf16 import Utf16Offsets
 
 MAX_LIMIT = 1000
@@ -47,35 +47,30 @@ RANGES = {
 
 
 class Order(NamedTuple):
-    """How a list is sorted: an expression, and whether it goes down."""
+    """How a list is sorted: an expression, and whether it goes down; with what the expression needs beside entries."""
 
     name: str
     sql: str
-    args: tuple[Any, ...]
     is_descending: bool
-
-    @property
-    def needs_calls(self) -> bool:
-        """Whether it is a number of the call."""
-        return self.sql.startswith("c.")
+    join: str = ""
+    args: tuple[Any, ...] = ()  # of the join
 
 
 def make_order(name: str, direction: str) -> Order:
     """The order of a name; InputError where there is none."""
     is_descending = direction == "desc"
     if name == "made":
-        return Order(name, "e.seq", (), is_descending)
+        return Order(name, "e.seq", is_descending)
     if name == "problem":
-        return Order(name, "e.problem", (), is_descending)
+        return Order(name, "e.problem", is_descending)
     if name == "id":
-        return Order(
-            name, "(SELECT i.id FROM view.ids i WHERE i.number = e.trace)", (), is_descending
-        )
+        return Order(name, "i.id", is_descending, "JOIN view.ids i ON i.number = e.trace")
     if name in queries.NUMBERS:
-        return Order(name, queries.NUMBERS[name], (), is_descending)
+        return Order(name, queries.NUMBERS[name], is_descending)
     if name.startswith(queries.SCORE_PREFIX):
-        score = "(SELECT s.value FROM view.scores s WHERE s.name = ? AND s.seq = e.seq)"
-        return Order(name, score, (name.removeprefix(queries.SCORE_PREFIX),), is_descending)
+        score = name.removeprefix(queries.SCORE_PREFIX)
+        join = "LEFT JOIN view.scores s ON s.seq = e.seq AND s.name = ?"
+        return Order(name, "s.value", is_descending, join, (score,))
     raise InputError(f"there is no order {name!r}", available=[*ORDERS, "score.NAME"])
 
 
@@ -133,6 +128,9 @@ def read_page(selection: Selection, request: PageRequest) -> dict[str, Any]:
         places = _read_places(selection, request.order, start, limit + 1, is_backward=is_backward)
         has_more = len(places) > limit
         places = places[:limit]
+    count = selection.count() if scan is not None else selection.quick_count()
+    if count is None and not cursor and not has_more:
+        count = len(places)  # the whole list
     last = scan.last if scan is not None else (places[-1] if places else None)
     first = places[0] if places else None
     if is_backward:
@@ -142,7 +140,7 @@ def read_page(selection: Selection, request: PageRequest) -> dict[str, Any]:
     else:
         has_next, has_previous = has_more, bool(cursor)
     return {
-        "count": selection.count(),
+        "count": count,
         "is_counted": scan is None,
         "sort": request.order.name,
         "order": "desc" if request.order.is_descending else "asc",
@@ -159,33 +157,63 @@ def _read_places(
     selection: Selection, order: Order, start: Place | None, limit: int, *, is_backward: bool
 ) -> list[Place]:
     """The next places of a list from one place on, in its order or against it."""
-    where, args = selection.where(prefer_order=order.name == "made")
-    tables = selection.tables()
-    if order.needs_calls and not selection.needs_calls:
-        tables = f"{ENTRIES} {CALL_OF_ENTRY}"
-    is_descending = order.is_descending ^ is_backward
-    direction = "DESC" if is_descending else "ASC"
-    sign = "<" if is_descending else ">"
     if order.name == "made":
-        after = f" AND e.seq {sign} ?" if start is not None else ""
-        sql = f"SELECT e.seq FROM {tables} WHERE {where}{after} ORDER BY e.seq {direction} LIMIT ?"
-        seqs = selection.store.database.read(sql, [*args, *([start.seq] if start else []), limit])
-        return [Place(seq, seq) for (seq,) in seqs]
+        return _read_places_as_made(selection, order, start, limit, is_backward=is_backward)
+    # What has no value comes last, and so first when read backwards: two parts, each in one plain order.
+    parts = [False, True] if is_backward else [True, False]
+    if start is not None and (start.value is not None) != parts[0]:
+        parts.pop(0)  # the start lies in the other one, and this one before it
+    places: list[Place] = []
+    for has_value in parts:
+        places += _read_part(
+            selection,
+            order,
+            start,
+            limit - len(places),
+            has_value=has_value,
+            is_descending=order.is_descending ^ is_backward,
+        )
+        if len(places) == limit:
+            break
+        start = None
+    return places
 
-    # What has no value comes last, and so first when read backwards.
-    nulls_sign = "<" if is_backward else ">"
+
+def _read_places_as_made(
+    selection: Selection, order: Order, start: Place | None, limit: int, *, is_backward: bool
+) -> list[Place]:
+    where, args = selection.where(prefer_order=True)
+    is_descending = order.is_descending ^ is_backward
+    if start is not None:
+        where += f" AND e.seq {'<' if is_descending else '>'} ?"
+        args.append(start.seq)
+    direction = "DESC" if is_descending else "ASC"
+    sql = f"SELECT e.seq FROM view.entries e WHERE {where} ORDER BY e.seq {direction} LIMIT ?"
+    return [Place(seq, seq) for (seq,) in selection.store.database.read(sql, [*args, limit])]
+
+
+def _read_part(
+    selection: Selection,
+    order: Order,
+    start: Place | None,
+    limit: int,
+    *,
+    has_value: bool,
+    is_descending: bool,
+) -> list[Place]:
+    """The next places among the entries that have a value to be sorted by, or among those that have none."""
+    where, args = selection.where()
+    sign, direction = ("<", "DESC") if is_descending else (">", "ASC")
     after, after_args = "", []
-    if start is not None and start.value is None:
-        after = f"WHERE (n {nulls_sign} 1 OR (n = 1 AND seq {sign} ?))"
-        after_args = [start.seq]
+    if start is not None and has_value:
+        after, after_args = f"AND (value, seq) {sign} (?, ?)", [start.value, start.seq]
     elif start is not None:
-        after = f"WHERE (n {nulls_sign} 0 OR (n = 0 AND (value {sign} ? OR (value = ? AND seq {sign} ?))))"
-        after_args = [start.value, start.value, start.seq]
-    nulls_direction = "DESC" if is_backward else "ASC"
+        after, after_args = f"AND seq {sign} ?", [start.seq]
     sql = f"""SELECT value, seq FROM (
-            SELECT {order.sql} AS value, {order.sql} IS NULL AS n, e.seq AS seq FROM {tables} WHERE {where})
-        {after} ORDER BY n {nulls_direction}, value {direction}, seq {direction} LIMIT ?"""
-    rows = selection.store.database.read(sql, [*order.args, *order.args, *args, *after_args, limit])
+            SELECT {order.sql} AS value, e.seq AS seq FROM view.entries e {order.join} WHERE {where})
+        WHERE value IS {"NOT NULL" if has_value else "NULL"} {after}
+        ORDER BY value {direction}, seq {direction} LIMIT ?"""
+    rows = selection.store.database.read(sql, [*order.args, *args, *after_args, limit])
     return [Place(*row) for row in rows]
 
 
@@ -248,11 +276,11 @@ def describe_entries(
     store = selection.store
     listed = (json.dumps(list(seqs)),)
     group_by_number = {group.number: group for group in selection.groups}
-    sql = f"""SELECT e.seq, i.id, e."group", q.id, e.answer, e.tokens, e.length, e.steps, e.wrong_steps, e.first_wrong,
+    sql = """SELECT e.seq, i.id, e."group", q.id, e.answer, e.tokens, e.length, e.steps, e.wrong_steps, e.first_wrong,
             e.draw,
             q.question, q.answer, e.reason, e.root, e.prompt_tokens, e.reasoning_tokens, e.weight, q.metadata,
-            c.seconds, c.cost, c.created
-        FROM {ENTRIES} {CALL_OF_ENTRY}
+            e.seconds, e.cost, e.created
+        FROM view.entries e
         JOIN view.ids i ON i.number = e.trace JOIN view.problems q ON q.number = e.problem
         WHERE e.seq IN (SELECT value FROM json_each(?))"""
     # One statement for the whole page, then one for each thing that an entry has several of.
@@ -378,16 +406,13 @@ def read_anchors(selection: Selection, order: Order) -> dict[str, Any]:
     while count / every > MAX_ANCHORS:
         every *= 2
     where, args = selection.where(prefer_order=True)
-    tables = selection.tables()
-    if order.needs_calls and not selection.needs_calls:
-        tables = f"{ENTRIES} {CALL_OF_ENTRY}"
     direction = "DESC" if order.is_descending else "ASC"
     sql = f"""SELECT value, seq FROM (
             SELECT {order.sql} AS value, e.seq AS seq,
                 row_number() OVER (ORDER BY {order.sql} IS NULL, {order.sql} {direction}, e.seq {direction}) AS number
-            FROM {tables} WHERE {where})
+            FROM view.entries e {order.join} WHERE {where})
         WHERE number % ? = 0 ORDER BY number"""
-    rows = selection.store.database.read(sql, [*order.args * 3, *args, every])
+    rows = selection.store.database.read(sql, [*order.args, *args, every])
     anchors: list[str | None] = [None]
     anchors += [Place(*row).to_cursor() for row in rows]
     # A cursor is of the row before; there is nothing after the last row.
@@ -404,6 +429,7 @@ def read_facets(selection: Selection) -> dict[str, Any]:
     """How many entries of a list have each value of each facet."""
     if selection.literals:
         _choose_by_literals(selection)
+    selection.hold_words()
     listed_facets = []
     all_counts = _count_groups(selection, "")
     fitting = {
@@ -458,7 +484,7 @@ def _count_groups(selection: Selection, without: str) -> dict[int, int]:
         return selection.count_by_group
     where = " AND ".join(condition.sql for condition in conditions)
     args = [value for condition in conditions for value in condition.args]
-    sql = f'SELECT e."group", count(*) FROM {selection.tables()} WHERE {where} GROUP BY 1'
+    sql = f'SELECT e."group", count(*) FROM view.entries e WHERE {where} GROUP BY 1'
     return dict(selection.store.database.read(sql, args))
 
 
@@ -471,7 +497,7 @@ def _count_noted(selection: Selection, name: str, count: int) -> dict[str, Any]:
     of_counts = counts
     if name in selection.noted_choices:
         where, args = selection.where(without=name)
-        sql = f"SELECT count(*) FROM {selection.tables()} WHERE {where}"
+        sql = f"SELECT count(*) FROM view.entries e WHERE {where}"
         [(of_count,)] = selection.store.database.read(sql, args)
         of_counts = _noted_counts(selection, name, of_count, without=name)
     return _facet_json(name, counts, of_counts, chosen)
@@ -480,23 +506,23 @@ def _count_noted(selection: Selection, name: str, count: int) -> dict[str, Any]:
 def _noted_counts(selection: Selection, name: str, count: int, *, without: str) -> dict[str, int]:
     where, args = selection.where(without=without)
     read = selection.store.database.read
-    tables = selection.tables()
     if name in MULTIPLE_FACETS:
+        # From the drops, in the order of an index: nothing is sorted.
         column = "test" if name == "dropped" else "reason"
-        sql = f"""SELECT d.{column}, count(DISTINCT d.seq) FROM {tables} JOIN view.drops d ON d.seq = e.seq
+        dropped = "view.drops d CROSS JOIN view.entries e ON e.seq = d.seq"
+        sql = f"""SELECT d.{column}, count(DISTINCT d.seq) FROM {dropped}
             WHERE {where} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MAX_FACET_VALUES}"""
         counts = dict(read(sql, args))
         if name == "dropped":
-            is_dropped = "e.seq IN (SELECT seq FROM view.drops WHERE seq IS NOT NULL)"
-            [(dropped,)] = read(
-                f"SELECT count(*) FROM {tables} WHERE {is_dropped} AND {where}", args
-            )
-            counts[NONE] = count - dropped
+            [(traces,)] = read(f"SELECT count(DISTINCT d.seq) FROM {dropped} WHERE {where}", args)
+            counts[NONE] = count - traces
         return counts
     # In a row or not: both ways are always there.
     if name == "row":
-        in_rows = "e.seq IN (SELECT seq FROM view.placed)"
-        [(rows,)] = read(f"SELECT count(*) FROM {tables} WHERE {in_rows} AND {where}", args)
+        in_rows = (
+            "(SELECT DISTINCT seq FROM view.placed) l CROSS JOIN view.entries e ON e.seq = l.seq"
+        )
+        [(rows,)] = read(f"SELECT count(*) FROM {in_rows} WHERE {where}", args)
         return {"yes": rows, "no": count - rows}
     # Marks stand in the notes, and are few.
     counts = {}
@@ -506,7 +532,7 @@ def _noted_counts(selection: Selection, name: str, count: int, *, without: str) 
             "e.trace IN (SELECT number FROM view.ids WHERE id IN (SELECT value FROM json_each(?)))"
         )
         [(counts[mark],)] = read(
-            f"SELECT count(*) FROM {tables} WHERE {marked} AND {where}", [ids, *args]
+            f"SELECT count(*) FROM view.entries e WHERE {marked} AND {where}", [ids, *args]
         )
     counts[NONE] = count - sum(counts.values())
     return counts
@@ -541,17 +567,17 @@ def _facet_json(
 def _read_ranges(selection: Selection) -> list[dict[str, Any]]:
     """The least and the largest value of each number and each score in a list."""
     where, args = selection.where()
-    read, tables = selection.store.database.read, selection.tables()
+    read = selection.store.database.read
     # All numbers of entries in one pass.
     columns = ", ".join(f"min(e.{name}), max(e.{name}), count(e.{name})" for name in RANGES)
-    [ends] = read(f"SELECT {columns} FROM {tables} WHERE {where}", args)
+    [ends] = read(f"SELECT {columns} FROM view.entries e WHERE {where}", args)
     ranges = []
     for place, (name, label) in enumerate(RANGES.items()):
         low, high, count = ends[3 * place : 3 * place + 3]
         if count:
             ranges.append({"name": name, "label": label, "min": low, "max": high, "count": count})
     sql = f"""SELECT s.name, min(s.value), max(s.value), count(s.value)
-        FROM {tables} JOIN view.scores s ON s.seq = e.seq WHERE {where} GROUP BY 1 ORDER BY 1"""
+        FROM view.scores s CROSS JOIN view.entries e ON e.seq = s.seq WHERE {where} GROUP BY 1 ORDER BY 1"""
     for name, low, high, count in read(sql, args):
         if count:
             score = queries.SCORE_PREFIX + name

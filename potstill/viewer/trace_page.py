@@ -15,6 +15,7 @@ from potstill.store.store import Store
 from potstill.traces.verification import verdict_key
 from potstill.viewer import query as queries
 from potstill.viewer.facets import FACETS, author_of, ledger_of, roles_of_models
+from potstill.viewer.index.calls import served_name
 from potstill.viewer.notes import Note
 from potstill.viewer.trace_lists import EXCERPT
 from potstill.viewer.utf16 import Utf16Offsets
@@ -88,7 +89,7 @@ class RunFacts:
     def served_name(self, model: str) -> str:
         """What a server calls a model."""
         if model not in self._served:
-            self._served[model] = self.store.completions.last_served(model)
+            self._served[model] = served_name(self.store.database, model)
         return self._served[model]
 
     def words_of_questions(self, ledger: str) -> list[tuple[str, set[str]]]:
@@ -118,7 +119,8 @@ def describe_trace(
         facts: of the run, where many pages are described; else they are read for this one.
     """
     trace_id = find_trace_id(store, request.id)
-    sql = "SELECT arm, seq FROM made WHERE id = ? ORDER BY seq"
+    # Arm by arm: the ledger's own index begins with the arm.
+    sql = """SELECT m.arm, m.seq FROM arms a CROSS JOIN made m ON m.arm = a.arm AND m.id = ? ORDER BY m.seq"""
     arms = [
         {"arm": arm, "ledger": ledger_of(arm), "key": seq}
         for arm, seq in store.database.read(sql, (trace_id,))
@@ -161,7 +163,7 @@ class TracePage:
         # Each part adds what it names to `members`, whole or cut.
         trace = self.trace
         offsets = Utf16Offsets(trace.text)
-        lineage = self._lineage()
+        lineage = self.lineage()
         rows = self._rows()
         call = find_call(self.store, trace)
         document = {
@@ -263,7 +265,7 @@ class TracePage:
             )
         return rows
 
-    def _lineage(self) -> list[list[dict[str, str]]]:
+    def lineage(self) -> list[list[dict[str, str]]]:
         """Ancestors by how many steps of descent lie between, the oldest first; the trace itself last."""
         # The trace itself is the last column.
         generations: list[list[dict[str, str]]] = [[{"id": self.trace.id, "part": "this"}]]

@@ -15,7 +15,7 @@ from potstill.errors import StoreError
 from potstill.records import Author, Message, Problem, Span, Tokens, Trace, Verdict, blank
 from potstill.store import Store
 from potstill.store.database import from_column, to_column
-from potstill.store.history import DropRecord, Step
+from potstill.store.history import DropCount, DropRecord, Step
 from potstill.traces.session import Drop, Ledger
 
 # Every string that UTF-16 knows, lone surrogates included; a high one before a low one is one character in JSON.
@@ -183,6 +183,17 @@ def test_a_ledger_keeps_funnel_drops_and_annotated_traces(tmp_path: Path):
         assert history.trace(GOOD.id) == GOOD
         assert [t.id for t in history.traces("sft", "sample")] == [BAD.id, GOOD.id]
         assert history.trace("trace-none") is None
+
+
+def test_drops_are_counted_apart_from_the_traces_that_they_are_of(tmp_path: Path):
+    reasons = [f"as {BAD.id}", f"as {GOOD.id}", "not \udc80"]
+    with Store.open(tmp_path) as store:
+        store.ledger("sft").add_drops([Drop(BAD, "keep", "new", reason) for reason in reasons])
+        assert store.history.count_drops_by_test("sft") == [DropCount("keep", "new", "", 3, 1)]
+        assert store.history.count_drops_by_reason("sft") == [
+            DropCount("keep", "new", "as another trace", 2, 1),
+            DropCount("keep", "new", "not \udc80", 1, 1),
+        ]
 
 
 def test_an_arm_run_again_replaces_itself_and_no_other(tmp_path: Path):

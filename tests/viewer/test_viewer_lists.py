@@ -8,6 +8,7 @@ import pytest
 from viewed_run import fill_orion, make_problems, make_run, open_reader
 
 from potstill.store import Store
+from potstill.viewer.index.calls import served_name
 from potstill.viewer.index.indexer import build_index
 from potstill.viewer.query import parse_query
 from potstill.viewer.reader import RunReader
@@ -86,6 +87,22 @@ def test_pages_meet(reader: RunReader, sort: str):
     assert [item["key"] for item in last["items"]] == whole[-5:]
     before = page(reader, sort=sort, order="desc", before=last["previous"], limit=5)
     assert [item["key"] for item in before["items"]] == whole[-10:-5]
+
+
+def test_a_count_that_needs_a_look_at_every_trace_is_left_to_the_facets(reader: RunReader):
+    assert page(reader, "operator:rewrite", limit=2)["count"] == 6
+    assert page(reader, "answer", limit=2)["count"] is None
+
+
+def test_a_call_that_comes_after_its_trace_was_read_is_found_all_the_same(tmp_path: Path):
+    folder = make_run(tmp_path / "run", problems=1)
+    reader = open_reader(folder, tmp_path / "index")
+    with Store.open(folder) as store, store.database.transaction() as connection:
+        connection.execute("UPDATE completions SET rowid = rowid + 100, seconds = 7, served = 'S'")
+    build_index(reader)
+    assert page(reader, "seconds:7")["count"] == 3
+    with reader.store() as store:
+        assert served_name(store.database, "model-student") == "S"
 
 
 def test_facets_sum_to_the_count(reader: RunReader):

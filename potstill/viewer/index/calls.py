@@ -10,9 +10,10 @@ import json
 
 from potstill.data.trace_json import to_prompt
 from potstill.records import digest
-from potstill.store.database import Database
+from potstill.store.database import Database, from_column
 
 PORTION = 1000
+LINKED_PORTION = 4000  # entries whose calls are looked up in one transaction
 MINUTE = 60
 
 
@@ -61,20 +62,64 @@ def index_next_calls(database: Database) -> bool:
                 paid_tokens = paid_tokens + excluded.paid_tokens, paid_cost = paid_cost + excluded.paid_cost""",
             (done, last),
         )
+        # A bare column beside max() is that of the row which has it: the name that was served last.
+        database.read(
+            """INSERT OR REPLACE INTO view.served
+            SELECT model, served FROM (
+                SELECT model, served, max(rowid) FROM completions
+                WHERE rowid > ? AND rowid <= ? AND served != '' GROUP BY model)""",
+            (done, last),
+        )
         database.read("INSERT OR REPLACE INTO view.meta VALUES ('calls', ?)", (last,))
         return True
+
+
+def link_next_entries(database: Database) -> bool:
+    """Note beside the next entries which call they came from, and what it took; whether there were any.
+
+    Runs after `index_next_calls`: a completion is stored before its trace, so an entry's call is there by now.
+    """
+    with database.attached_transaction():
+        [(last,)] = database.read(
+            "SELECT max(seq) FROM (SELECT seq FROM view.entries WHERE call IS NULL ORDER BY seq LIMIT ?)",
+            (LINKED_PORTION,),
+        )
+        if last is None:
+            return False
+        # Calls of one author that differ in settings alone can't be told apart here: the first one counts.
+        database.read(
+            """UPDATE view.entries SET (call, seconds, cost, created) = (
+                SELECT coalesce(min(c.place), 0), c.seconds, c.cost, c.created
+                FROM view.calls c JOIN view.groups g ON g.number = entries."group" AND g.model = c.model
+                WHERE c.prompt = entries.prompt AND c.draw = entries.draw)
+            WHERE call IS NULL AND seq <= ?""",
+            (last,),
+        )
+        return True
+
+
+def served_name(database: Database, model: str) -> str:
+    """What the server called a model when it last answered; "" where it never said."""
+    rows = database.read("SELECT name FROM view.served WHERE model = ?", (model,))
+    return from_column(rows[0][0]) if rows else ""
 
 
 def forget_moved_calls(database: Database) -> None:
     """Begin anew where completions were deleted or replaced since they were read: their sums would be wrong."""
     with database.attached_transaction():
-        # As many up to the place as were read up to there, unless some are gone or stand elsewhere.
+        # As many up to the place as were read up to there, unless some are gone or stand elsewhere. All are counted
+        # by the index over keys, and those behind the place, which are few: up to it they lie among their texts.
         done = read_place(database)
-        [(read,)] = database.read("SELECT count(*) FROM view.calls")
-        [(there,)] = database.read("SELECT count(*) FROM completions WHERE rowid <= ?", (done,))
+        [(read,)] = database.read("SELECT coalesce(sum(calls), 0) FROM view.minutes")
+        if not read:
+            return
+        [(total,)] = database.read("SELECT count(*) FROM completions")
+        [(behind,)] = database.read("SELECT count(*) FROM completions WHERE rowid > ?", (done,))
+        there = total - behind
         if read != there:
-            for table in ("calls", "minutes"):
+            for table in ("calls", "minutes", "served"):
                 database.read(f"DELETE FROM view.{table}")
+            database.read("UPDATE view.entries SET call = NULL")
             database.read("DELETE FROM view.meta WHERE name = 'calls'")
 
 

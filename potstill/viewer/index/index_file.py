@@ -6,13 +6,15 @@ connection that reads the store.
 
 Tables, from the store's point of view:
 
-- `entries`: a row of the ledger `made`, so a trace that two arms made stands twice. It holds what lists are sorted by.
+- `entries`: a row of the ledger `made`, so a trace that two arms made stands twice. It holds what lists are sorted by;
+  `call` is the place of the completion that it came from, 0 where there is none, and null until that was looked up.
 - `groups`: the combinations of what lists are filtered and counted by (arm, operator, verdict, …). There are some
   hundreds of them, and an entry names one by its number: counts of every facet come from one count by group.
 - `ids`, `problems`: a number for each trace and each problem.
 - `drops`, `placed`, `scores`, `descents`: what a trace may have none or several of.
 - `words`: the full text of traces by their numbers.
 - `calls`: the completions by what their author is in a trace. `minutes`: the same, added up by minute.
+- `served`: what a server last called each model.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from potstill.models.cache_folder import cache_folder
 from potstill.store import database
 from potstill.store.database import Database
 
-FORMAT = "2"  # of the tables below; another one is thrown away
+FORMAT = "3"  # of the tables below; another one is thrown away
 
 GROUP_COLUMNS = (
     "arm",
@@ -62,16 +64,19 @@ CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, trace INTEGER NOT NULL, "group" INTEGER NOT NULL, problem INTEGER NOT NULL,
     tokens INTEGER, prompt_tokens INTEGER, reasoning_tokens INTEGER, length INTEGER, draw INTEGER, weight REAL,
     steps INTEGER, wrong_steps INTEGER, first_wrong INTEGER, prompt TEXT, answer TEXT, reason TEXT, root TEXT,
-    checksum INTEGER NOT NULL);
+    checksum INTEGER NOT NULL, call INTEGER, seconds REAL, cost REAL, created REAL);
 CREATE INDEX entries_by_group ON entries ("group", seq);
 CREATE INDEX entries_by_trace ON entries (trace);
-CREATE INDEX entries_by_problem ON entries (problem, seq);
+CREATE INDEX entries_by_problem ON entries (problem, "group", seq);
+CREATE INDEX entries_without_call ON entries (seq) WHERE call IS NULL;
 CREATE INDEX entries_by_prompt ON entries (prompt) WHERE prompt IS NOT NULL;
 CREATE TABLE scores (name TEXT, seq INTEGER, value REAL, text TEXT, PRIMARY KEY (name, seq)) WITHOUT ROWID;
 CREATE INDEX scores_by_seq ON scores (seq);
 CREATE TABLE drops (
     place INTEGER PRIMARY KEY, arm TEXT NOT NULL, seq INTEGER, test TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE INDEX drops_by_seq ON drops (seq);
+CREATE INDEX drops_by_test ON drops (test, seq);
+CREATE INDEX drops_by_reason ON drops (reason, seq);
 CREATE TABLE placed (
     arm TEXT, stage TEXT, position INTEGER, label TEXT, seq INTEGER,
     PRIMARY KEY (arm, stage, label, position)) WITHOUT ROWID;
@@ -87,13 +92,14 @@ CREATE TABLE minutes (
     completion_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER, cost REAL, seconds REAL,
     paid_tokens INTEGER, paid_cost REAL,
     PRIMARY KEY (minute, arm, role, model)) WITHOUT ROWID;
+CREATE TABLE served (model TEXT PRIMARY KEY, name NOT NULL) WITHOUT ROWID;
 """
 WORDS_TABLE = """
 CREATE VIRTUAL TABLE words USING fts5(text, question, content='', tokenize='unicode61');
 """
 TABLE_NAMES = (
     *("meta", "arms", "ids", "problems", "groups", "entries", "scores", "drops", "placed"),
-    *("descents", "calls", "minutes", "words"),
+    *("descents", "calls", "minutes", "served", "words"),
 )
 
 

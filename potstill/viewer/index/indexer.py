@@ -17,6 +17,8 @@ from potstill.viewer.reader import FileStamp, RunReader, stamp_of
 
 POLL_SECONDS = 1.0  # between two looks at the stores of runs that somebody watches
 WATCHED_SECONDS = 60.0  # after the last request for a run its store is no longer followed
+REST_SHARE = 0.01  # of a core that following a run may take
+MAX_REST_SECONDS = 30.0
 
 log = logging.getLogger("potstill.viewer")
 
@@ -33,6 +35,8 @@ def _open_for_indexing(reader: RunReader) -> Store:
     store = Store.open(reader.folder, create=False, readonly=True)
     try:
         reader.index.attach(store.database)
+        # Beside a log this loses nothing but the last portions, which are read again.
+        store.database.read("PRAGMA view.synchronous = NORMAL")
         portions.add_functions(store.database)
         calls.add_functions(store.database)
         calls.forget_moved_calls(store.database)
@@ -46,7 +50,7 @@ def _phases(with_words: bool) -> list[Callable[[database.Database], bool]]:
     phases: list[Callable[[database.Database], bool]] = [portions.index_next_portion]
     if with_words:
         phases.append(words.index_next_words)
-    phases.append(calls.index_next_calls)
+    phases += [calls.index_next_calls, calls.link_next_entries]
     return phases
 
 
@@ -65,6 +69,7 @@ class Indexer:
         self._read: dict[
             str, tuple[FileStamp, ...]
         ] = {}  # the store's files when it was last read to its end
+        self._rests_until: dict[str, float] = {}  # when the store of each run is looked at again
         self._wake = threading.Event()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="potstill-view-index", daemon=True)
@@ -98,9 +103,13 @@ class Indexer:
             if reader is None:
                 continue
             stamps = _store_stamps(reader.folder)
+            used = time.thread_time()
             try:
                 if self._follow(reader):
                     self._read[name] = stamps
+                    # A large run takes long to be looked through, and is looked through less often.
+                    rest = (time.thread_time() - used) / REST_SHARE
+                    self._rests_until[name] = time.monotonic() + min(rest, MAX_REST_SECONDS)
                 self.errors.pop(name, None)
             except PotstillError as error:
                 # The run's pages say it; the other runs are indexed all the same.
@@ -113,6 +122,7 @@ class Indexer:
         now = time.monotonic()
         for name, asked_at in sorted(self._asked.items(), key=lambda item: -item[1]):
             is_watched = now - asked_at < WATCHED_SECONDS
+            is_watched &= now >= self._rests_until.get(name, 0.0)
             reader = self._readers.get(name)  # None: its folder is gone
             if (
                 is_watched

@@ -68,7 +68,8 @@ _FILL = (
         SELECT DISTINCT {", ".join(GROUP_COLUMNS)} FROM temp.grouped""",
     f"""INSERT OR REPLACE INTO view.entries
         SELECT p.seq, i.number, g.number, q.number, p.tokens, p.prompt_tokens, p.reasoning_tokens, p.length, p.draw,
-            p.weight, s.steps, s.wrong, s.first_wrong, p.prompt, p.answer, nullif(p.reason, ''), p.root, p.checksum
+            p.weight, s.steps, s.wrong, s.first_wrong, p.prompt, p.answer, nullif(p.reason, ''), p.root, p.checksum,
+            NULL, NULL, NULL, NULL
         FROM temp.portion p
         JOIN temp.grouped d ON d.seq = p.seq
         JOIN view.ids i ON i.id = p.id

@@ -16,7 +16,7 @@ from potstill.budget.amounts import (
 from potstill.evaluation.table import format_usd
 from potstill.models.phase import split_account
 from potstill.store.store import Store
-from potstill.viewer.index.calls import MINUTE, has_all_calls, served_name
+from potstill.viewer.index.calls import MINUTE, read_place, served_name
 
 MAX_BUCKETS = 500  # of a chart
 _SUMS = ("calls", "prompt_tokens", "completion_tokens", "cost", "seconds")
@@ -119,15 +119,16 @@ def _describe_failed(store: Store) -> list[dict[str, Any]]:
 
 def read_spent(store: Store) -> dict[str, Spent]:
     """By account what this run has paid: completions, billed attempts, and open calls at their worst."""
-    # As long as the index has not read all calls: the same sums from the store itself.
-    if not has_all_calls(store.database):
-        return store.attempts.spent_by_role()
+    # The same sums as `Attempts.spent_by_role`: calls by minute, and one by one those that the index has not read yet.
     sql = """SELECT role, sum(tokens), sum(cost) FROM (
             SELECT role, paid_tokens AS tokens, paid_cost AS cost FROM view.minutes
+            UNION ALL SELECT role, (prompt_tokens + completion_tokens) * paid, coalesce(cost, 0) * paid
+                FROM completions WHERE rowid > ?
             UNION ALL SELECT role, prompt_tokens + completion_tokens, coalesce(cost, 0) FROM attempts WHERE billed
             UNION ALL SELECT role, tokens, cost FROM intents)
         GROUP BY role ORDER BY role"""
-    return {role: Spent(tokens, cost) for role, tokens, cost in store.database.read(sql)}
+    spent = store.database.read(sql, (read_place(store.database),))
+    return {role: Spent(tokens, cost) for role, tokens, cost in spent}
 
 
 def _describe_spent(spent: Mapping[str, Spent]) -> dict[str, dict[str, Any]]:

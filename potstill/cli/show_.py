@@ -2,6 +2,7 @@
 
 TRACE is the id of a trace, or its beginning: of a line of rows/ARM.jsonl, of a drop, or of `potstill cache journal`;
 or ARM:N, the row on line N of rows/ARM.jsonl. Without RUN it is looked for in the current folder and in the runs below.
+What is shown is what the page of the trace shows (`potstill view RUN`), from the same index in the user's cache.
 
 examples:
   potstill show trace-342b64978a10 runs/quickstart
@@ -22,6 +23,11 @@ from potstill.evaluation.row_steps import ANSWER_PROBABILITY, STEP_COUNT
 from potstill.records import Trace
 from potstill.store import Store, database
 from potstill.traces.reference_gate import HIDDEN_END
+from potstill.viewer.index.index_file import default_index_folder
+from potstill.viewer.index.indexer import build_index
+from potstill.viewer.reader import RunReader
+from potstill.viewer.run_folders import RunFolder
+from potstill.viewer.trace_page import TraceRequest, describe_trace
 
 SEARCH_DEPTH = 2  # folders below the current one in which runs are looked for
 
@@ -52,20 +58,84 @@ def execute(args: argparse.Namespace) -> None:
         # The folder first, as other commands have it.
         args.trace, args.run = str(args.run), Path(args.trace)
     found = find_trace(args.trace, args.run, args.arm)
-    with Store.open(found.run, readonly=True) as store:
-        family = store.history.ancestry(found.trace_id, found.arm)
-        models = {model: account for account, model in store.completions.first_models().items()}
-        drops: dict[str, str] = {}
-        for drop in store.history.drops(found.arm):
-            drops.setdefault(drop.id, f"{drop.operator} {drop.test}: {drop.reason}")
-    members = [describe_member(trace, models, drops) for trace in family]
+    run = RunFolder(found.run.name, found.run.resolve(), str(found.run))
+    reader = RunReader(run, default_index_folder())
+    # The descent needs neither the words of texts nor who called what.
+    build_index(reader, with_words=False, with_calls=False)
+    with reader.store() as store:
+        page = describe_trace(store, TraceRequest(found.trace_id, found.arm))
+        descent = read_descent(store, page, found.arm)
     if args.json:
-        document = {"run": str(found.run), "arm": found.arm}
-        show.print_json({**document, "trace": members[0], "ancestors": members[1:]})
+        ancestors = [member for member in descent if member["id"] != found.trace_id]
+        document = {
+            "run": str(found.run),
+            "arm": found.arm,
+            "trace": descent[0],
+            "ancestors": ancestors,
+        }
+        for name in ("rows", "drops", "children"):
+            document[name] = page[name]
+        document["answers"] = describe_answers(page)
+        show.print_json(document)
         return
     show.print_line(f"{found.run}, arm {found.arm}")
-    for place, member in enumerate(members):
+    for place, member in enumerate(descent):
         _print_member(member, is_first=place == 0)
+    if page["is_lineage_cut"]:
+        show.print_line("\nthere are older ancestors: show the last one above")
+    _print_outcome(page)
+
+
+def read_descent(store: Store, page: Mapping[str, Any], arm: str) -> list[dict[str, Any]]:
+    """The trace of a page and everything that it came from, nearest first, each with what it is in the descent.
+
+    Args:
+        store: of the run.
+        page: of the trace, as the viewer shows it.
+        arm: whose annotations are shown.
+    """
+    models = {model: account for account, model in store.completions.first_models().items()}
+    drops: dict[str, str] = {}
+    for drop in store.history.drops(arm):
+        drops.setdefault(drop.id, f"{drop.operator} {drop.test}: {drop.reason}")
+    members = []
+    for generation in reversed(page["lineage"]):
+        ids = [entry["id"] for entry in generation]
+        for entry, trace in zip(generation, store.history.traces_by_id(ids, arm), strict=True):
+            member = describe_member(trace, models, drops)
+            members.append({**member, "part": entry["part"], "title": entry["title"]})
+    return members
+
+
+def describe_answers(page: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What students that were trained on the trace answer, from its page."""
+    answers = []
+    for answer in page["answers"]:
+        member = page["members"][answer["id"]]
+        parts = {
+            name: member[name]
+            for name in ("question", "gold", "status", "answer", "reason", "text")
+        }
+        answers.append({**answer, **parts})
+    return answers
+
+
+def _print_outcome(page: Mapping[str, Any]) -> None:
+    """What became of a trace: rows, further texts, and the answers of the students that were trained on it."""
+    show.print_line()
+    for row in page["rows"]:
+        show.print_line(
+            f"row {row['position'] + 1} of {row['of']} that {row['arm']} was trained on"
+        )
+    for child in page["children"]:
+        show.print_line(f"became {child['id']} ({child['operator']})")
+    for answer in describe_answers(page):
+        show.print_line()
+        show.print_line(f"{answer['title']}: {answer['status']}, {answer['id']}")
+        if answer.get("why"):
+            show.print_line(f"  {answer['why']}")
+            show.print_line(f"  question: {answer['question']}")
+        show.print_block(answer["text"])
 
 
 def find_trace(text: str, run: Path | None, arm: str) -> Found:
@@ -189,7 +259,9 @@ def describe_member(
 
 def _print_member(member: Mapping[str, Any], *, is_first: bool) -> None:
     show.print_line()
-    show.print_line(f"{'trace' if is_first else 'made from'} {member['id']}")
+    # "This text" says nothing of the trace that was asked for.
+    title = "" if member.get("part", "this") == "this" else f": {member['title'].lower()}"
+    show.print_line(f"{'trace' if is_first else 'made from'} {member['id']}{title}")
     facts = {
         "operator": member["operator"],
         "written by": " ".join(part for part in (member["role"], member["model"]) if part),

@@ -23,9 +23,16 @@ from potstill.viewer.utf16 import Utf16Offsets
 MAX_SIBLINGS = 200
 MAX_CHILDREN = 200
 MAX_REMEMBERED = 2000  # traces that are kept for the next page
-MAX_GENERATIONS = (
-    50  # of ancestors; a search may be deeper, and its page says so by what is missing
-)
+MAX_GENERATIONS = 50  # of ancestors; a search may be deeper, and its page says so
+# What an ancestor is in the descent, in the order within one generation: the errors, then what is right.
+PART_TITLES = {
+    "blank": "The problem",
+    "error": "The student's error",
+    "teacher": "The teacher's chain",
+    "source": "A right source",
+    "text": "A text before",
+    "this": "This text",
+}
 
 
 class TraceRequest(NamedTuple):
@@ -143,6 +150,19 @@ def describe_trace(
     return document
 
 
+class Lineage(NamedTuple):
+    """The descent of a trace.
+
+    Args:
+        generations: by how many steps of descent lie between, the oldest first and the trace itself last; each entry
+            has the id, what it is (`PART_TITLES`), and that in words.
+        is_cut: whether there are older ancestors, which are not listed.
+    """
+
+    generations: list[list[dict[str, str]]]
+    is_cut: bool
+
+
 class TracePage:
     """Collects what the page of a trace shows.
 
@@ -163,8 +183,8 @@ class TracePage:
         # Each part adds what it names to `members`, whole or cut.
         trace = self.trace
         offsets = Utf16Offsets(trace.text)
-        lineage = self.lineage()
         rows = self._rows()
+        lineage = self.lineage(rows)
         call = find_call(self.store, trace)
         document = {
             "id": trace.id,
@@ -197,7 +217,8 @@ class TracePage:
             "learns_end": learns_end(trace),
             "drops": self._drops(),
             "rows": rows,
-            "lineage": lineage,
+            "lineage": lineage.generations,
+            "is_lineage_cut": lineage.is_cut,
             "parents": list(trace.parents),
             "children": self._children(),
             "siblings": {"prompt": self._draws_of_call(), "problem": self._draws_of_problem()},
@@ -265,10 +286,17 @@ class TracePage:
             )
         return rows
 
-    def lineage(self) -> list[list[dict[str, str]]]:
-        """Ancestors by how many steps of descent lie between, the oldest first; the trace itself last."""
+    def lineage(self, rows: Sequence[Mapping[str, Any]] = ()) -> Lineage:
+        """The trace with everything that it came from, for its page and for `potstill show`.
+
+        Args:
+            rows: where it stands among rows that were trained on.
+        """
         # The trace itself is the last column.
-        generations: list[list[dict[str, str]]] = [[{"id": self.trace.id, "part": "this"}]]
+        title = PART_TITLES["this"]
+        if rows:
+            title = f"The row ({rows[0]['position'] + 1} of {rows[0]['of']})"
+        generations = [[{"id": self.trace.id, "part": "this", "title": title}]]
         self._add_member(self.trace)
         # Breadth first, one SELECT a generation; who is reached by two ways stands in the nearer one.
         ids = self.trace.parents
@@ -278,19 +306,17 @@ class TracePage:
             visited.update(new_ids)
             ancestors = self.facts.traces(new_ids, self.arm)
             ids = tuple(parent for ancestor in ancestors for parent in ancestor.parents)
-            if ancestors:
-                generations.append(
-                    [{"id": one.id, "part": self._part_of(one)} for one in ancestors]
-                )
+            generation = []
             for ancestor in ancestors:
+                part = self._part_of(ancestor)
+                generation.append({"id": ancestor.id, "part": part, "title": PART_TITLES[part]})
                 self._add_member(ancestor)
-        # Within one step: the errors, then what is right, as they were told to the writer.
-        order = ("blank", "error", "teacher", "source", "text")
+            if generation:
+                generations.append(generation)
+        order = list(PART_TITLES)
         for generation in generations:
-            generation.sort(
-                key=lambda entry: order.index(entry["part"]) if entry["part"] in order else 0
-            )
-        return generations[::-1]
+            generation.sort(key=lambda entry: order.index(entry["part"]))
+        return Lineage(generations[::-1], is_cut=bool(set(ids) - visited))
 
     def _part_of(self, trace: Trace) -> str:
         """What an ancestor is in the descent."""
@@ -362,6 +388,7 @@ class TracePage:
                     {
                         "student": arm,
                         "relation": "own",
+                        "title": f"{arm} answers this problem",
                         "id": answer.id,
                         "arm": examples_ledger(arm),
                     }
@@ -396,7 +423,14 @@ class TracePage:
                 f"({best_share:.0%})"
             )
             answers.append(
-                {"student": arm, "relation": "nearest", "id": answer.id, "arm": ledger, "why": why}
+                {
+                    "student": arm,
+                    "relation": "nearest",
+                    "title": f"{arm} answers the nearest test problem",
+                    "id": answer.id,
+                    "arm": ledger,
+                    "why": why,
+                }
             )
         return answers
 

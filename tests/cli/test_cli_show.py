@@ -46,6 +46,10 @@ def test_the_folder_may_come_first_and_the_beginning_of_an_id_is_enough(
     assert document["trace"]["text"] == row["completion"]
     assert document["trace"]["metadata"] == {"level": row["level"]}
     assert [member["id"] for member in document["ancestors"]] == row["parents"]
+    # The same descent as on the page of the trace: what each is, where the row stands, what it taught.
+    assert document["ancestors"][0]["title"] == "The problem"
+    assert (document["rows"][0]["arm"], document["rows"][0]["position"]) == ("sft", 0)
+    assert document["answers"][0]["student"] == "sft" and document["answers"][0]["text"]
 
 
 def test_a_row_is_named_by_its_arm_and_line(finished: Path, row: dict, potstill) -> None:

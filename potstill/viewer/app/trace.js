@@ -102,25 +102,17 @@
       title=${"draw " + draw.draw + ": " + draw.status}>${{ right: "\u2713", wrong: "\u2717" }[draw.status] || i + 1}<span class="hidden"> draw ${draw.draw} ${draw.status}</span></a>`)}</span></nav>`);
   }
 
-  const PARTS = { error: "The student's error", teacher: "The teacher's chain", source: "A right source", blank: "The problem", text: "A text before", this: "This text" };
-
   // Left to right: error, teacher, rewrite, and what the student trained on it answers.
   function Descent({ run, trace, query }) {
     // The bare problem stands above, as the question.
     const entries = trace.lineage.flat().filter((entry) => entry.part !== "blank");
     if (entries.length < 2 && !trace.answers.length) return null;
     return html`<section aria-labelledby="descent"><h2 id="descent">Where it comes from, and what it taught</h2><div class="descent" tabindex="0" role="group" aria-label="Descent">
-      ${entries.map((entry) => html`<${Passage} run=${run} trace=${trace} query=${query} member=${trace.members[entry.id]} title=${title(trace, entry)} isHere=${entry.id === trace.id} />`)}
+      ${entries.map((entry) => html`<${Passage} run=${run} trace=${trace} query=${query} member=${trace.members[entry.id]} title=${entry.title} isHere=${entry.id === trace.id} />`)}
       ${trace.answers.map((answer) => html`<${Passage} run=${run} trace=${trace} query=${query} member=${trace.members[answer.id]} arm=${answer.arm}
-        title=${answer.student + (answer.relation === "own" ? " answers this problem" : " answers the nearest test problem")} hint=${answer.why}
+        title=${answer.title} hint=${answer.why}
         question=${answer.relation === "own" ? "" : answer.question} />`)}
-    </div></section>`;
-  }
-
-  function title(trace, entry) {
-    const row = trace.rows[0];
-    if (entry.part === "this" && row) return `The row (${row.position + 1} of ${row.of})`;
-    return PARTS[entry.part] || entry.part;
+    </div>${trace.is_lineage_cut && html`<p class="small soft">There are older ancestors; the page of the oldest one here shows them.</p>`}</section>`;
   }
 
   function Passage({ run, trace, member, title, hint, question, isHere, query, arm }) {
@@ -170,7 +162,7 @@
     const [chosen, setChosen] = useState(ancestors.length ? ancestors[ancestors.length - 1].id : "");
     if (!ancestors.length) return html`<p class="soft">This text has no ancestor.</p>`;
     return html`<label class="small soft">beside <select value=${chosen} onChange=${(event) => setChosen(event.target.value)}>
-      ${ancestors.map((entry) => html`<option value=${entry.id}>${PARTS[entry.part] || entry.part} ${entry.id.slice(0, 14)}</option>`)}</select></label>
+      ${ancestors.map((entry) => html`<option value=${entry.id}>${entry.title} ${entry.id.slice(0, 14)}</option>`)}</select></label>
       <${P.Difference} before=${trace.members[chosen].text} now=${trace.text} />`;
   }
 

@@ -23,10 +23,10 @@ MAX_REST_SECONDS = 30.0
 log = logging.getLogger("potstill.viewer")
 
 
-def build_index(reader: RunReader, *, with_words: bool = True) -> None:
-    """Read everything that the store holds into the index, and return when it is done."""
+def build_index(reader: RunReader, *, with_words: bool = True, with_calls: bool = True) -> None:
+    """Read what the store holds into the index, and return when it is done: traces, and words and calls if wanted."""
     with _open_for_indexing(reader) as store:
-        for step in _phases(with_words):
+        for step in _phases(with_words, with_calls=with_calls):
             while step(store.database):
                 reader.index.has_grown()
 
@@ -46,11 +46,14 @@ def _open_for_indexing(reader: RunReader) -> Store:
     return store
 
 
-def _phases(with_words: bool) -> list[Callable[[database.Database], bool]]:
+def _phases(
+    with_words: bool, *, with_calls: bool = True
+) -> list[Callable[[database.Database], bool]]:
     phases: list[Callable[[database.Database], bool]] = [portions.index_next_portion]
     if with_words:
         phases.append(words.index_next_words)
-    phases += [calls.index_next_calls, calls.link_next_entries]
+    if with_calls:
+        phases += [calls.index_next_calls, calls.link_next_entries]
     return phases
 
 

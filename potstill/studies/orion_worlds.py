@@ -168,6 +168,8 @@ STORY = World(
     # own that this student could follow. P-ALIGN's marks would be new tokens to it.
     orion={"prompt": "paper"},
     values={
+        # A teacher in a foreign style would teach the error model nothing about errors (docs/LOG.md).
+        "euler": {"settings": {"rejected": "student"}},
         "p-align": {
             "settings": {
                 "align_prompt": REFLECT_ALONE,
@@ -175,7 +177,7 @@ STORY = World(
                 "closing": "\n",
                 "resamples": 4,
             }
-        }
+        },
     },
 )
 
@@ -251,7 +253,6 @@ PRETRAINED = World(
                 "max_new_tokens": 320,
             },
         },
-        # A teacher in a foreign style would teach the error model nothing about errors (docs/LOG.md).
         "euler": {"settings": {"rejected": "student"}},
     },
 )

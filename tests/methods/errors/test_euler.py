@@ -62,7 +62,7 @@ def euler(problems=(P1, P2, P3), teacher=TEACHER, settings=None, **values):
     return stages, sections, {"base": base, "liar": liar, "solver": solver_model}, answers
 
 
-def test_the_error_model_prefers_the_students_wrong_solutions_to_the_teachers_right_ones():
+def test_the_error_model_prefers_the_students_wrong_solutions_to_its_right_ones():
     stages, _, models, _ = euler()
     exposure = stages[0]
     assert (exposure.name, exposure.objective, exposure.model) == (
@@ -72,7 +72,8 @@ def test_the_error_model_prefers_the_students_wrong_solutions_to_the_teachers_ri
     )
     assert {"beta": 0.1, "sft": 1.0}.items() <= exposure.constants.items()
     pairs = [(row.prompt, row.text, row.rejected.text) for row in exposure.rows]
-    assert pairs == [(p.prompt, WRONG[p.prompt], TEACHER[p.prompt]) for p in (P1, P2)]
+    # It never solves the second problem, so that there is nothing to be trained away from.
+    assert pairs == [(P1.prompt, WRONG[P1.prompt], "I say \\boxed{2}.")] * 2
     assert {r.sampling for r in models["base"].calls} == {
         Sampling(0.8, 0.9, repetition_penalty=1.05, max_new_tokens=1024)
     }
@@ -80,12 +81,22 @@ def test_the_error_model_prefers_the_students_wrong_solutions_to_the_teachers_ri
 
 @pytest.mark.parametrize(
     ("rejected", "texts"),
-    [("student", ["I say \\boxed{2}."] * 2), ("both", [CHAINS[0], *["I say \\boxed{2}."] * 2])],
+    [("teacher", [CHAINS[0]]), ("both", [CHAINS[0], *["I say \\boxed{2}."] * 2])],
 )
 def test_whose_right_solutions_are_rejected_is_a_setting(rejected, texts):
     stages, _, _, _ = euler(settings={"rejected": rejected})
     first = [row.rejected.text for row in stages[0].rows if row.prompt == P1.prompt]
     assert first == texts
+
+
+def test_a_student_that_is_always_right_or_always_wrong_has_no_pairs_of_its_own():
+    with pytest.raises(
+        StageError, match="none of the problems with a wrong attempt has a right"
+    ) as stop:
+        euler(problems=(P2, P3))
+    assert "--set settings.rejected=teacher" in stop.value.fix
+    stages, _, _, _ = euler(problems=(P2, P3), settings={"rejected": "teacher"})
+    assert [row.rejected.text for row in stages[0].rows] == [TEACHER[P2.prompt]]
 
 
 def test_the_teachers_solution_is_learnt_under_a_prompt_that_shows_the_errors():

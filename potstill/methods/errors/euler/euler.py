@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
+from potstill.errors import StageError
 from potstill.methods.checks import sample_attempts
 from potstill.methods.errors.euler.settings import ARMS, Arm, Settings
 from potstill.methods.settings import apply_arm
@@ -70,11 +71,13 @@ def euler(
         question at test time), arm=test-only (errors at test time alone), arm=shuffled (another problem's errors),
         arm=sampled (errors as the untrained student makes them: what the error model is worth).
     Departure: the teacher's solutions must be right. An error is shown as it comes, also where it is right, as at test
-        time nobody knows; the report says how many are wrong. The prompt's wording is ours.
+        time nobody knows; the report says how many are wrong. The prompt's wording is ours. The error model is trained
+        away from the student's own right solutions, as the repository's later figure has it; the abstract has those of
+        the stronger model there (settings.rejected=teacher).
     Partial: NEFTune, the held-out tenth and the choice of the best checkpoint are a recipe's settings, no part of it.
 
     Args:
-        teacher: the stronger model: its right solutions are learnt, and the error model is trained away from them.
+        teacher: the stronger model: its right solutions are learnt.
         student: the base model of both: of the one that errs, and of the one that solves.
         arm: the method or one of its controls; a row of `ARMS`.
         steps: also demand that every step of a solution is right; left open, where the problems' verifier judges steps.
@@ -131,13 +134,24 @@ def euler(
 def make_inverted_pairs(
     attempts: Sequence[Trace], chains: Sequence[Trace], settings: Settings
 ) -> list[Trace]:
-    """The student's wrong solutions as the chosen side, each against a right one."""
+    """The student's wrong solutions as the chosen side, each against a right one.
+
+    Raises:
+        StageError: no problem has a wrong attempt and a right solution.
+    """
     right_solutions: list[Trace] = []
     if settings.rejected in ("teacher", "both"):
         right_solutions += chains
     if settings.rejected in ("student", "both"):
         right_solutions += keep(right, attempts)
-    return pair(keep(wrong, attempts), right_solutions, k=settings.pairs)
+    pairs = pair(keep(wrong, attempts), right_solutions, k=settings.pairs)
+    if not pairs:
+        raise StageError(
+            "euler: none of the problems with a wrong attempt has a right solution beside it",
+            expected=f"a problem with both (settings.rejected={settings.rejected})",
+            fix="more attempts (--set settings.attempts=10), or the teacher's: --set settings.rejected=teacher",
+        )
+    return pairs
 
 
 def expose_errors(exposer: Model, problems: Sequence[Trace], settings: Settings) -> list[Trace]:

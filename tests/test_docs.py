@@ -53,7 +53,7 @@ def test_links_and_named_files_exist(page):
 def test_the_worked_example_is_there_and_is_run():
     page = ROOT / "docs" / "adding-a-method.md"
     blocks = BLOCK.findall(page.read_text("utf-8"))
-    assert len(blocks) == 8 and "def short_lema(" in blocks[0] and "drive(short_lema" in blocks[1]
+    assert len(blocks) == 9 and "def short_lema(" in blocks[0] and "drive(short_lema" in blocks[1]
     assert len(blocks[0].splitlines()) < 120
 
 

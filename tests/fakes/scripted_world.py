@@ -1,14 +1,25 @@
-"""Scripted teachers and students for the methods' tests, a run of a method, and what it left behind."""
+"""What a method's test is written with: models that answer by phrases of their prompts, a run, what it left behind.
+
+P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
+teacher = script({("Correct", "2 + 2"): "It is \\boxed{4}.", "": {"error": "down"}})
+ran = run("star", [P1, P2], {"teacher": teacher, "student": student(["…"])}, n=2)
+
+ran.texts()              what is learnt, by problem          ran.reasons()      what was dropped, by test
+ran.prompts_learnt()     under which prompts                 ran.sources(row)   what a row was made from
+prompts(teacher)         what the teacher was shown          len(teacher.calls) how often it was asked
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fakes import Book
 
 from potstill.methods import METHODS
-from potstill.models.scripted import ScriptedModel
+from potstill.models.scripted import Rule, ScriptedModel
 from potstill.records import Problem, Stage, Trace, blank
 from potstill.runs.driver import drive
 from potstill.traces import Session, using
@@ -26,15 +37,41 @@ ORACLE = ScriptedModel(answer_request, name="oracle")
 
 
 class Ran(NamedTuple):
-    """A finished run: its stages, its ledger, and the problems it began with."""
+    """A finished run: its stages, its ledger, the problems it began with, and what measures its student."""
 
     stages: list[Stage]
     book: Book
     problems: list[Trace]
+    solver: Any = None
 
     @property
     def rows(self) -> list[Trace]:
+        """Those of the last stage."""
         return list(self.stages[-1].rows)
+
+    def texts(self, stage: int = -1) -> dict[str, list[str]]:
+        """By problem id the texts of a stage's rows, both in their order; of a pair "chosen > rejected"."""
+        texts: dict[str, list[str]] = {}
+        for row in self.stages[stage].rows:
+            text = row.text if row.rejected is None else f"{row.text} > {row.rejected.text}"
+            texts.setdefault(row.problem.id, []).append(text)
+        return texts
+
+    def prompts_learnt(self, stage: int = -1) -> list[Any]:
+        """What the learner sees of each row."""
+        return [row.prompt for row in self.stages[stage].rows]
+
+    def sources(self, row: Trace) -> list[str]:
+        """The texts that a row was made from; of a blank problem its question."""
+        parents = [self.book.traces[parent] for parent in row.parents]
+        return [parent.text or parent.question for parent in parents]
+
+    def reasons(self) -> dict[str, list[str]]:
+        """By the name of the test the reasons of what it took out, sorted."""
+        reasons: dict[str, list[str]] = {}
+        for drop in self.book.drops:
+            reasons.setdefault(drop.test, []).append(drop.reason)
+        return {test: sorted(of_test) for test, of_test in reasons.items()}
 
     def dropped(self, test: str) -> list[tuple[str, str]]:
         """(text, reason) of what a predicate took out, in text order."""
@@ -46,8 +83,10 @@ def number(name: str, question: str, answer: str) -> Trace:
     return blank(Problem(name, question, answer, kind="number"), f"Solve: {question}")
 
 
-def run(name: str, problems: list[Trace], roles: dict, **values) -> Ran:
-    """Drive a method of the catalogue with a trainer that notes the stages and returns the student."""
+def run(method: str | Callable, problems: list[Trace], roles: dict, **values) -> Ran:
+    """Drive a method (of the catalogue by its name) with a trainer that notes the stages and returns the student."""
+    if isinstance(method, str):
+        method = METHODS[method]
     stages: list[Stage] = []
     book = Book()
     book.add_traces(problems)
@@ -57,8 +96,25 @@ def run(name: str, problems: list[Trace], roles: dict, **values) -> Ran:
         return stage.model
 
     with using(Session(book, book, workers=4)):
-        drive(METHODS[name], problems, roles, values, train)
-    return Ran(stages, book, problems)
+        solver = drive(method, problems, roles, values, train)
+    return Ran(stages, book, problems, solver)
+
+
+def script(answers: Mapping[Any, Any], **options) -> ScriptedModel:
+    """A model that answers by the first phrase that stands in its prompt; of a tuple of phrases all must.
+
+    Args:
+        answers: to a phrase one answer, or a list of one a sample: a text, or {text, finish, error}. "" is any prompt.
+        options: of `ScriptedModel`; `weights=NOWHERE` makes it a student.
+    """
+    rules = []
+    for phrases, answer in answers.items():
+        wanted = [phrases] if isinstance(phrases, str) else phrases
+        pattern = r"(?s)\A" + "".join(f"(?=.*{re.escape(phrase)})" for phrase in wanted)
+        rules.append(
+            Rule(tuple(answer) if isinstance(answer, list) else (answer,), pattern=pattern)
+        )
+    return ScriptedModel(rules, **options)
 
 
 def student(script, **options) -> ScriptedModel:

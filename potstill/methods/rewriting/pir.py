@@ -6,6 +6,7 @@ cut into sentences, which text the perplexity is measured on, and how a share is
 | constant | value | source |
 |---|---|---|
 | share of functional steps taken out | 0.3 | best of 0.2 to 0.3 by the paper's sweep; 0.8 loses accuracy |
+| temperature of the teacher | 0.6 | R1's, whose chains the paper's data sets hold |
 | kinds of functional steps | verification, alternative, correction | the paper's three |
 | markers | `MARKERS` | "let me check" and "I made a mistake" are the paper's, the others inferred |
 """
@@ -41,6 +42,7 @@ from potstill.traces.reading import count_reading
 from potstill.traces.reasoning_steps import find_units, without_last_line
 
 PROGRESSIVE = "progressive"
+TEMPERATURE = 0.6  # of the teacher
 CANDIDATE = "candidate"  # the kind of the spans that may go
 MARKERS: Mapping[str, str] = {
     "correction": r"wait\b|hmm+\b|oops|i made (?:a|an) (?:mistake|error)|start again|actually,|hold on",
@@ -73,7 +75,6 @@ def pir(
     ratio: float = 0.3,
     measured: Literal["answer", "chain"] = "answer",
     steps: bool | None = None,
-    temperature: float = 0.6,
     max_new_tokens: int = 32768,
 ) -> Generator[Stage, Trainable, None]:
     """PIR: perplexity-based importance refinement of reasoning (LIMOPro; Xiao et al., arXiv:2505.19187).
@@ -103,11 +104,10 @@ def pir(
         ratio: share of a chain's functional steps that goes, rounded to the nearest number.
         measured: what the perplexity is of: the answer behind the reasoning, or the whole chain.
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
-        temperature: of the teacher.
         max_new_tokens: longest chain.
     """
     is_right = right_test(problems, steps)
-    chains = sample(teacher, problems, temperature=temperature, max_new_tokens=max_new_tokens)
+    chains = sample(teacher, problems, temperature=TEMPERATURE, max_new_tokens=max_new_tokens)
     chains = keep(is_right, verify(chains))
 
     # Sentences as units, and which of them are functional.

@@ -22,23 +22,25 @@ from typing import Any, Literal, Protocol
 
 from potstill.models.model import Model, Scored, Trainable
 from potstill.models.scoring import Passage
-from potstill.records import Span, Stage, Trace, digest
+from potstill.records import Span, Stage, Trace
 from potstill.traces import (
-    ReportSection,
     Share,
     ask,
+    chance,
+    count_reading,
     edit,
+    fill_template,
     keep,
     leave_one_out,
-    report,
+    line,
+    report_shares,
     right_test,
     sample,
     score,
     segment,
+    split_by,
     verify,
 )
-from potstill.traces.prompts import fill_template
-from potstill.traces.reading import count_reading
 from potstill.traces.reasoning_steps import find_units, without_last_line
 
 PROGRESSIVE = "progressive"
@@ -124,8 +126,8 @@ def pir(
     if arm != "whole":
         rows = keep(is_right, verify(edit(partial(drop_steps, ratio), chains)))
         # Where a slip lost its correction, the chain stays as it is.
-        refined = {row.line for row in rows}
-        rows += [chain for chain in chains if chain.line not in refined]
+        _, unrefined = split_by(rows, chains, by=line)
+        rows += unrefined
     report_steps(chains, rows)
     yield Stage(student, rows, "sft")
 
@@ -227,7 +229,7 @@ def drop_steps(ratio: float, trace: Any) -> str:
     def importance(span: Span) -> tuple[float, str]:
         # Without a value it is not known to matter little; equal values are ranked by chance.
         value = 0.0 if not is_scored else math.inf if span.score is None else span.score
-        return value, digest("pir", [trace.id, span.start])
+        return value, chance(trace.id, span.start)
 
     is_scored = any(span.score is not None for span in candidates)
     text = str(trace.text)
@@ -245,12 +247,10 @@ def report_steps(chains: Sequence[Trace], rows: Sequence[Trace]) -> None:
     left = sum(len(find_units(slice_of(row))) for row in rows)
     shares = [Share(f"{kind} steps", count, total) for kind, count in sorted(before.items())]
     shares.append(Share("steps left in the rows", left, total))
-    report(
-        ReportSection(
-            title="Steps by kind",
-            hint="Of the functional steps (all but the progressive ones) those that matter least are taken out.",
-            shares=tuple(share for share in shares if share.whole),
-        )
+    report_shares(
+        "Steps by kind",
+        shares,
+        hint="Of the functional steps (all but the progressive ones) those that matter least are taken out.",
     )
 
 

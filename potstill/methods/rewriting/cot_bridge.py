@@ -42,7 +42,7 @@ from potstill.traces.reasoning_steps import find_units
 
 MIN_STEPS = 6
 WITHOUT_GAP = 0.2
-GREEDY = {"temperature": 0.0, "max_new_tokens": 1024}
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 1024}
 COMPLETE = "No missing steps."
 BRIDGE = """\
 You are a mathematics teacher and review a solution in which steps may be missing. Its steps are numbered; step 0 is \

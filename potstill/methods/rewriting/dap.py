@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
@@ -118,7 +118,7 @@ def dap(
     is_right = right_test(problems, steps)
     refuse_hidden_end(gate, "dap", "the chain is what is rewritten")
     writer = editor or teacher
-    short = {"temperature": 0.0, "max_new_tokens": max_rewrite_tokens}
+    short: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": max_rewrite_tokens}
     if arm == "generate":
         texts = sample(writer, problems, prompt=GENERATE, **short)
         rows = keep(has_level, keep(is_right, verify(keep(is_finished, texts))))

@@ -18,7 +18,12 @@ from potstill.methods.rewriting.cot_bridge import (
 from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Trace
+from potstill.runs.cast import Cast
 from potstill.traces import segment
+from potstill.world.scripted import scripted_teacher
+
+# Gold solutions are the same for every seed, a teacher's are not.
+CAST = Cast(models={"teacher": scripted_teacher()})
 
 SOLUTION = "2 + 3 = 5.\n\n5 * 4 = 20.\n\n#### 20"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ from potstill.models.scoring import PassageLike, to_passages
 from potstill.models.scripted import render
 from potstill.records import Stage, Trace, digest
 from potstill.runs.driver import drive
-from potstill.runs.examples import example_rows
+from potstill.runs.examples import example_rows, further_row_problems
 from potstill.runs.open_folder import JUDGE, STUDENT
 from potstill.runs.preflight import unrecorded_problems
 from potstill.runs.recipe import Arm, Recipe
@@ -318,8 +319,7 @@ def rehearse(rehearsal: Rehearsal, arm: Arm, models: Mapping[str, StandIn]) -> A
         if rehearsal.tests and rehearsal.recipe.evaluate.stages:
             for student in yielded.students.values():
                 measure_stand_in(rehearsal.recipe, partial(plain, student), rehearsal.tests)
-        if rehearsal.tests:
-            answer_example_rows(rehearsal, solver, last_rows)
+        answer_row_problems(rehearsal, solver, last_rows)
     except _FirstStage:
         return ArmDrive(stages)
     except StageError as error:
@@ -341,11 +341,20 @@ def measure_stand_in(recipe: Recipe, solver: Solver, tests: Sequence[Trace]) -> 
     evaluate(solver, list(tests), name="plan", n=recipe.evaluate.n, sampling=sampling, seed=0)
 
 
-def answer_example_rows(rehearsal: Rehearsal, solver: Solver, rows: Sequence[Trace]) -> None:
-    """Let a solver answer once the problems of the rows that the report will show; they are a fixed number."""
-    problem_ids = {row.problem.id for row in example_rows(rows)}
-    asked = [trace for trace in rehearsal.problems if trace.problem.id in problem_ids]
-    limit = rehearsal.recipe.evaluate.sampling.max_new_tokens
+def answer_row_problems(rehearsal: Rehearsal, solver: Solver, rows: Sequence[Trace]) -> None:
+    """Let a solver answer once the problems of as many rows as the run will ask it: those of the report, and more."""
+    evaluate_settings = rehearsal.recipe.evaluate
+    shown_problems = {row.problem.id for row in example_rows(rows)}
+    shown = [trace for trace in rehearsal.problems if trace.problem.id in shown_problems]
+    asked = list(shown) if rehearsal.tests else []
+    further_problems = set(further_row_problems(rows, len(rows)))
+    further = [trace for trace in rehearsal.problems if trace.problem.id in further_problems]
+    # The few problems have few rows, which stand for those of all; as many as the report shows it shows of all.
+    available = round((len(shown) + len(further)) / rehearsal.share) - len(shown)
+    asked += itertools.islice(itertools.cycle(further), min(evaluate_settings.rows, available))
+    if not asked and not rehearsal.tests:
+        return
+    limit = evaluate_settings.sampling.max_new_tokens
     rehearsal.table.is_whole = True
     with in_phase("evaluation"):
         solver(asked, n=1, temperature=0.0, max_new_tokens=limit)

@@ -29,6 +29,22 @@ def example_rows(rows: Iterable[Trace]) -> list[Trace]:
     return sorted(rows, key=rank)[:EXAMPLES_PER_ARM]
 
 
+def further_row_problems(rows: Iterable[Trace], count: int) -> list[str]:
+    """The problems of `count` rows beyond those that the report shows, each once; a larger count has the same and more.
+
+    Args:
+        rows: of an arm's last stage.
+        count: at most.
+    """
+    rows = list(rows)
+    shown_problems = {row.problem.id for row in example_rows(rows)}
+    problems: dict[str, None] = {}
+    for row in sorted(rows, key=lambda row: row.id):
+        if row.problem.id not in shown_problems:
+            problems[row.problem.id] = None
+    return list(problems)[:count]
+
+
 def collect_training_examples(
     store: Store, arm: str, rows: Iterable[Trace], names: Mapping[str, str]
 ) -> list[Example]:

@@ -33,7 +33,7 @@ from potstill.runs.collect import (
     refuse_asked_students,
 )
 from potstill.runs.driver import drive
-from potstill.runs.examples import example_rows
+from potstill.runs.examples import example_rows, further_row_problems
 from potstill.runs.folder_layout import RESULTS_FILE, UNTRAINED, evaluation_ledger, examples_ledger
 from potstill.runs.headline import (
     describe_calls,
@@ -449,7 +449,8 @@ def run_arm(run: Run, name: str, arm: Arm, journal: RunJournal) -> ArmOutcome:
         if run.recipe.evaluate.stages:
             evaluations |= measure_stages(run, stages, solver)
         evaluations[name] = measure_arm(run, name, solver, ledger_name=evaluation_ledger(name))
-        answer_examples(run, name, solver)
+    if not run.rows_only:
+        answer_row_problems(run, name, solver)
     ledger.finish()
     notes += stages.unused_settings() + note_measured_stage(stages, solver)
     return ArmOutcome(evaluations, sections, notes)
@@ -490,17 +491,22 @@ def measure_stages(run: Run, stages: ArmStages, solver: Solver) -> dict[str, Eva
     return evaluations
 
 
-def answer_examples(run: Run, name: str, solver: Solver) -> None:
-    """Ask the trained student the problems of the rows that the report shows."""
+def answer_row_problems(run: Run, name: str, solver: Solver) -> None:
+    """Ask the trained student the problems of the rows that a report of measures shows, and of `evaluate.rows` more."""
+    rows = stage_rows(run.folder.store, name)
+    problem_ids: list[str] = []
+    if run.tests:
+        problem_ids += [row.problem.id for row in example_rows(rows)]
+    problem_ids += further_row_problems(rows, run.recipe.evaluate.rows)
     problems_by_id = {trace.problem.id: trace for trace in run.problems}
-    example_problems: list[Trace] = []
-    for row in example_rows(stage_rows(run.folder.store, name)):
-        if row.problem.id in problems_by_id:
-            example_problems.append(problems_by_id[row.problem.id])
+    # A method may have made a row's problem itself, which nobody posed.
+    problems = [problems_by_id[one] for one in problem_ids if one in problems_by_id]
+    if not problems and not run.tests:
+        return
     answer_once(
         run.folder,
         solver,
-        example_problems,
+        problems,
         name=name,
         max_new_tokens=run.recipe.evaluate.sampling.max_new_tokens,
         ledger_name=examples_ledger(name),

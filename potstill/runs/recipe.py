@@ -70,7 +70,9 @@ class EvaluationSettings:
     """How arms are measured: on which problems, n samples each, drawn how; without problems nothing is measured.
 
     `stages` measures the student of every stage too, not only what the arm ends with. `kind` and `mapping` are those of
-    the training problems where they are not given; `where` are conditions on the evaluation problems' metadata.
+    the training problems where they are not given; `where` are conditions on the evaluation problems' metadata. `rows`
+    of an arm's rows more have their own problem answered once by what the arm ends with, to be looked at: no score is
+    made of these answers.
     """
 
     problems: str = ""
@@ -81,6 +83,7 @@ class EvaluationSettings:
     sampling: Sampling = Sampling(temperature=0.6)
     stages: bool = False
     where: tuple[str, ...] = ()
+    rows: int = 0
 
     def __post_init__(self) -> None:
         """Refuse counts that measure nothing."""
@@ -88,6 +91,8 @@ class EvaluationSettings:
             raise ConfigError(f"n={self.n}: n is at least 1")
         if self.limit < 0:
             raise ConfigError(f"limit={self.limit}: limit is at least 0")
+        if self.rows < 0:
+            raise ConfigError(f"rows={self.rows}: rows is at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,8 @@ class Recipe:
                 data["arms"][name]["training_by_stage"][label] = training.to_json()
         if not self.evaluate.stages:
             del data["evaluate"]["stages"]
+        # Answers to look at: a finished run may get some more.
+        del data["evaluate"]["rows"]
         # Tuples become lists, as they come back from a file.
         plain: dict[str, Any] = json.loads(json.dumps(data))
         for name in UNSAVED_KEYS:

@@ -378,23 +378,22 @@ class TracePage:
     def _answers(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the students that were trained on this row answer to its problem, or to the nearest one measured."""
         # Each student that was trained on the row, once.
-        answers = []
+        answers: list[dict[str, Any]] = []
         for arm in dict.fromkeys(str(row["arm"]) for row in rows):
-            own_answers = self._answers_in(examples_ledger(arm), self.trace.problem.id)
-            own_answers += self._answers_in(evaluation_ledger(arm), self.trace.problem.id)
-            for answer in own_answers:
-                self._add_member(answer)
-                answers.append(
-                    {
-                        "student": arm,
-                        "relation": "own",
-                        "title": f"{arm} answers this problem",
-                        "id": answer.id,
-                        "arm": examples_ledger(arm),
-                    }
-                )
-            if not own_answers:
-                answers += self._nearest_answer(arm)
+            own_answers = []
+            for ledger in (examples_ledger(arm), evaluation_ledger(arm)):
+                for answer in self._answers_in(ledger, self.trace.problem.id):
+                    self._add_member(answer)
+                    own_answers.append(
+                        {
+                            "student": arm,
+                            "relation": "own",
+                            "title": f"{arm} answers this problem",
+                            "id": answer.id,
+                            "arm": ledger,
+                        }
+                    )
+            answers += own_answers or self._nearest_answer(arm)
         return answers
 
     def _answers_in(self, ledger: str, problem: str) -> list[Trace]:
@@ -419,8 +418,8 @@ class TracePage:
         for answer in self._answers_in(ledger, best_problem)[:1]:
             self._add_member(answer)
             why = (
-                "no answer to this problem is stored; of the test problems this one shares most words "
-                f"({best_share:.0%})"
+                "it was not asked this row's problem (evaluate.rows in a recipe asks more of them); of the test "
+                f"problems this one shares most words: {best_share:.0%}"
             )
             answers.append(
                 {
@@ -430,6 +429,7 @@ class TracePage:
                     "id": answer.id,
                     "arm": ledger,
                     "why": why,
+                    "question": answer.question,
                 }
             )
         return answers

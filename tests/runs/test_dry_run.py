@@ -256,6 +256,14 @@ def test_later_stages_are_counted_and_so_is_measuring_what_they_make(tmp_path, m
     assert set(plan.training) == {"twice/1", "twice/2"}
 
 
+def test_answers_to_rows_problems_are_planned_as_many_as_there_are(tmp_path, method) -> None:
+    data = {**BASE, "method": method("twice"), "values": {}}
+    for rows, calls in ((20, 20), (1000, 55)):
+        plan = planned({**data, "evaluate": {"rows": rows}}, tmp_path / str(rows), right="1")
+        more = [need.calls for need in asked(plan) if need.role == "student/evaluation"]
+        assert more == [calls]
+
+
 @pytest.mark.slow
 def test_what_a_method_says_of_the_run_stands_in_its_plan_and_in_its_results(
     tmp_path, method

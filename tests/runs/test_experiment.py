@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from potstill.errors import InputError, StageError, StoreError
 from potstill.evaluation.results import load, outcome
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.scripted import ScriptedModel
+from potstill.records import Trace
 from potstill.report.page import render_page
 from potstill.runs import experiment
+from potstill.runs.examples import example_rows, further_row_problems
 from potstill.runs.experiment import UNTRAINED, execute
+from potstill.runs.folder_layout import examples_ledger
 from potstill.runs.manifest import is_finished
 from potstill.runs.recipe import Recipe, from_data
 from potstill.store.store import Store
@@ -287,6 +291,31 @@ def test_examples_name_who_wrote_each_text(whole):
     assert {("attempt", "student"), ("source", "teacher"), ("row", "student")} <= parts_by_arm[
         "orion"
     ]
+
+
+@pytest.mark.slow
+def test_a_finished_run_answers_more_of_its_rows_problems(whole, teacher, tmp_path):
+    _, out, results = whole
+    folder = shutil.copytree(out, tmp_path / "run")
+    # Seven rows, of which the report shows six: one is left, however many are asked for.
+    more = recipe(teacher, "evaluate.rows=5")
+    assert more.to_json() == recipe(teacher).to_json()
+    assert execute(more, folder, threads=1).evaluations == results.evaluations
+    with Store.open(folder, readonly=True) as store:
+        for arm in ("sft", "orion", "rft"):
+            answers = list(store.history.traces(examples_ledger(arm), "sample"))
+            assert len({answer.problem.id for answer in answers}) == SIZE - 1
+            assert all(answer.verdict.status for answer in answers)
+
+
+def test_further_rows_are_of_problems_that_the_report_does_not_show():
+    rows = []
+    for number, problem in enumerate([*PROBLEMS, *PROBLEMS]):
+        rows.append(Trace(problem, problem.question, text=f"text {number}", operator="sample"))
+    shown = {row.problem.id for row in example_rows(rows)}
+    further = further_row_problems(rows, 100)
+    assert set(further) == {problem.id for problem in PROBLEMS} - shown
+    assert len(set(further)) == len(further) and further_row_problems(rows, 1) == further[:1]
 
 
 def test_held_out_examples_stand_beside_the_untrained_students_answers(whole):

@@ -31,6 +31,7 @@ class Objective(NamedTuple):
     - aligned: a teacher of another vocabulary with groups of bytes; shared: and the tokens that both have; states: a
       teacher's states, of any vocabulary; own: of another vocabulary, at its own positions; embedded: both sides'
       embeddings.
+    - replaced: tokens of the student's own in its rows (`Hooks.replaced_share`), marked.
     - projectors: trained projections between the two models' spaces.
     - mismatched: `kl`, of prompts with other prompts' completions; returns: `Hooks.step_returns`, whitened over the
       step, as `advantages_N`.
@@ -61,6 +62,8 @@ TABLE: Mapping[str, Objective] = MappingProxyType(
         "skew_reverse_kl": Objective("divergence", needs=("distribution",)),
         "adaptive_kl": Objective("divergence", needs=("distribution",)),
         "taid": Objective("divergence", needs=("distribution",)),
+        "self_evolution": Objective("divergence", needs=("distribution",)),
+        "kid": Objective("divergence", needs=("distribution", "replaced")),
         "distillm2": Objective("divergence", "pair", ("distribution", "pairs")),
         "dpo": Objective("preference", "pair", ("pairs", "reference")),
         "step_dpo": Objective("preference", "pair", ("pairs", "reference")),
@@ -124,13 +127,19 @@ def hooks(name: str) -> Hooks:
     return objective_hooks
 
 
+def _takes_divergence_keywords(name: str) -> bool:
+    """Whether what its loss does not name goes on to `divergence._divergence`."""
+    parameters = inspect.signature(find(name)).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
 def constants(name: str) -> dict[str, Any]:
     """The constants of an objective's loss, with their defaults."""
     defaults = {}
     for parameter in inspect.signature(find(name)).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "chunk":
             defaults[parameter.name] = parameter.default
-    if entry(name).module == "divergence":
+    if _takes_divergence_keywords(name):
         defaults |= {"temperature": 1.0, "squared": False, "kd": 1.0, "tail": "bucket"}
     return defaults
 
@@ -138,7 +147,7 @@ def constants(name: str) -> dict[str, Any]:
 def constant_types(name: str) -> dict[str, Any]:
     """The annotated type of each of these constants."""
     hints = get_type_hints(find(name))
-    if entry(name).module == "divergence":
+    if _takes_divergence_keywords(name):
         from potstill.objectives.divergence import _divergence
 
         hints |= get_type_hints(_divergence)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, final
 
@@ -23,13 +24,14 @@ import torch
 from torch import Tensor
 
 from potstill.errors import ConfigError
+from potstill.objectives import ranges
 from potstill.objectives.chunked import Kernel, full, losses, pieced, teacher_logits
-from potstill.objectives.hooks import ConstantSchedule, Hooks
+from potstill.objectives.hooks import ConstantSchedule, Hooks, Mistake
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
 from potstill.objectives.likelihood import nll, token_logp
 from potstill.objectives.numerics import finite, vecdot
 from potstill.objectives.schedules import FIRST, FirstStepAnchors, TaidSchedule, distillm2_skew
-from potstill.objectives.truncated import Distance, Tail, truncated
+from potstill.objectives.truncated import Tail, truncated
 
 
 def forward_kl(x: Inputs, **how: Any) -> Loss:
@@ -102,13 +104,61 @@ def taid(x: Inputs, *, t: float = 1.0, **how: Any) -> Loss:
     from `schedules.Taid`.
     """
     _check_share(t, "t of taid")
-    if isinstance(x.teacher, TopK):
-        raise ConfigError(
-            "TAID needs the teacher's full logits",
-            expected="a teacher at hand",
-            fix="use forward_kl",
-        )
+    _refuse_top_k(x, "taid")
     return _divergence(x, "taid", partial(_taid, t), raw=True, **how)
+
+
+def self_evolution(
+    x: Inputs, *, prior: float = 0.5, gold: float = 0.5, threshold: float = 1.0, **how: Any
+) -> Loss:
+    """`KL(p || a g + (1 - a) q)`, g = gold onehot(y) + (1 - gold) p; a = prior where KL(g || q) > threshold, else 0.
+
+    Hard tokens, those of which the student is far from gold and teacher, are given a part of the answer: prior
+    knowledge in the student's own distribution. Easy ones are compared as the forward KL does, which is all of them at
+    prior 0 (Self-Evolution KD, arXiv:2412.15303, known from its abstract and a description of its two stages).
+
+    (inferred: all three constants, one threshold for all tokens, and the teacher alone as the target.)
+    """
+    _check_share(prior, "prior of self_evolution", below=1)
+    _check_share(gold, "gold of self_evolution")
+    ranges.not_negative("self_evolution", threshold=threshold)
+    _refuse_top_k(x, "self_evolution")
+    distance = partial(_self_evolution, prior=prior, gold=gold, threshold=threshold)
+    return _divergence(x, "self_evolution", distance, targets_N=x.targets_N, **how)
+
+
+def kid(x: Inputs, *, mle: float = 1.0, temperature: float = 1.0, chunk: int = 0) -> Loss:
+    """`KL(q || p) + mle 1[y is the reference's] (-log q(y))`, on texts with tokens of the student's own in them.
+
+    The training loop puts them there (`Hooks.replaced_share`): at a share of the positions the student's likeliest
+    token, from one pass over the reference, stands in its place, and student and teacher both read what came of it. So
+    the student learns to go on from its own slips, without writing a text. Where a target is such a token
+    (`x.replaced_N`), its likelihood is not learnt (KID, arXiv:2410.11371, known from its abstract and descriptions:
+    masking, predicting, rewriting).
+
+    (inferred: which positions, the likeliest token and not a drawn one, the weight of the likelihood.)
+    """
+    ranges.not_negative("kid", mle=mle)
+    ranges.positive("kid", temperature=temperature)
+    _refuse_top_k(x, "kid")
+    distance = _whole(_teacher(x, "kid"), _reverse, temperature, raw=False)
+    is_reference = torch.ones_like(x.targets_N, dtype=torch.bool)
+    if x.replaced_N is not None:
+        is_reference = ~x.replaced_N
+    likelihood = nll(x.targets_N)
+
+    def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        weight_C = mle * is_reference[rows].to(logits.dtype)
+        value, slope = likelihood(logits.clone(), rows, gradient)
+        apart, pull = distance(logits, rows, gradient)
+        if slope is None or pull is None:
+            return apart + weight_C * value, None
+        return apart + weight_C * value, pull.addcmul_(slope, weight_C[:, None])
+
+    values = losses(x, kernel, chunk=chunk)
+    return Loss(
+        values, {"kid": summed(values), "replaced": summed((~is_reference).to(values.dtype))}
+    )
 
 
 def distillm2(
@@ -220,10 +270,19 @@ def _check_share(value: float, name: str, *, below: float = 2) -> None:
         )
 
 
+def _refuse_top_k(x: Inputs, name: str) -> None:
+    if isinstance(x.teacher, TopK):
+        raise ConfigError(
+            f"{name} needs the teacher's full logits",
+            expected="a teacher at hand",
+            fix="use forward_kl",
+        )
+
+
 def _divergence(
     x: Inputs,
     name: str,
-    distance: Distance,
+    distance: Callable[..., tuple[Tensor, Tensor | None]],
     *,
     temperature: float = 1.0,
     squared: bool = False,
@@ -231,7 +290,11 @@ def _divergence(
     tail: Tail = "bucket",
     **more: Any,
 ) -> Loss:
-    chunk, raw = more.pop("chunk", 0), more.pop("raw", False)
+    chunk, raw, targets_N = (
+        more.pop("chunk", 0),
+        more.pop("raw", False),
+        more.pop("targets_N", None),
+    )
     if more:
         raise ConfigError(
             f"{name} has no constant {min(more)!r}",
@@ -252,7 +315,7 @@ def _divergence(
             )
         kernel = truncated(x.teacher, distance, temperature=temperature, tail=tail)
     else:
-        kernel = _whole(_teacher(x, name), distance, temperature, raw)
+        kernel = _whole(_teacher(x, name), distance, temperature, raw=raw, targets_N=targets_N)
     values = losses(x, mixed(kernel, x.targets_N, kd, scale), chunk=chunk)
     return Loss(values, {name: summed(values)})
 
@@ -291,11 +354,23 @@ def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
 
 
 def _whole(
-    teacher: Callable[[slice], Tensor], distance: Distance, temperature: float, raw: bool
+    teacher: Callable[[slice], Tensor],
+    distance: Callable[..., tuple[Tensor, Tensor | None]],
+    temperature: float,
+    *,
+    raw: bool,
+    targets_N: Tensor | None = None,
 ) -> Kernel:
     """A distance over the whole vocabulary as a kernel of student logits.
 
     Heads of one tokenizer may be padded to different widths: what only one side has is left out of both.
+
+    Args:
+        teacher: its logits of some positions.
+        distance: a `Distance`; with `targets_N` one that is also told the targets.
+        temperature: divides both sides' logits.
+        raw: whether the distance is of logits, not of log-probabilities.
+        targets_N: the token of each position.
     """
 
     def kernel(logits: Tensor, rows: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
@@ -304,12 +379,13 @@ def _whole(
 
         def piece(logits: Tensor, at: slice, gradient: bool) -> tuple[Tensor, Tensor | None]:
             start, stop = at.start - rows.start, at.stop - rows.start
-            return compare(logits, teacher_chunk[start:stop], gradient)
+            targets = {} if targets_N is None else {"targets_C": targets_N[at]}
+            return compare(logits, teacher_chunk[start:stop], gradient, **targets)
 
         return pieced(piece)(logits, rows, gradient)
 
     def compare(
-        logits: Tensor, target_logits: Tensor, gradient: bool
+        logits: Tensor, target_logits: Tensor, gradient: bool, **targets: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         student_width = logits.shape[1]
         width = min(student_width, target_logits.shape[1])
@@ -322,7 +398,7 @@ def _whole(
         if not raw:
             logits = finite(logits.log_softmax(-1))
             target_logits = finite(target_logits.log_softmax(-1))
-        value, slope = distance(logits, target_logits, gradient)
+        value, slope = distance(logits, target_logits, gradient, **targets)
         if slope is None:
             return value, None
         if temperature != 1:
@@ -415,6 +491,35 @@ def _taid(t: float, z: Tensor, zt: Tensor, gradient: bool) -> tuple[Tensor, Tens
     return _forward(finite(z.log_softmax(-1)), target, gradient)
 
 
+def _self_evolution(
+    lq: Tensor,
+    lp: Tensor,
+    gradient: bool,
+    *,
+    targets_C: Tensor,
+    prior: float,
+    gold: float,
+    threshold: float,
+) -> tuple[Tensor, Tensor | None]:
+    p, q = lp.exp(), lq.exp()
+    tiny = torch.finfo(p.dtype).tiny
+    # The prior knowledge, gold and teacher mixed, [C, V].
+    at_gold = torch.full_like(targets_C[:, None], gold, dtype=p.dtype)
+    known = p.mul(1 - gold).scatter_add_(1, targets_C[:, None], at_gold)
+
+    # A token is hard where the student is far from it, [C, 1].
+    difficulty = vecdot(known, known.clamp_min(tiny).log_().sub_(lq))
+    is_hard = (difficulty > threshold)[:, None]
+    given = is_hard.to(p.dtype) * prior
+
+    mixture = (given * known + (1 - given) * q).clamp_min_(tiny)
+    value = vecdot(p, lp - torch.where(is_hard, mixture.log(), lq))
+    if not gradient:
+        return value, None
+    pulled = _pull(q, p / mixture).mul_(given - 1)
+    return value, torch.where(is_hard, pulled, q - p)
+
+
 def _mixture(first: Tensor, share: float, second: Tensor) -> Tensor:
     """log(share exp(first) + (1 - share) exp(second)), 0 < share < 1."""
     return torch.logaddexp(first + math.log(share), second + math.log1p(-share))
@@ -447,4 +552,33 @@ class _DistiLLM2Hooks(Hooks):
         return FirstStepAnchors() if constants.get("anchor") == FIRST else None
 
 
-HOOKS: Mapping[str, Hooks] = {"taid": _TaidHooks(), "distillm2": _DistiLLM2Hooks()}
+@dataclass(frozen=True, slots=True)
+class KidOptions:
+    """Args:
+    replaced: share of a text's learnt tokens in whose place the student's own stand, below 1.
+    """
+
+    replaced: float = 0.2
+
+
+@final
+class _KidHooks(Hooks):
+    """The loop puts tokens of the student's own into its rows."""
+
+    options = KidOptions
+
+    def option_mistakes(self, options: KidOptions) -> Sequence[Mistake]:
+        if 0 <= options.replaced < 1:
+            return ()
+        message = f"replaced={options.replaced!r} is out of range: a share from 0, below 1"
+        return [Mistake(message, "replaced=0.2")]
+
+    def replaced_share(self, options: KidOptions) -> float:
+        return options.replaced
+
+
+HOOKS: Mapping[str, Hooks] = {
+    "taid": _TaidHooks(),
+    "distillm2": _DistiLLM2Hooks(),
+    "kid": _KidHooks(),
+}

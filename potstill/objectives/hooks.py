@@ -141,6 +141,10 @@ class Hooks:
         """How rows lose their reasoning from step to step; None where they stay whole."""
         return None
 
+    def replaced_share(self, options: Any) -> float:
+        """The share of a row's learnt tokens in whose place the student's own stand; 0 leaves rows as they are."""
+        return 0.0
+
     def step_returns(self, rewards_N: Tensor, x: Inputs, constants: Mapping[str, Any]) -> Tensor:
         """Returns of each position from its rewards (teacher's log-probability less the sampler's), [N].
 

@@ -103,6 +103,7 @@ class Inputs:
         embedded_N2D: the student's embeddings of the input token and of the target (DSKD, CoT2Align).
         layers: states of inner layers (TED, CoT2Align).
         projectors: trained projections between the two models' spaces; a trainer optimises their parameters too.
+        replaced_N: whether each target is a token of the student's own in the place of the text's (KID).
     """
 
     hidden_ND: Tensor
@@ -122,6 +123,7 @@ class Inputs:
     embedded_N2D: Tensor | None = None
     layers: Layers | None = None
     projectors: nn.Module | None = None
+    replaced_N: Tensor | None = None
 
     @property
     def groups(self) -> Tensor:

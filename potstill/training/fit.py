@@ -27,6 +27,7 @@ from potstill.training.dataset.answer_blank import begin_answers
 from potstill.training.dataset.build import build_dataset, make_tokenizer_pair
 from potstill.training.dataset.chat_template import ChatTemplate, read_chat_template
 from potstill.training.dataset.row_shortening import RowShortener
+from potstill.training.dataset.token_replacement import TokenReplacer
 from potstill.training.dataset.trained_tokens import write_trained_tokens
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import (
@@ -230,6 +231,8 @@ def _prepare(
         step_rows = rollouts
     elif config.shortens_rows:
         step_rows = RowShortener(traces, template, config, settings)
+    elif config.replaced_share:
+        step_rows = TokenReplacer(config, settings, bf16=bf16)
     remote_teacher = None
     if not isinstance(config.teacher, str | Path | None):
         remote_teacher = RemoteTeacher(config.teacher, traces, template)

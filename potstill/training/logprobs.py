@@ -45,6 +45,7 @@ def build_inputs(
 
     if hidden_ND is None:
         hidden_ND = counted_states(model, batch, counted_BT, packing=packing)
+    replaced_N = column("replaced")
     return Inputs(
         hidden_ND,
         head(model),
@@ -58,6 +59,7 @@ def build_inputs(
         advantages_N=column("advantages"),
         labels_S=_labels(batch) if "labels" in needs else None,
         kl=batch.get("kl"),
+        replaced_N=None if replaced_N is None else replaced_N > 0,
     )
 
 

@@ -18,7 +18,7 @@ from potstill.training.settings import ALIASES, SETTINGS
 # The needs (`objectives.Objective`) that the training loop can fill; an objective with others wants a loop of its own.
 PROVIDED_NEEDS = (
     *("distribution", "logp", "reference", "pairs", "labels", "advantages", "prompts"),
-    *("mismatched", "returns"),
+    *("mismatched", "returns", "replaced"),
     *("aligned", "shared", "own", "states", "embedded", "layers", "projectors"),
 )
 OTHER_TOKENIZER_NEEDS = ("aligned", "own", "states")  # the teacher reads in tokens of its own
@@ -232,6 +232,13 @@ class ObjectiveConfig:
                     "only given rows can be shortened: on_policy_fraction=0", "on_policy_fraction=0"
                 )
             )
+        if self.replaced_share and (self.writes_rows or self.teacher_cache):
+            mistakes.append(
+                Mistake(
+                    "the student's tokens are put into given rows, which a teacher at hand reads",
+                    "on_policy_fraction=0, teacher= in the place of teacher_cache=",
+                )
+            )
         return mistakes
 
     def _mistakes_in_teacher(self) -> list[Mistake]:
@@ -287,6 +294,11 @@ class ObjectiveConfig:
     def shortens_rows(self) -> bool:
         """Whether rows lose their reasoning from step to step."""
         return self.hooks.row_shortening(self.option_values, 1) is not None
+
+    @property
+    def replaced_share(self) -> float:
+        """The share of a row's learnt tokens in whose place the student's own stand."""
+        return self.hooks.replaced_share(self.option_values)
 
     @property
     def teacher_share(self) -> float:

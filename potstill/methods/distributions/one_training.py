@@ -171,6 +171,39 @@ LINES = (
         ),
     ),
     Line(
+        name="kid",
+        title="KID: distillation on texts with the student's own slips in them",
+        authors="Zhong et al.",
+        arxiv="2410.11371",
+        paper=154,
+        cite=(
+            "Qihuang Zhong, Kunfeng Chen, Liang Ding, Juhua Liu, Bo Du, Dacheng Tao: Learning from Imperfect Data: "
+            "Towards Efficient Knowledge Distillation of Autoregressive Language Models for Text-to-SQL (2024)."
+        ),
+        objective="kid",
+        texts="solutions",
+        teacher="distribution",
+        learns_from="texts of the data set in which tokens of its own stand, and what the teacher says behind them.",
+        constants=(
+            Constant(
+                "replaced", 0.2, "share of a text's tokens in whose place its own stand", "inferred"
+            ),
+            Constant("mle", 1.0, "weight of the likelihood of the text's own tokens", "inferred"),
+        ),
+        arms=(
+            Arm("perfect-texts", "no token is replaced: what the slips add", {"replaced": 0.0}),
+            Arm(
+                "own-texts",
+                "the student writes whole texts: what writing them costs",
+                {"on_policy_fraction": 1.0, "max_new_tokens": 2048},
+                objective="reverse_kl",
+                texts="student",
+            ),
+        ),
+        departure="which tokens are replaced, by the likeliest one, and every constant are inferred.",
+        abstract_only=True,
+    ),
+    Line(
         name="pretraining_distillation",
         title="Pre-training distillation: likelihood of the text and divergence to the teacher, mixed",
         authors="Peng et al.",
@@ -203,6 +236,45 @@ LINES = (
             "set's solutions."
         ),
         partial="the share that moves with the learning rate, and the grid of sizes, losses and temperatures.",
+    ),
+    Line(
+        name="self_evolution",
+        title="Self-evolution: tokens that are hard for the student are shown to it in part",
+        authors="Song et al.",
+        arxiv="2412.15303",
+        paper=182,
+        cite=(
+            "Yuncheng Song, Liang Ding, Changtong Zan, Shujian Huang: Self-Evolution Knowledge Distillation for LLM-"
+            "based Machine Translation (2024)."
+        ),
+        objective="self_evolution",
+        texts="solutions",
+        teacher="distribution",
+        learns_from=(
+            "the teacher's distribution on texts of the data set, hard tokens with gold and teacher mixed into its "
+            "own."
+        ),
+        constants=(
+            Constant(
+                "prior",
+                0.5,
+                "share of prior knowledge in its distribution at hard tokens",
+                "inferred",
+            ),
+            Constant("gold", 0.5, "share of the text's token in that knowledge", "inferred"),
+            Constant(
+                "threshold", 1.0, "divergence, in nats, above which a token is hard", "inferred"
+            ),
+        ),
+        arms=(
+            Arm(
+                "forward-kl",
+                "every token alike: what the prior knowledge adds",
+                objective="forward_kl",
+            ),
+        ),
+        departure="all constants are inferred, and so is the teacher alone as the target.",
+        abstract_only=True,
     ),
     Line(
         name="skd",

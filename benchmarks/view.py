@@ -242,7 +242,7 @@ def list_requests(server: Server) -> dict[str, tuple[str, float | None]]:
         "anchors, sorted by tokens": (f"{run}/anchors?sort=tokens", None),
         "facets": (facets, 200),
         "facets, two chosen": (f"{facets}?f.arm=orion&f.status=right", 200),
-        "facets of a search": (f"{facets}?q=answer", 200),
+        "search with facets, all traces": (f"{facets}?q=answer", 300),
         "search, two words": (f"{traces}&q=answer%2096", 300),
         "search, a phrase": (f"{traces}&q={phrase}", 300),
         "search, last page of all traces": (f"{traces}&q=answer&after=end", 300),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,7 +28,11 @@ class PairedCounts(NamedTuple):
         on which they do not differ say nothing (McNemar, 1947; Dixon and Mood, 1946).
         """
         differing = self.better + self.worse
-        tail = sum(math.comb(differing, i) for i in range(min(self.better, self.worse) + 1))
+        # Each binomial coefficient from the one before it: thousands of problems make large numbers.
+        coefficient = tail = 1
+        for i in range(min(self.better, self.worse)):
+            coefficient = coefficient * (differing - i) // (i + 1)
+            tail += coefficient
         return min(1.0, 2 * tail / (1 << differing))
 
 

@@ -11,6 +11,7 @@ from potstill.data.trace_json import to_prompt
 from potstill.errors import InputError
 from potstill.records import Message, Prompt, Span, Trace, learns_end, learnt_stretches
 from potstill.runs.folder_layout import evaluation_ledger, examples_ledger
+from potstill.store.database import from_column
 from potstill.store.store import Store
 from potstill.traces.verification import verdict_key
 from potstill.viewer import query as queries
@@ -271,7 +272,7 @@ class TracePage:
         sql = "SELECT operator, test, reason FROM drops WHERE arm = ? AND id = ? ORDER BY seq"
         drops = []
         for operator, test, reason in self.store.database.read(sql, (self.arm, self.trace.id)):
-            drops.append({"operator": operator, "test": test, "reason": reason})
+            drops.append({"operator": operator, "test": test, "reason": from_column(reason)})
         return drops
 
     def _rows(self) -> list[dict[str, Any]]:

@@ -139,44 +139,15 @@
     return nats >= 5 ? 3 : nats >= 2.5 ? 2 : nats >= 1 ? 1 : 0;
   }
 
-  // --- Formulas ---
-
-  const FORMULA = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|\$([^$\n]+?)\$|(\\boxed\{(?:[^{}]|\{[^{}]*\})*\})/g;
-
-  // A text with its formulas set; what cannot be set stays as it was written.
-  function MathText({ text }) {
-    const nodes = [];
-    let at = 0;
-    for (const match of text.matchAll(FORMULA)) {
-      nodes.push(...P.text.nodes(text.slice(at, match.index)));
-      const [whole, display, bracket, round, inline, box] = match;
-      nodes.push(html`<${Formula} source=${display || bracket || round || inline || box} written=${whole} isDisplay=${!!(display || bracket)} />`);
-      at = match.index + whole.length;
-    }
-    nodes.push(...P.text.nodes(text.slice(at)));
-    return html`<div class="text" tabindex="0" role="region" aria-label="The text with its formulas">${nodes}</div>`;
-  }
-
-  function Formula({ source, written, isDisplay }) {
-    const element = useRef(null);
-    useEffect(() => {
-      try {
-        temml.render(source, element.current, { displayMode: isDisplay, trust: false, maxExpand: 1000, maxSize: [20, 20], throwOnError: true });
-      } catch {
-        element.current.textContent = P.visible(written);
-      }
-    }, [source, isDisplay]);
-    return html`<span ref=${element} title=${P.visible(written)}></span>`;
-  }
-
   // --- Differences ---
 
-  const SENTENCE = /[^.!?\n]*(?:[.!?]+(?=\s|$)|\n+|$)\s*/g;
+  // Behind a sentence's end and behind each line: no look ahead, so that no text takes more than its length.
+  const SENTENCE_END = /(?<=[.!?]\s)|(?<=\n)/;
   const LIMIT = { timeout: 400 }; // milliseconds; without an answer by then the whole stands as changed
 
   // What of `now` is new beside `before`, and what is gone: sentences are paired first, then words within a pair.
   function Difference({ before, now }) {
-    const parts = Diff.diffArrays(before.match(SENTENCE).filter(Boolean), now.match(SENTENCE).filter(Boolean), LIMIT);
+    const parts = Diff.diffArrays(before.split(SENTENCE_END), now.split(SENTENCE_END), LIMIT);
     if (!parts) return html`<p class="soft">The texts are too unlike for a comparison by words.</p>`;
     const nodes = [];
     for (let i = 0; i < parts.length; i += 1) {
@@ -202,6 +173,6 @@
     return html`<span>${P.text.nodes(text)}</span>`;
   }
 
-  Object.assign(P, { MarkedText, MathText, Difference });
+  Object.assign(P, { MarkedText, Difference });
   P.layers = { cutPieces, stepMarks, hitMarks, overlapMarks, tokenMarks, weightOfEach };
 })((window.potstill = window.potstill || {}));

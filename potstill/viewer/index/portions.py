@@ -7,6 +7,7 @@ compared by checksum. An arm that was begun anew has another generation: its ent
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import NamedTuple
 
@@ -107,6 +108,9 @@ class ArmMark(NamedTuple):
     is_finished: bool
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def add_functions(database: Database) -> None:
     """What the statements below need beside SQLite's own functions."""
     database.read("PRAGMA temp_store = MEMORY")
@@ -120,7 +124,8 @@ def _checksum(text: str | bytes | None) -> int:
 
 
 def _general_reason(reason: str | bytes) -> str:
-    return generalise_reason(from_column(reason))
+    # A lone surrogate is no UTF-8; an address that asks for such a reason has this character in its place too.
+    return _SURROGATE.sub("\ufffd", generalise_reason(from_column(reason)))
 
 
 def index_next_portion(database: Database) -> bool:

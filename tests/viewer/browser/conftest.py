@@ -1,4 +1,4 @@
-"""A real Chromium that looks at a real server of two runs: a small quickstart, and one full of hostile texts."""
+"""A real Chromium that looks at a real server of three runs: a small quickstart, and two full of hostile texts."""
 
 from __future__ import annotations
 
@@ -62,10 +62,12 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def served(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A viewer of both runs that takes notes."""
+    """A viewer of three runs that takes notes."""
+    from harmful_run import make_harmful_run
     from viewed_run import make_run
 
     make_run(quickstart.parent / "hostile")
+    make_harmful_run(quickstart.parent / "harmful")
     index = tmp_path_factory.mktemp("index")
     with serve([str(quickstart.parent), "--notes", "--index", str(index)]) as said:
         served = Served(said["url"].split("#")[0], said["token"], quickstart.parent)
@@ -76,7 +78,7 @@ def served(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def wait_for_index(served: Served, *, seconds: float = 120) -> None:
     """Until every run's traces and words are indexed."""
     deadline = time.monotonic() + seconds
-    for run in ("quickstart", "hostile"):
+    for run in ("quickstart", "hostile", "harmful"):
         address = f"{served.url}api/run/{run}"
         request = urllib.request.Request(
             address, headers={"Authorization": f"Bearer {served.token}"}

@@ -107,19 +107,41 @@ def train_once(
     source: Texts = arm.texts or line.texts
     rows: Sequence[Trace] = problems
     if source != "student":
-        rows = given_texts(line.name, problems, teacher, texts)
+        rows = given_texts(line.name, problems, teacher, **texts)
     yield Stage(student, rows, arm.objective or line.objective, **constants)
 
 
 def given_texts(
-    method: str, problems: list[Trace], teacher: Model, texts: Mapping[str, Any]
+    method: str,
+    problems: list[Trace],
+    teacher: Model,
+    *,
+    texts: str,
+    n: int = 1,
+    steps: bool | None = None,
+    temperature: float = 0.7,
+    max_new_tokens: int = 2048,
 ) -> Sequence[Trace]:
-    """The texts that are learnt, as `texts` says: the teacher's right ones, or the problems' own solutions."""
-    if texts["texts"] == "teacher":
-        sampling = {name: texts[name] for name in ("n", "temperature", "max_new_tokens")}
-        return keep(
-            right_test(problems, texts["steps"]), verify(sample(teacher, problems, **sampling))
+    """The texts that are learnt: the teacher's right ones, or the problems' own solutions.
+
+    Args:
+        method: the name that an error begins with.
+        problems: blank traces.
+        teacher: writes, where texts are to be the teacher's.
+        texts: "teacher" or "solutions".
+        n: texts sampled from the teacher a problem.
+        steps: as `right_test` takes it.
+        temperature: of the teacher's texts.
+        max_new_tokens: the longest of them.
+
+    Raises:
+        StageError: solutions are wanted, and no problem has one.
+    """
+    if texts == "teacher":
+        chains = sample(
+            teacher, problems, n=n, temperature=temperature, max_new_tokens=max_new_tokens
         )
+        return keep(right_test(problems, steps), verify(chains))
     solutions = edit(show_solution, keep(has_solution, problems))
     if not solutions:
         raise StageError(

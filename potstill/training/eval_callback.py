@@ -16,7 +16,7 @@ import torch
 from potstill.objectives import divergence
 from potstill.objectives.inputs import Hidden, Inputs, summed
 from potstill.objectives.likelihood import sft
-from potstill.records import Trace
+from potstill.records import Trace, Verdict
 from potstill.training import distributed, metrics
 from potstill.training.dataset import batching
 from potstill.training.dataset.chat_template import ChatTemplate
@@ -26,6 +26,7 @@ from potstill.training.eval_schedule import DEFAULT_ROWS, eval_interval
 from potstill.training.logprobs import build_inputs
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout.rollouts import Rollouts
+from potstill.training.rollout_log import KeptRollout, RolloutLog
 from potstill.training.schedules import When
 from potstill.verifiers import judge
 
@@ -34,6 +35,7 @@ EXPENSIVE_KINDS = (
     "judge",
     "gym",
 )  # they run programs or call models: not asked on the side
+NOT_JUDGED = Verdict("unjudged")
 
 
 @final
@@ -46,6 +48,7 @@ class Evaluator:
         texts: the same rows with their completions, where they have any: the teacher's texts.
         rollouts: writes as the training does.
         config: says how often, or leaves it to `eval_schedule`.
+        log: keeps some of what the student wrote.
     """
 
     def __init__(
@@ -55,27 +58,31 @@ class Evaluator:
         texts: Sequence[TokenizedRow],
         rollouts: Rollouts,
         config: ObjectiveConfig,
+        *,
+        log: EvaluationLog,
     ) -> None:
         self._traces, self._prompts, self._texts = traces, prompts, texts
-        self._rollouts, self._config = rollouts, config
+        self._rollouts, self._config, self._log = rollouts, config, log
 
     def is_due(self, when: When) -> bool:
         """Whether to evaluate before this step."""
         return when.step % eval_interval(self._config, when.total) == 0
 
-    def __call__(self, model: Any, teacher: Any = None, place: str = "") -> dict[str, float]:
+    def __call__(self, model: Any, teacher: Any = None, step: int = 0) -> dict[str, float]:
         """Statistics of the student's own texts, of the rows' texts, and the gap between them.
 
         Args:
             model: the student.
             teacher: whose distributions are compared; None compares nothing.
-            place: where in the training, for whoever counts calls.
+            step: before which this is, for whoever counts calls, and for the log.
         """
         was_training = model.training
         model.eval()
         with torch.no_grad():  # each process evaluates its share, and knows all statistics
-            own_texts = self._write(model, place)
-            statistics = self._judge(own_texts)
+            own_texts = self._write(model, str(step))
+            verdicts = self._judge(own_texts)
+            statistics = self._describe(own_texts, verdicts)
+            self._keep(own_texts, verdicts, step)
             statistics |= _with_prefix("own", self._measure(model, own_texts, teacher))
             texts = self._texts[distributed.process_rank() :: distributed.process_count()]
             statistics |= _with_prefix("rows", self._measure(model, texts, teacher))
@@ -107,8 +114,21 @@ class Evaluator:
             completed.append(self._rollouts.as_row(row.trace_index, row.prompt_ids, completion))
         return completed
 
-    def _judge(self, rows: Sequence[TokenizedRow]) -> dict[str, float]:
-        """Length, share that the limit cut, and what the verifiers say of the student's own texts."""
+    def _judge(self, rows: Sequence[TokenizedRow]) -> dict[int, Verdict]:
+        """What the verifiers say of the student's own texts, by the row's place; of those alone that cost little."""
+        places: list[int] = []
+        answers = []
+        for place, row in enumerate(rows):
+            problem = self._traces[row.trace_index].problem
+            if problem.answer is not None and problem.kind not in EXPENSIVE_KINDS:
+                places.append(place)
+                answers.append((problem, self._rollouts.text(row.completion_ids)))
+        return dict(zip(places, judge(answers), strict=True))
+
+    def _describe(
+        self, rows: Sequence[TokenizedRow], verdicts: Mapping[int, Verdict]
+    ) -> dict[str, float]:
+        """Length, share that the limit cut, and the shares of verdicts of the student's own texts."""
         # Means over the rows of all processes.
         ends = []
         for row in rows:
@@ -119,18 +139,39 @@ class Evaluator:
         truncated = sum(is_truncated for _, is_truncated in of_all) / len(of_all)
         statistics = {"eval_length": length, "eval_truncated": truncated}
 
-        # Verdicts, where they cost little.
-        answers = []
-        for row in rows:
-            problem = self._traces[row.trace_index].problem
-            if problem.answer is not None and problem.kind not in EXPENSIVE_KINDS:
-                answers.append((problem, self._rollouts.text(row.completion_ids)))
-        statuses = distributed.gather_shares([verdict.status for verdict in judge(answers)])
+        statuses = distributed.gather_shares([verdict.status for verdict in verdicts.values()])
         if statuses:
             right, wrong = statuses.count("right"), statuses.count("wrong")
             statistics["eval_right"] = right / len(statuses)
             statistics["eval_answered"] = (right + wrong) / len(statuses)
         return statistics
+
+    def _keep(
+        self, rows: Sequence[TokenizedRow], verdicts: Mapping[int, Verdict], step: int
+    ) -> None:
+        """Write some of the texts down; the first process writes those of all."""
+        rollouts: list[KeptRollout] = []
+        for place, row in enumerate(rows):
+            problem = self._traces[row.trace_index].problem
+            verdict = verdicts.get(place, NOT_JUDGED)
+            rollouts.append(
+                KeptRollout(
+                    step=step,
+                    trace=self._log.trace_ids[row.trace_index],
+                    problem=problem.id,
+                    question=problem.question,
+                    gold=problem.answer,
+                    text=self._rollouts.text(row.completion_ids),
+                    tokens=len(row.completion_ids),
+                    is_truncated=not row.columns["stopped"][0],
+                    status=verdict.status,
+                    answer=verdict.answer,
+                    reason=verdict.reason,
+                )
+            )
+        of_all = distributed.gather_shares(rollouts)
+        if distributed.process_rank() == 0:
+            self._log.file.append(of_all)
 
     def _measure(self, model: Any, rows: Sequence[TokenizedRow], teacher: Any) -> dict[str, float]:
         """Mean likelihood, entropy, and the divergences to a teacher, over all processes' rows."""
@@ -162,6 +203,13 @@ class Evaluator:
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}
 
 
+class EvaluationLog(NamedTuple):
+    """Where rollouts are kept, and under which ids: those of the stage's rows as they were given."""
+
+    file: RolloutLog
+    trace_ids: Sequence[str]
+
+
 class EvalSplit(NamedTuple):
     """What is trained on, and the rows that the student is evaluated on."""
 
@@ -191,6 +239,8 @@ def make_evaluator(
     rollouts: Rollouts,
     template: ChatTemplate,
     config: ObjectiveConfig,
+    *,
+    log: EvaluationLog,
 ) -> Evaluator | None:
     """The evaluator of a student; None where there are no rows to evaluate on."""
     if not eval_rows:
@@ -202,7 +252,7 @@ def make_evaluator(
         texts = []
         for row in rows:
             texts.append(replace(row, trace_index=eval_rows[row.trace_index].trace_index))
-    return Evaluator(traces, eval_rows, texts, rollouts, config)
+    return Evaluator(traces, eval_rows, texts, rollouts, config, log=log)
 
 
 def _with_prefix(whose: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -32,6 +32,7 @@ from potstill.training.dataset.trained_tokens import write_trained_tokens
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import (
     EvalSplit,
+    EvaluationLog,
     Evaluator,
     make_evaluator,
     split_eval_rows,
@@ -42,6 +43,7 @@ from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import ObjectiveInputs, StepRows, prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
+from potstill.training.rollout_log import ROLLOUTS_FILE, RolloutLog
 from potstill.training.row_sample import sample_rows
 from potstill.training.settings import (
     FIT_FILE,
@@ -207,6 +209,7 @@ def _prepare(
     host: TrainingHost,
 ) -> _Prepared:
     """Everything that can still be refused: traces tokenized, models loaded, the reference's values computed."""
+    trace_ids = [trace.id for trace in traces]
     traces = begin_answers(traces, template.answer_blank)
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
@@ -252,7 +255,8 @@ def _prepare(
     _check_teacher_ids(objective_inputs, dataset)
     evaluation: Evaluator | None = None
     if rollouts and not distributed.uses_fsdp():
-        evaluation = make_evaluator(traces, split.eval_rows, rollouts, template, config)
+        log = EvaluationLog(RolloutLog(work_folder / ROLLOUTS_FILE), trace_ids)
+        evaluation = make_evaluator(traces, split.eval_rows, rollouts, template, config, log=log)
     trainer = StudentTrainer(
         model,
         split.train,

@@ -15,6 +15,7 @@ from typing import IO, Any
 from potstill.data.atomic_write import write_text
 from potstill.errors import ConfigError, StageError, StoreError
 from potstill.models.local import checkpoint
+from potstill.training.rollout_log import ROLLOUTS_FILE
 from potstill.training.settings import FIT_FILE, TOKENS_FILE, FitResult
 from potstill.training.step_log import STEPS_FILE, step_line
 from potstill.training.student_key import StudentKey
@@ -143,16 +144,18 @@ def finish(
     start_id: str,
     template_digest: str,
 ) -> None:
-    """Write steps.jsonl and fit.json, keep tokens.parquet and TensorBoard's files, then delete the working folder.
+    """Write steps.jsonl and fit.json, keep what the training wrote for its reader, then delete the working folder.
 
+    That is tokens.parquet, rollouts.jsonl and TensorBoard's files.
     `fit.json` has the result, the parts of the key, the start's content id, and what its template renders.
     """
     write_text(output_dir / STEPS_FILE, "".join(step_line(step) for step in steps))
     work_folder = output_dir / WORK_FOLDER
     if (work_folder / TENSORBOARD_FOLDER).is_dir():
         (work_folder / TENSORBOARD_FOLDER).replace(output_dir / TENSORBOARD_FOLDER)
-    if (work_folder / TOKENS_FILE).is_file():
-        (work_folder / TOKENS_FILE).replace(output_dir / TOKENS_FILE)
+    for name in (TOKENS_FILE, ROLLOUTS_FILE):
+        if (work_folder / name).is_file():
+            (work_folder / name).replace(output_dir / name)
     report = {**dataclasses.asdict(result), "trained": key.parts, "start": start_id}
     report["template"] = template_digest
     write_text(output_dir / FIT_FILE, json.dumps(report, indent=1))

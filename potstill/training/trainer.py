@@ -30,6 +30,7 @@ from potstill.training.host import NO_HOST, TrainingHost, reading_request
 from potstill.training.logprobs import build_inputs, head, states
 from potstill.training.objective_inputs import SUPERVISED, ObjectiveInputs
 from potstill.training.optimizer import make_optimizer, reset_optimizer
+from potstill.training.rollout_log import ROLLOUTS_FILE, RolloutLog
 from potstill.training.schedules import Stateful, When
 from potstill.training.settings import TrainingSettings
 from potstill.training.step_log import STEPS_FILE, StepLog
@@ -81,7 +82,9 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             train_dataset=objective_inputs.with_reference_values(model, dataset),
             callbacks=[
                 _ProgressAndSaving(settings, step_count, progress),
-                _StepLogging(StepLog(work_folder / STEPS_FILE)),
+                _StepLogging(
+                    StepLog(work_folder / STEPS_FILE), RolloutLog(work_folder / ROLLOUTS_FILE)
+                ),
             ],
         )
         # Set here because FSDP takes no optimizer as an argument.
@@ -219,7 +222,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         assert self.evaluation
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16):
             teacher = self.objective_inputs.local_teacher
-            return self.evaluation(self.model, teacher, str(self.state.global_step))
+            return self.evaluation(self.model, teacher, self.state.global_step)
 
     def _stateful_parts(self) -> dict[str, Stateful]:
         """What a checkpoint holds beside what the Trainer puts there."""
@@ -391,13 +394,17 @@ class _ProgressAndSaving(TrainerCallback):  # type: ignore[misc]
 
 
 class _StepLogging(TrainerCallback):  # type: ignore[misc]
-    """Each step's record goes into the working folder's `steps.jsonl` as the step ends; the first process writes."""
+    """Each step's record goes into the working folder's `steps.jsonl` as the step ends; the first process writes.
 
-    def __init__(self, step_log: StepLog) -> None:
-        self.step_log = step_log
+    What is kept of evaluations is cut to the checkpoint that the training goes on from, as the steps are.
+    """
+
+    def __init__(self, step_log: StepLog, rollout_log: RolloutLog) -> None:
+        self.step_log, self.rollout_log = step_log, rollout_log
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
+            self.rollout_log.begin(state.global_step)
             records = self.step_log.begin(step_records(state))
             others = [record for record in state.log_history if not is_step_record(record)]
             state.log_history = [*records, *others]

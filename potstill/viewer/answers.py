@@ -23,6 +23,7 @@ from potstill.viewer.index.indexer import Indexer
 from potstill.viewer.notes import NotesFile, read_note
 from potstill.viewer.overlap_page import describe_overlap
 from potstill.viewer.reader import RunReader
+from potstill.viewer.rollouts_page import describe_rollouts
 from potstill.viewer.run_files import RunFile, list_files
 from potstill.viewer.run_state import read_state
 from potstill.viewer.selection import Chosen, Selection
@@ -349,6 +350,14 @@ def _training(request: Request) -> dict[str, Any]:
         return describe_training(store, folder, since=since, is_running=is_running)
 
 
+def _rollouts(request: Request) -> dict[str, Any]:
+    if not request.tail:
+        raise NotFoundError("no student is named", expected="api/run/R/rollouts/STUDENT?step=N")
+    step = request.parameters.number("step", 0)
+    with request.reader.store() as store:
+        return describe_rollouts(store, request.reader.folder, request.tail[0], step)
+
+
 def _costs(request: Request) -> dict[str, Any]:
     limits = read_limits(request.reader.folder)
     with request.reader.store() as store:
@@ -386,6 +395,7 @@ _PAGES: Mapping[str, Answer] = {
     "problems": _problems,
     "problem": _problem,
     "training": _training,
+    "rollouts": _rollouts,
     "costs": _costs,
     "journal": _journal,
     "files": _files,

@@ -21,6 +21,7 @@ from potstill.runs.folder_layout import BUDGET_FILE, RESULTS_FILE, UNFINISHED_FI
 from potstill.runs.row_logprobs import LOGPROBS_FILE
 from potstill.store import database, lock
 from potstill.store.store import Store
+from potstill.training.rollout_log import ROLLOUTS_FILE
 from potstill.viewer.index.index_file import IndexFile
 from potstill.viewer.notes import NOTES_FILE
 from potstill.viewer.run_folders import RunFolder
@@ -191,5 +192,6 @@ class RunReader:
         if students.is_dir():
             for student in sorted(students.iterdir()):
                 files += [student / "steps.jsonl", student / "training" / "steps.jsonl"]
+                files += [student / ROLLOUTS_FILE, student / "training" / ROLLOUTS_FILE]
                 files.append(student / LOGPROBS_FILE)  # a run may be scored while it is looked at
         return [*files, self.notes_path]

@@ -9,6 +9,7 @@ from potstill.runs import manifest
 from potstill.runs.folder_layout import BUDGET_FILE, RESULTS_FILE, UNFINISHED_FILE
 from potstill.runs.row_logprobs import LOGPROBS_FILE
 from potstill.runs.run_log import FILE as LOG_FILE
+from potstill.training.rollout_log import ROLLOUTS_FILE
 from potstill.training.settings import FIT_FILE, TOKENS_FILE
 from potstill.training.step_log import STEPS_FILE
 from potstill.viewer.notes import NOTES_FILE
@@ -28,6 +29,7 @@ RUN_FILES = {
 STUDENT_FILES = {
     FIT_FILE: "what the training did",
     STEPS_FILE: "what was measured at each step",
+    ROLLOUTS_FILE: "what the student wrote when it was evaluated in its training",
     TOKENS_FILE: "the tokens of each row, and their weights",
     LOGPROBS_FILE: "how likely each of these tokens was before the training, and is after it",
     "README.md": "the card of the student",

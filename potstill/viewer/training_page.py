@@ -14,6 +14,7 @@ from potstill.store.store import Store
 from potstill.training.settings import FIT_FILE
 from potstill.training.step_log import STEPS_FILE
 from potstill.viewer.query import quote_value
+from potstill.viewer.rollouts_page import list_looks
 from potstill.viewer.step_columns import describe_column
 from potstill.viewer.token_page import STUDENTS_FOLDER, WORK_FOLDER
 from potstill.viewer.trace_page import plain_number
@@ -84,6 +85,7 @@ def _describe_student(
         "settings": dict(stored.settings) if stored is not None else {},
         "rows": len(stage.row_ids),
         "rows_query": f"arm:{quote_value(arm)} row:yes",
+        "looks": list_looks(folder),
     }
 
 

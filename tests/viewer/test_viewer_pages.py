@@ -31,6 +31,7 @@ from potstill.runs.open_folder import open_folder
 from potstill.store import Store
 from potstill.store.admin.maintain import store_stats
 from potstill.traces.verification import verdict_key
+from potstill.training.rollout_log import KeptRollout, RolloutLog
 from potstill.viewer.answers import Answers, Parameters
 from potstill.viewer.live import LiveStream, RunWatch
 from potstill.viewer.reader import RunReader
@@ -182,6 +183,23 @@ def test_curves_of_a_training_under_way_are_read_up_to_its_last_whole_line(reade
     [again] = ask(reader, "run/{R}/training", **{f"since.{STAGE}": "9"})["students"]
     assert (again["since"], again["series"]["step"]) == (0, [1, 2, 3])
     assert RunWatch(reader).look()["training"] == [{"student": STAGE, "step": 3}]
+
+
+def test_rollouts_are_shown_by_evaluation(reader: RunReader):
+    folder = reader.folder / "students" / STAGE / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = RolloutLog(folder / "rollouts.jsonl")
+    for step in (0, 10):
+        log.append([KeptRollout(step, "trace-0", "p0", "q", "5", f"at {step}", 2, False, "wrong")])
+    [student] = ask(reader, "run/run/training")["students"]
+    assert student["looks"] == [0, 10]
+    shown = ask(reader, f"run/run/rollouts/{STAGE}", step="10")
+    assert [rollout["text"] for rollout in shown["rollouts"]] == ["at 10"]
+    with pytest.raises(InputError, match="no text of"):
+        ask(reader, f"run/run/rollouts/{STAGE}", step="5")
+    with pytest.raises(InputError, match="there is no student"):
+        ask(reader, "run/run/rollouts/..", step="0")
+    (folder / "rollouts.jsonl").unlink()
 
 
 def test_exports_hold_what_the_list_holds(reader: RunReader):

@@ -102,7 +102,7 @@
     const [place, text] = path.split("?");
     const parts = place.split("/").map(decodeURIComponent);
     const query = new URLSearchParams(text || "");
-    const { pages: fixed, compare, problems } = await pages;
+    const { pages: fixed, compare, problems, rollouts } = await pages;
     if (place === "runs") return fixed.runs;
     if (place === "compare") return comparePage(compare, query);
     const [, run, page, id, part] = parts;
@@ -115,6 +115,7 @@
     if (page === "trace") return tracePage(id, part, query);
     if (page === "problem") return pageOfBlock(await blockOfProblem(rest), "problem " + rest, "The page of a problem shows all its texts, and is no part of a selection.");
     if (page === "problems") return problemsPage(problems[query.get("set") || "test"], query);
+    if (page === "rollouts") return checked(rollouts[id + " " + query.get("step")]);
     if (NOT_HERE[page] && page !== "notes") throw refuse(page);
     return checked(fixed["run/" + RUN + "/" + page]);
   }

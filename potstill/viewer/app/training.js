@@ -28,6 +28,7 @@
           { key: "seconds", head: "time", number: true, cell: (row) => duration(row.report && row.report.seconds) },
           { key: "refused", head: "rows refused", cell: (row) => row.refused.map((one) => html`${count(one.count)} ${P.visible(one.reason)}<br />`) },
         ]} /></div>
+        <${P.Rollouts} run=${run} students=${data.students} query=${query} />
         <div class="curves">${data.columns.map((column) => html`<${Curve} key=${column.name} column=${column} students=${shown} all=${data.students} by=${by} />`)}</div>`;
     }}<//>`;
   }

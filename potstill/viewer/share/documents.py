@@ -90,6 +90,7 @@ class RunCopy:
             pages[f"{own_path}?base={base}"] = self._page(["run", name], base=base)
         for page in ("training", "costs", "files"):
             pages[f"{own_path}/{page}"] = self._page(["run", name, page])
+        rollouts = self._rollouts(pages[f"{own_path}/training"].get("students", ()))
         notes = [note.to_json() for note in self.notes]
         pages[f"{own_path}/notes"] = {"is_writable": False, "notes": notes}
         core = {
@@ -100,7 +101,20 @@ class RunCopy:
             "problems": self._matrices(),
             "blocks": dict(block_of_problem),
         }
-        return {str(key): self.cleaner.shorten(value) for key, value in core.items()}
+        shortened = {str(key): self.cleaner.shorten(value) for key, value in core.items()}
+        # What models wrote keeps its length: a formula may look like a path.
+        return {**shortened, "rollouts": rollouts}
+
+    def _rollouts(self, students: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What the students wrote in their trainings; nothing in a selection, which would show rows not chosen."""
+        pages: dict[str, dict[str, Any]] = {}
+        for student in students:
+            if self.query:
+                student["looks"] = []
+            for step in student["looks"]:
+                path = ["run", self.reader.run.name, "rollouts", student["student"]]
+                pages[f"{student['student']} {step}"] = self._page(path, step=str(step))
+        return pages
 
     def _page(self, path: Sequence[str], **parameters: str) -> dict[str, Any]:
         """A page as the server answers it; in the place of one that it refuses, the error."""

@@ -91,7 +91,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     ),
     "viewer": (
         *("runs", "report", "evaluation", "store", "data", "models", "traces"),
-        *("training.settings", "training.step_log", "budget.amounts"),
+        *("training.settings", "training.step_log", "training.rollout_log", "budget.amounts"),
     ),
     "cli": (
         *(

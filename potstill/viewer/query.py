@@ -43,6 +43,8 @@ _TERM = re.compile(
 _VALUE = re.compile(r'"((?:\\"|[^"])*)"?|([^\s,"]+)')
 _WORD = re.compile(r"[^\W_]+")
 _RANGE = re.compile(r"(?P<low>[^.]+(?:\.\d+)?)\.\.(?P<high>.+)")
+# Lone surrogates are no UTF-8, and SQLite's JSON ends at a NUL.
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 _COMPARED = re.compile(r"(?P<sign><=|>=|<|>|=)?(?P<number>.+)")
 
 
@@ -181,6 +183,11 @@ def _parse_range(name: str, text: str, *, is_negated: bool) -> Range | None:
     low = number if sign in (">", ">=", "=") else -math.inf
     high = number if sign in ("<", "<=", "=") else math.inf
     return Range(name, low, high, sign != ">", sign != "<", is_negated=is_negated)
+
+
+def replace_unusable(text: str) -> str:
+    """The text with U+FFFD for each character that a reason can hold and an address or SQLite's JSON can't."""
+    return _UNUSABLE.sub("\ufffd", text)
 
 
 def quote_value(value: str) -> str:

@@ -235,7 +235,8 @@ class Selection:
         """A condition on what is noted beside entries: drops and their reasons, rows, marks."""
         if not values.is_negated:
             self.noted_choices.setdefault(values.field, []).append(values.values)
-        listed = json.dumps(list(values.values))
+        # As reasons stand in the index.
+        listed = json.dumps([queries.replace_unusable(value) for value in values.values])
         args: tuple[Any, ...] = (listed,)
         if values.field in ("dropped", "reason"):
             column = "test" if values.field == "dropped" else "reason"

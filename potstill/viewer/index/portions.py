@@ -7,13 +7,13 @@ compared by checksum. An arm that was begun anew has another generation: its ent
 
 from __future__ import annotations
 
-import re
 import zlib
 from typing import NamedTuple
 
 from potstill.store.database import Database, from_column
 from potstill.store.history import generalise_reason
 from potstill.viewer.index.index_file import GROUP_COLUMNS
+from potstill.viewer.query import replace_unusable
 
 PORTION = 4000  # entries in one transaction: some tens of milliseconds
 
@@ -108,9 +108,6 @@ class ArmMark(NamedTuple):
     is_finished: bool
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def add_functions(database: Database) -> None:
     """What the statements below need beside SQLite's own functions."""
     database.read("PRAGMA temp_store = MEMORY")
@@ -124,8 +121,7 @@ def _checksum(text: str | bytes | None) -> int:
 
 
 def _general_reason(reason: str | bytes) -> str:
-    # A lone surrogate is no UTF-8; an address that asks for such a reason has this character in its place too.
-    return _SURROGATE.sub("\ufffd", generalise_reason(from_column(reason)))
+    return replace_unusable(generalise_reason(from_column(reason)))
 
 
 def index_next_portion(database: Database) -> bool:

@@ -361,7 +361,10 @@ def _count_facets(
         if name in facets:
             rows = _choose_rows(searched, values, facets, without=name)
             of_counts = _count_values(rows, values, name)
+        # What is chosen stays, also where no problem fits it: else the choice could not be taken back.
         chosen_values = facets.get(name, ())
+        for value in chosen_values:
+            of_counts.setdefault(value, 0)
         facet_values = []
         for value, of_count in sorted(of_counts.items(), key=lambda item: (-item[1], item[0])):
             facet_values.append(

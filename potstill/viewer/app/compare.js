@@ -10,9 +10,9 @@
     const [a, b] = [query.a && query.a[0], query.b && query.b[0]];
     const path = a && b ? "compare?" + queryText({ a, b, sort: query.sort, after: query.after, "f.direction": query["f.direction"], "f.flip": query["f.flip"] }) : null;
     const state = P.useData(path, false);
-    return html`<h1>Compare</h1>
+    return html`<div><h1>Compare</h1>
       <${P.Loaded} state=${runs}>${(data) => html`<${Choice} runs=${data.runs} run=${run} a=${a} b=${b} />`}<//>
-      ${path && (state.error && state.error.status === 409 ? html`<${Refused} said=${state.error.body} />` : html`<${P.Loaded} state=${state}>${(data) => html`<${Compared} data=${data} query=${query} />`}<//>`)}`;
+      ${path && (state.error && state.error.status === 409 ? html`<${Refused} said=${state.error.body} />` : html`<${P.Loaded} state=${state}>${(data) => html`<${Compared} data=${data} query=${query} />`}<//>`)}</div>`;
   }
 
   function Choice({ runs, run, a, b }) {

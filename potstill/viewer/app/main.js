@@ -47,7 +47,8 @@
         <div class="right"><${Theme} /><button type="button" aria-label="Keys" onClick=${() => setHelp(true)}><span class="wideonly">Keys </span><kbd>?</kbd></button></div>
       </header>
       <div class="side">${place === "run" && html`<${Navigation} run=${run} page=${page || ""} />`}</div>
-      <main ref=${main} tabindex="-1">${drawPage(route)}${P.share && html`<p class="copy small soft">${P.visible(P.share.sentence)}</p>`}</main>
+      <main ref=${main} tabindex="-1">${drawPage(route)}</main>
+      ${P.share && html`<footer class="copy small soft">${P.visible(P.share.sentence)}</footer>`}
       ${isHelpOpen && html`<${Help} close=${() => setHelp(false)} />`}
     </div>`;
   }
@@ -71,7 +72,7 @@
     const live = useLive(run);
     // The stream's counts are newer than the page's.
     const said = (live && live.counts) || (data && data.counts) || {};
-    const counts = { traces: said.traces, journal: said.completions };
+    const counts = { traces: said.traces, journal: P.share ? null : said.completions };
     return html`<nav aria-label="Pages of the run"><ul>${PAGES.map(
       ([name, title]) => html`<li><a href=${link(["run", run, name].filter(Boolean), name === "traces" ? WRITTEN : {})}
         aria-current=${page === name || (page === "trace" && name === "traces") || (page === "problem" && name === "problems") ? "page" : undefined}>

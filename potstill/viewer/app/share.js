@@ -180,7 +180,7 @@
   function anchors({ items }) {
     const starts = [null];
     for (let at = 100; at < items.length; at += 100) starts.push(String(at));
-    return { count: items.length, every: 100, anchors: starts, is_counted: true };
+    return { count: items.length, every: 100, anchors: starts, is_counted: true, eras: {} };
   }
 
   function listPage({ read, items, textOf, sort, order }, query) {
@@ -196,7 +196,7 @@
     // That no reason was written down is no reason.
     const valuesIn = (item, facet) => (facet === "reason" ? item.reasons : lists.valuesOf(item, facet));
     return {
-      generation: "copy", count: chosen.items.length, is_counted: true, indexed: whole, messages: read.messages,
+      generation: "copy", count: chosen.items.length, is_counted: true, eras: {}, indexed: whole, messages: read.messages,
       facets: list.facets.map((facet) => lists.countFacet(facet, chosen, read.conditions, valuesIn)),
       ranges: lists.rangesOf(chosen.items, list.ranges),
     };
@@ -252,12 +252,14 @@
       conditions.push({ facet, chosen, test: (row) => (row.facets[facet] || []).some((value) => chosen.has(value)) });
     }
     const chosen = lists.choose(matrix.rows, conditions, () => "");
-    const labels = new Map(matrix.facets.flatMap((facet) => facet.values.map((value) => [facet.name + value.value, value.label])));
     const counted = matrix.facets.map((facet) =>
-      lists.countFacet(facet, chosen, conditions, (row, name) => row.facets[name], (value) => labels.get(facet.name + value) || value)
+      lists.countFacet(facet, chosen, conditions, (row, name) => row.facets[name], (value) => matrix.labels[value] || value)
     );
     const rows = sortProblems(chosen.items, query.get("sort") || "problem", query.get("order") === "desc");
-    return { ...matrix, count: rows.length, facets: counted, ...pageOfRows(rows, query, 500) };
+    const page = pageOfRows(rows, query, 500);
+    // Whole questions are here to be searched; a list shows their beginning.
+    const shown = page.rows.map((row) => ({ ...row, question: row.question.slice(0, 200) }));
+    return { ...matrix, count: rows.length, facets: counted, rows: shown, next: page.next };
   }
 
   function sortProblems(rows, sort, isDescending) {

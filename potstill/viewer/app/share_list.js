@@ -5,6 +5,7 @@
   const VALUE = /"((?:\\"|[^"])*)"?|([^\s,"]+)/g;
   const IDS = ["id", "parent", "root", "problem"];
   const NUMBERS = ["tokens", "length", "prompt_tokens", "reasoning_tokens", "draw", "weight", "steps", "wrong_steps", "first_wrong", "position", "seconds", "cost", "created"];
+  const NOTED = ["dropped", "reason", "row", "mark"]; // facets of which a trace may have several values, or that may change
   const EXCERPT = 200;
   const CONTEXT = 60;
   const MOST_VALUES = 100;
@@ -40,7 +41,7 @@
       return;
     }
     // Words one after another, whatever signs stand between them; a star is the beginning of a word.
-    const end = typed.endsWith("*") ? "" : "(?![\\p{L}\\p{N}])";
+    const end = typed.endsWith("*") ? "[\\p{L}\\p{N}]*" : "(?![\\p{L}\\p{N}])";
     const pattern = "(?<![\\p{L}\\p{N}])" + words.map((one) => escaped(folded(one))).join("[^\\p{L}\\p{N}]+") + end;
     const isFound = new RegExp(pattern, "u");
     if (column === "text") {
@@ -145,9 +146,13 @@
   // How many items have each value: `count` in the list, `of` without what is chosen in the facet itself.
   function countFacet(facet, chosen, conditions, valuesIn, labelOf) {
     const counts = countValues(chosen.items, facet.name, valuesIn);
-    const all = countValues(chosen.others[facet.name] || [], facet.name, valuesIn, new Map(counts));
     const choices = conditions.filter((condition) => condition.facet === facet.name && condition.chosen);
+    // Of what is only refused of these, the server counts nothing else either.
+    const others = choices.length || !NOTED.includes(facet.name) ? chosen.others[facet.name] || [] : [];
+    const all = countValues(others, facet.name, valuesIn, new Map(counts));
     const isChosen = (value) => choices.some((condition) => condition.chosen.has(value));
+    // What is chosen stays, also where nothing fits it: else the choice could not be taken back.
+    for (const { chosen: values } of choices) for (const value of values) if (!all.has(value)) all.set(value, 0);
     const values = [...all].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).slice(0, MOST_VALUES);
     return {
       ...facet,

@@ -155,7 +155,8 @@ class RunCopy:
         results = self.reader.saved_results()
         for name in problem_pages.SETS:
             request = problem_pages.MatrixRequest(set=name, limit=NO_LIMIT, excerpt=NO_LIMIT)
-            matrices[name] = problem_pages.describe_problems(self.store, results, request)
+            matrix = problem_pages.describe_problems(self.store, results, request)
+            matrices[name] = {**matrix, "labels": dict(problem_pages.VALUE_LABELS)}
         return matrices
 
     # ---- The list of traces ----

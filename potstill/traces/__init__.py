@@ -13,7 +13,7 @@ from potstill.traces.answers import (
 from potstill.traces.concurrency import each
 from potstill.traces.derivation import derive, gold_by_vote
 from potstill.traces.editing import edit, segment
-from potstill.traces.few_shots import few_shot
+from potstill.traces.few_shots import few_shot, show_as_turns
 from potstill.traces.filters import (
     has_box,
     has_length,
@@ -155,6 +155,7 @@ __all__ = [
     "score",
     "segment",
     "share_of",
+    "show_as_turns",
     "solve_posed",
     "sound",
     "split_by",

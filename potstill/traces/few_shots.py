@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import Any, final
 
 from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
@@ -72,3 +72,19 @@ def few_shot(pool: Sequence[Trace], n: int, seed: int = 0) -> FewShot:
     for trace in shuffled:
         one_a_problem.setdefault(trace.problem.id, trace)
     return FewShot(list(one_a_problem.values()), n)
+
+
+def show_as_turns(
+    ask: Callable[[Any], str], trace: Any, examples: Sequence[Any] = ()
+) -> list[tuple[str, str]]:
+    """A prompt with the examples as earlier turns of a conversation: `prompt=partial(show_as_turns, ask_in_my_words)`.
+
+    Args:
+        ask: what the user says of an example, and of the trace in the last turn.
+        trace: what is asked for.
+        examples: the context of that name; each one's text is an answer of the assistant.
+    """
+    turns: list[tuple[str, str]] = []
+    for example in examples:
+        turns += [("user", ask(example)), ("assistant", example.text)]
+    return [*turns, ("user", ask(trace))]

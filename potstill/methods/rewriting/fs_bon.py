@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from potstill.methods.gold_solutions import has_solution, show_solution
@@ -30,6 +31,7 @@ from potstill.traces import (
     report_shares,
     right_test,
     sample,
+    show_as_turns,
     split_by,
     verify,
     words,
@@ -97,7 +99,14 @@ def fs_bon(
         elif examples == "solutions":
             pool = edit(show_solution, keep(has_solution, problems))
         shown = {"examples": few_shot(pool, shots)}
-        samples = sample(student, problems, prompt=show_examples, context=shown, n=n, **sampling)
+        samples = sample(
+            student,
+            problems,
+            prompt=partial(show_as_turns, ask_for_solution),
+            context=shown,
+            n=n,
+            **sampling,
+        )
         conditioned = keep_distinct(is_right, samples)
 
     # One row a problem: the shortest of both pools, or by chance in the controls.
@@ -116,13 +125,9 @@ def keep_distinct(is_right: Callable[[Trace], bool], samples: list[Trace]) -> li
     return dedupe(words, keep(is_right, verify(keep(is_finished, samples))))
 
 
-def show_examples(trace: Any, examples: Sequence[Any]) -> list[tuple[str, str]]:
-    """The examples as earlier turns of the conversation, then the question, in the released code's form."""
-    turns: list[tuple[str, str]] = []
-    for example in examples:
-        turns.append(("user", f"Question: {example.question}\nSolution:"))
-        turns.append(("assistant", example.text))
-    return [*turns, ("user", f"Question: {trace.question}\nSolution:")]
+def ask_for_solution(trace: Any) -> str:
+    """A turn of the user, in the released code's form."""
+    return f"Question: {trace.question}\nSolution:"
 
 
 def conciseness(trace: Trace) -> int:

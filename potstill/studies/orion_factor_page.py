@@ -5,8 +5,10 @@ The first level of a factor is its base: every other one is compared with it.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from potstill.evaluation.intervals import Estimate
@@ -14,12 +16,19 @@ from potstill.evaluation.table import format_points
 from potstill.studies import arms
 from potstill.studies.arms import UNTRAINED
 from potstill.studies.chart import Chart, Dot, DotChart, LineChart
+from potstill.studies.orion_sentences import format_size
 from potstill.studies.study import StudyPage
 
 REWRITING = "How well it rewrites"
 SFT = "sft"
 AXIS = "points of accuracy"
+Z_95 = NormalDist().inv_cdf(0.975)  # two-sided 95 %
 SETUP = """\
+ORION has its student rewrite the teacher's right chains of thought, shown the question, the chain and wrong attempts of
+its own ("errors"), and trains it on the rewrites that are right. Here each *factor* (a section below) is varied by
+itself over its *levels* (the rows of its table), and at each level two students are trained: on rewrites made *with
+errors* in sight, and on rewrites made *without*.
+
 {train} training and {test} test stories of the built-in world, {n} answers a test story at temperature 0.6; each seed
 has training stories of its own, and the tables say how many seeds there are. Every arm takes {steps} steps of 16 rows
 at one rate (Muon, 1e-3) on at most {rows} rows, a seeded sample of the same problems in all arms; where an arm has
@@ -36,6 +45,12 @@ The built-in student was taught to rewrite by one prompt, with its errors behind
 to it. The brief teacher is `world:oracle`, a program that is always right and writes in the student's own style. The
 warmed students learnt solutions of {warm_rows} other stories before, by `sft_gold`, in {warm_steps} and in
 {long_warm_steps} steps. Stories of 2 or 3 events are no easier ones: neither model ever saw so short a story.
+
+**How to read the tables.** `untrained`, `sft` (trained on the teacher's chains as they are), `without errors` and `with
+errors` are percent of right answers to the test stories, the mean over seeds. `with errors less without` is what the
+sight of errors gains in points, with its 95 % interval; `than at the first level` by how much more than in the table's
+first row. `rows` are those learnt, of each of the three; `first rewrites that pass` is the share of first tries at a
+rewrite that may become rows.
 """
 NOT_RUN = """\
 - *Checkpoints of the built-in student during its training.* They are not shipped, and making them again takes about 20
@@ -54,8 +69,8 @@ class LevelFigures(NamedTuple):
     Args:
         label: of the level.
         arms: the names of its setting and of its two arms: equal for levels of two factors that are one measurement.
-        own: the runs of the arm with errors.
-        none: those of the arm without.
+        with_errors: the runs of the arm with errors.
+        without_errors: those of the arm without.
         lead: of the first over the second.
         sft: the runs on the teacher's chains in the same setting.
         untrained: those of the untrained student.
@@ -63,8 +78,8 @@ class LevelFigures(NamedTuple):
 
     label: str
     arms: tuple[str, str, str]
-    own: Sequence[Mapping[str, Any]]
-    none: Sequence[Mapping[str, Any]]
+    with_errors: Sequence[Mapping[str, Any]]
+    without_errors: Sequence[Mapping[str, Any]]
     lead: Estimate
     sft: Sequence[Mapping[str, Any]]
     untrained: Sequence[Mapping[str, Any]]
@@ -131,13 +146,13 @@ def read_level(settings: Mapping[str, Any], level: Mapping[str, str]) -> LevelFi
     seeds = min(len(runs.get(name, ())) for name in names)
     if not seeds:
         return None
-    own, none, sft, untrained = (runs[name][:seeds] for name in names)
+    with_errors, without_errors, sft, untrained = (runs[name][:seeds] for name in names)
     return LevelFigures(
         label=level["label"],
         arms=(level["setting"], level["own"], level["none"]),
-        own=own,
-        none=none,
-        lead=arms.difference(own, none),
+        with_errors=with_errors,
+        without_errors=without_errors,
+        lead=arms.difference(with_errors, without_errors),
         sft=sft,
         untrained=untrained,
     )
@@ -152,19 +167,20 @@ def level_row(level: LevelFigures, base: LevelFigures) -> dict[str, str]:
     """A line of a factor's table, whose base is its first level."""
     return {
         "level": level.label,
-        "seeds": str(len(level.own)),
+        "seeds": str(len(level.with_errors)),
         "with errors less without": format_points(level.lead),
         "than at the first level": "–" if level is base else format_points(gap(level, base)),
-        "with errors less sft": format_points(arms.difference(level.own, level.sft)),
+        "with errors less sft": format_points(arms.difference(level.with_errors, level.sft)),
         "untrained": f"{arms.score(level.untrained):.1f}",
         "sft": f"{arms.score(level.sft):.1f}",
-        "without errors": f"{arms.score(level.none):.1f}",
-        "with errors": f"{arms.score(level.own):.1f}",
+        "without errors": f"{arms.score(level.without_errors):.1f}",
+        "with errors": f"{arms.score(level.with_errors):.1f}",
         "rows (sft, without, with)": ", ".join(
-            f"{arms.mean_figure(runs, 'rows'):.0f}" for runs in (level.sft, level.none, level.own)
+            f"{arms.mean_figure(runs, 'rows'):.0f}"
+            for runs in (level.sft, level.without_errors, level.with_errors)
         ),
         "first rewrites that pass (without, with)": ", ".join(
-            format_share(passing_share(runs)) for runs in (level.none, level.own)
+            format_share(passing_share(runs)) for runs in (level.without_errors, level.with_errors)
         ),
     }
 
@@ -198,13 +214,11 @@ def describe_factor(factor: str, levels: Sequence[LevelFigures]) -> str:
 
 def describe_lead(level: LevelFigures) -> str:
     """A level's difference as a sentence."""
-    points = f"{format_points(level.lead)} points"
-    words = {
-        "above": f"seeing errors gains {points}",
-        "below": f"seeing errors costs {points}",
-        "undecided": f"no difference is shown ({points})",
-    }
-    return f"*{level.label}*: {words[arms.sign(level.lead)]}."
+    sign = arms.sign(level.lead)
+    if sign == "undecided":
+        return f"*{level.label}*: no difference is shown ({format_points(level.lead)} points)."
+    verb = "gains" if sign == "above" else "costs"
+    return f"*{level.label}*: seeing errors {verb} {format_size(level.lead)} points."
 
 
 def describe_change(factor: str, levels: Sequence[LevelFigures]) -> str:
@@ -220,7 +234,7 @@ def describe_change(factor: str, levels: Sequence[LevelFigures]) -> str:
         estimate = gap(level, base)
         better = "better" if estimate.value > 0 else "worse"
         sentences.append(
-            f"At *{level.label}* errors do {better} than at *{base.label}*, by {format_points(estimate)} points."
+            f"At *{level.label}* errors do {better} than at *{base.label}*, by {format_size(estimate)} points."
         )
     return " ".join(sentences)
 
@@ -236,7 +250,9 @@ def gap(level: LevelFigures, base: LevelFigures) -> Estimate:
     Paired by problem and seed where both levels have the same problems and seeds; else the two intervals, as of
     independent samples, are joined by the root of their squares.
     """
-    if level.own[0]["problems"] != base.own[0]["problems"] or len(level.own) != len(base.own):
+    if level.with_errors[0]["problems"] != base.with_errors[0]["problems"] or len(
+        level.with_errors
+    ) != len(base.with_errors):
         half = (level.lead.half**2 + base.lead.half**2) ** 0.5
         value = level.lead.value - base.lead.value
         return Estimate(value, value - half, value + half)
@@ -246,16 +262,16 @@ def gap(level: LevelFigures, base: LevelFigures) -> Estimate:
 def lead_runs(level: LevelFigures) -> list[dict[str, Any]]:
     """The lead of a level on each problem, as the runs of an arm, one a seed."""
     runs: list[dict[str, Any]] = []
-    for own, none in zip(level.own, level.none, strict=True):
-        pairs = zip(own["shares"], none["shares"], strict=True)
+    for run, run_without in zip(level.with_errors, level.without_errors, strict=True):
+        pairs = zip(run["shares"], run_without["shares"], strict=True)
         leads = [own_share - none_share for own_share, none_share in pairs]
-        runs.append({"problems": own["problems"], "shares": leads})
+        runs.append({"problems": run["problems"], "shares": leads})
     return runs
 
 
 def rows_differ(level: LevelFigures) -> bool:
     """Whether the arms of a level learnt unequally many rows, by more than a twentieth."""
-    counts = [arms.mean_figure(runs, "rows") for runs in (level.own, level.none)]
+    counts = [arms.mean_figure(runs, "rows") for runs in (level.with_errors, level.without_errors)]
     return max(counts) > 1.05 * min(counts)
 
 
@@ -266,7 +282,7 @@ def rewriting_points(
     points: dict[str, list[tuple[float, float]]] = {}
     for factor, levels in levels_by_factor.items():
         for level in levels:
-            share = passing_share(level.own)
+            share = passing_share(level.with_errors)
             if share is not None:
                 points.setdefault(factor, []).append((100 * share, 100 * level.lead.value))
     return points
@@ -293,14 +309,30 @@ def describe_rewriting(levels_by_factor: Mapping[str, Sequence[LevelFigures]]) -
     if len(distinct) < 3:
         return "Too few levels rewrote anything."
     correlation = pearson([x for x, _ in distinct], [y for _, y in distinct])
-    direction = "less" if correlation > 0 else "more"
+    low, high = fisher_interval(correlation, len(distinct))
+    conclusion = "so that no relation is shown"
+    if low > 0 or high < 0:
+        direction = "less" if correlation > 0 else "more"
+        conclusion = f"so that seeing errors costs {direction} where the student rewrites better"
     return (
         f"Over the {len(distinct)} levels the share of first rewrites that pass with errors in sight runs from "
         f"{distinct[0][0]:.0f} to {distinct[-1][0]:.0f} %, and the difference from "
         f"{min(y for _, y in distinct):+.1f} to {max(y for _, y in distinct):+.1f} points; their correlation is "
-        f"{correlation:+.2f}. So seeing errors costs {direction} where the student rewrites better, as far as a "
-        "correlation of so few levels, which share students and problems, can say."
+        f"{correlation:+.2f} [{low:+.2f}, {high:+.2f}] (Fisher's interval, as if the levels were independent, which "
+        f"they are not: they share students and problems), {conclusion}."
     )
+
+
+def fisher_interval(correlation: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a correlation of so many pairs, by Fisher's transformation; without spread from -1 to 1.
+
+    tanh(artanh(r) -+ z / sqrt(n - 3)) (R. A. Fisher, On the probable error of a coefficient of correlation, 1921).
+    """
+    if count <= 3 or abs(correlation) >= 1:
+        return -1.0, 1.0
+    half = Z_95 / math.sqrt(count - 3)
+    centre = math.atanh(correlation)
+    return math.tanh(centre - half), math.tanh(centre + half)
 
 
 def pearson(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -330,17 +362,18 @@ def summarise(
     if not decisions:
         return "Nothing has been measured yet."
     sentences = [
-        f"Of {len(decisions)} different levels, seeing its errors gains the student something at {counts['above']}, "
-        f"costs it something at {counts['below']}, and makes no difference that is shown at {counts['undecided']}."
+        f"In {len(decisions)} settings of a small built-in world, students of rewrites that were made with their own "
+        f"errors in sight are shown to be better than those made without in {counts['above']}, worse in "
+        f"{counts['below']}, and neither in {counts['undecided']}."
     ]
     if missing:
         sentences.insert(0, f"{len(missing)} levels of the factors are not measured yet.")
     if changing:
         sentences.append(
-            f"What errors do is shown to change at {len(changing)} of {len(compared)} levels that were compared "
-            f"with the first of their factor, in points: {'; '.join(changing.values())}."
+            f"{len(changing)} of the {len(compared)} changes of one factor is shown to change what errors do, in "
+            f"points ({'; '.join(changing.values())}); by chance one in twenty would be."
         )
     else:
         sentences.append("No factor is shown to change what errors do.")
-    sentences.append("A small built-in world is no evidence for large models.")
+    sentences.append("It is no evidence for large models.")
     return " ".join(sentences)

@@ -81,15 +81,15 @@ class Level(NamedTuple):
     Args:
         label: what the page calls it.
         setting: a name in `SETTINGS`.
-        own: values of the arm with errors, in the place of those of the base.
-        none: the same of the arm without; None is the base's own arm without errors.
+        with_errors: values of the arm with errors, in the place of those of the base.
+        without_errors: the same of the arm without; None is the base's own arm without errors.
         errors: whose errors are shown: an arm of ORION.
     """
 
     label: str
     setting: str = "base"
-    own: Mapping[str, Any] = NOTHING
-    none: Mapping[str, Any] | None = None
+    with_errors: Mapping[str, Any] = NOTHING
+    without_errors: Mapping[str, Any] | None = None
     errors: str = OWN
 
 
@@ -107,23 +107,33 @@ FACTORS: Mapping[str, Sequence[Level]] = {
     ),
     "Kind of error": (
         Level("its own, at temperature 0.8, three at most"),
-        Level("one error at most", own={"settings": {"attempts_per_prompt": 1}}),
-        Level("wild ones, at temperature 1.3", own={"settings": {"exposure_sampling": WILD}}),
+        Level("one error at most", with_errors={"settings": {"attempts_per_prompt": 1}}),
+        Level(
+            "wild ones, at temperature 1.3", with_errors={"settings": {"exposure_sampling": WILD}}
+        ),
         Level("another problem's", errors=SHUFFLED),
     ),
     "What is verified": (
         Level("every step"),
-        Level("the answer alone", own={"steps": False}, none={"steps": False}),
+        Level("the answer alone", with_errors={"steps": False}, without_errors={"steps": False}),
     ),
     "Prompt order": (
         Level("errors behind the reference, as it was taught"),
-        Level("errors before the reference", own={"settings": {"prompt": "errors-first"}}),
+        Level("errors before the reference", with_errors={"settings": {"prompt": "errors-first"}}),
     ),
     "Where the errors stand": (
-        Level("one at a time, as written", own={"settings": {"prompt": "errors-first-one"}}),
-        Level("all at once, as written", own={"settings": {"prompt": "errors-first"}}),
-        Level("the first wrong step marked", own={"settings": {"prompt": "errors-first-marked"}}),
-        Level("cut behind the first wrong step", own={"settings": {"prompt": "errors-first-cut"}}),
+        Level(
+            "one at a time, as written", with_errors={"settings": {"prompt": "errors-first-one"}}
+        ),
+        Level("all at once, as written", with_errors={"settings": {"prompt": "errors-first"}}),
+        Level(
+            "the first wrong step marked",
+            with_errors={"settings": {"prompt": "errors-first-marked"}},
+        ),
+        Level(
+            "cut behind the first wrong step",
+            with_errors={"settings": {"prompt": "errors-first-cut"}},
+        ),
     ),
 }
 
@@ -167,11 +177,15 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
 
 def describe_level(level: Level) -> dict[str, str]:
     """A level as the figures have it: its label, its setting, and the names of its two arms."""
-    none = NONE
-    if level.none is not None:
-        none = arm_name(NONE, level.none)
-    own = arm_name(level.errors, level.own)
-    return {"label": level.label, "setting": level.setting, "own": own, "none": none}
+    without_errors = NONE
+    if level.without_errors is not None:
+        without_errors = arm_name(NONE, level.without_errors)
+    return {
+        "label": level.label,
+        "setting": level.setting,
+        "own": arm_name(level.errors, level.with_errors),
+        "none": without_errors,
+    }
 
 
 def arm_name(arm: str, values: Mapping[str, Any]) -> str:
@@ -243,8 +257,8 @@ def recipe_of_setting(settings: StudySettings, name: str, seed: int) -> dict[str
     for level in levels_of(name):
         names = describe_level(level)
         # Levels with equal values have equal names, so what two factors share is trained once.
-        recipe_arms[names["own"]] = orion_arm(settings, level.errors, level.own)
-        recipe_arms[names["none"]] = orion_arm(settings, NONE, level.none or {})
+        recipe_arms[names["own"]] = orion_arm(settings, level.errors, level.with_errors)
+        recipe_arms[names["none"]] = orion_arm(settings, NONE, level.without_errors or {})
     roles = {**settings.roles, **setting.roles}
     if setting.warm_up:
         roles["student"] = f"transformers:{warmed_student(settings, setting.warm_up, seed)}"

@@ -142,7 +142,23 @@ def row_figures(run: WorldRun) -> Figures:
             "kept": kept_by_difficulty(rows, difficulties),
             "shown": [show_row(row) for row in sample_rows(rows, SHOWN_ROWS, TUNING_SEED)],
         }
+        if ARMS[name].rows_of:
+            figures[name]["shown"] = show_trained_rows(run, name) or figures[name]["shown"]
     return figures
+
+
+def show_trained_rows(run: WorldRun, arm: str) -> list[dict[str, str]]:
+    """Rows of an arm whose last stage is made behind a training, with what its learner is asked; none before that."""
+    folder = run.test_folder(run.world.regimes[0], TUNING_SEED)
+    if run.read_results(folder) is None:
+        return []
+    with Store.open(folder, readonly=True) as store:
+        rows = stage_rows(store, arm)
+    shown_rows: list[dict[str, str]] = []
+    for row in sample_rows(rows, SHOWN_ROWS, TUNING_SEED):
+        prompt = row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
+        shown_rows.append({**show_row(row), "prompt": prompt})
+    return shown_rows
 
 
 def rows_of_arm(store: Store, arm: str) -> list[Trace]:

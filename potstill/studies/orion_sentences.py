@@ -31,9 +31,9 @@ CAVEAT = (
 
 def summary_sentences(pages: Sequence[WorldPage]) -> list[str]:
     """A sentence a world on ORION against the baselines, and one on what its own errors add."""
-    told_pages = pages_to_tell(pages)
-    sentences = [describe_baselines(page, page.world.regimes[0]) for page in told_pages]
-    on_errors = describe_errors(told_pages)
+    measured_pages = pages_to_tell(pages)
+    sentences = [describe_baselines(page, page.world.regimes[0]) for page in measured_pages]
+    on_errors = describe_errors(measured_pages)
     return [*sentences, on_errors] if on_errors else sentences
 
 
@@ -75,7 +75,7 @@ def describe_baselines(page: WorldPage, regime: Regime) -> str:
         if sign == "above":
             above.append(f"{called} (by {format_size(estimate)})")
         elif sign == "below":
-            below.append(f"{called} (by {format_size(reverse(estimate))})")
+            below.append(f"{called} (by {format_size(estimate)})")
         else:
             undecided.append(f"{called} ({format_points(estimate)})")
 
@@ -133,15 +133,10 @@ def describe_errors(pages: Sequence[WorldPage]) -> str:
     return f"{'; '.join(parts)}." if parts else ""
 
 
-def reverse(estimate: Estimate) -> Estimate:
-    """The lead of the other arm."""
-    return Estimate(-estimate.value, -estimate.high, -estimate.low)
-
-
 def format_size(estimate: Estimate) -> str:
-    """A lead that is above 0 with its interval, in points of 100, without signs: `12.3 [8.1, 16.5]`."""
-    value, low, high = (100 * end for end in estimate)
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    """How large a difference is whose sign is said, with its interval, in points of 100: `12.3 [8.1, 16.5]`."""
+    ends = sorted((abs(100 * estimate.low), abs(100 * estimate.high)))
+    return f"{abs(100 * estimate.value):.1f} [{ends[0]:.1f}, {ends[1]:.1f}]"
 
 
 def join_words(parts: Sequence[str], *, last: str = "and") -> str:

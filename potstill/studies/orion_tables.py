@@ -17,6 +17,10 @@ from potstill.studies.study import StudyPage
 NONE = "–"
 CPU_MINUTES = "CPU minutes, at least"  # what a kill without a warning cost is not counted
 SETUP = """\
+ORION has its student rewrite the teacher's right chains of thought, shown the question, the chain and wrong attempts of
+its own, and trains it on the rewrites that pass: this arm is called *own*. *Baselines* are other methods; *controls*
+are ORION with one thing changed. What each arm learns from stands in the tables "Rows".
+
 Every arm starts from the same student, teacher and training problems, and is measured on the same test problems.
 *Matched* arms learn equally many rows in equally many steps: as many rows as the smallest arm has, a seeded sample with
 as many problems as possible and of the same problems in all arms (`training.max_train_samples`); an arm with fewer rows
@@ -24,6 +28,18 @@ than `min_rows` is left out and named. *Unmatched* arms learn all their rows, in
 tuned on a dev split with the same trials, on seed 0; the best one is then used with every seed. Each seed has training
 problems, samples and an order of rows of its own. Differences are paired by problem and seed, and both are levels of
 the 95 % intervals. All numbers come from the run folders of the study, each of which `potstill report` opens.
+
+**How to read the tables.** `avg@n` is the percent of right answers, the mean over problems, n answers each, and seeds;
+`every step` counts those of them in which no step is wrong; `pass@n` the problems with one right answer of n. `own
+less` an arm is ORION's lead over it in points, paired, and `over 2 points` whether the whole interval is above 2
+("yes"), not above it ("no"), or neither ("open"). `tokens an answer` is what was written for one, by EULER its errors
+too, which the answers of a problem share. `rows`, `steps` and `tokens learnt` are those of all stages of an arm: EULER
+trains its error model first, so it has more of each than it is matched with. `perplexity before` is that of the rows
+under the untrained student, near 1 for its own words; `tokens written for it` are those of all calls that made the
+rows. In the tables "Rows", `copied` is the share of a row's runs of eight words that stand in the other text,
+`P(answer) before the last line` how probable the untrained student finds the gold answer behind a row without its last
+line, and `kept of never solved` how many of the problems that the untrained student solved in none of its samples have
+a row.
 """
 
 
@@ -96,8 +112,9 @@ def describe_setup(page: WorldPage) -> str:
         page.world.about,
         f"{sizes['train']} training, {sizes['dev']} dev and {sizes['test']} test problems, "
         f"{page.figures['seeds']} seeds; "
-        f"{sizes['samples']} samples of the student a training problem, {sizes['n']} answers a test problem and "
-        f"{sizes['dev_n']} a dev problem at temperature {page.world.sampling['temperature']}; matched trainings take "
+        f"{sizes['samples']} samples of the student a training problem, "
+        f"{describe_answers(sizes['n'])} a test problem and {sizes['dev_n']} a dev problem at temperature "
+        f"{page.world.sampling['temperature']}; matched trainings take "
         f"{sizes['steps']} steps of {page.world.training['batch_size']} rows.",
     ]
     matched_rows = page.figures["matched_rows"]
@@ -111,6 +128,11 @@ def describe_setup(page: WorldPage) -> str:
     if missing:
         parts.append(f"**Not measured yet:** {', '.join(missing)}.")
     return " ".join(parts)
+
+
+def describe_answers(count: int) -> str:
+    """How many answers, as words."""
+    return "1 answer" if count == 1 else f"{count} answers"
 
 
 def describe_missing(page: WorldPage) -> list[str]:
@@ -380,6 +402,9 @@ def shown_rows(page: WorldPage) -> str:
         lines = [f"<details><summary>{name}: {ARMS[name].learns}</summary>", ""]
         for number, row in enumerate(figures["shown"], 1):
             lines += [f"{number}. {as_text(row['question'])} **{as_text(row['answer'])}**<br>"]
+            # Where the learner is asked more than the question, that is part of the row.
+            if row.get("prompt"):
+                lines += [f"   asked: {as_text(row['prompt'])}<br>"]
             lines += [f"   → {as_text(row['text'])}"]
         lines += ["", "</details>"]
         parts.append("\n".join(lines))

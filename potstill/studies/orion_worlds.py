@@ -146,7 +146,8 @@ STORY = World(
         "The teacher's style (two events at once, checks, slips taken back) is foreign to the student; the problems' "
         "own solutions are in the brief style that the student was taught, so sft-gold has no style to learn here. "
         "P-ALIGN's prefixes are judged by a program (`world:oracle`), and its student goes on by the prompt that it "
-        "was taught for rewriting. Weights are trained whole, with Muon."
+        "was taught for rewriting. ORION's prompt is the one that its student was taught (`settings.prompt=paper`: the "
+        "chain, then the errors). Weights are trained whole, with Muon."
     ),
     problems={
         "train": "world:story?split=train&seed={seed}&size={size}",
@@ -213,7 +214,9 @@ PRETRAINED = World(
         "**The teacher is a program** (`world:gym-teacher`): its chains are right, in a long style with checks, slips "
         "that are taken back and new starts, and without any insight. Trained by LoRA of rank 16. rft and ORION share "
         "the student's samples (temperature 0.7), and a rewrite that does not pass is tried twice more. A rewrite must "
-        "be right in every step, and have a quarter of the reference's steps and a fifth of their words."
+        "be right in every step, and have a quarter of the reference's steps and a fifth of their words. ORION's "
+        "prompt is `solve-last` (one error, the chain, then the question): the one of ten that this student follows "
+        "best (`potstill tune-prompts`, docs/LOG.md)."
     ),
     problems={
         "train": "world:gym?split=train&seed={seed}&size={size}",

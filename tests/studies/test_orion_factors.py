@@ -7,7 +7,7 @@ import pytest
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import no_progress
 from potstill.studies import orion_factors
-from potstill.studies.orion_factor_page import gap, pearson, read_level
+from potstill.studies.orion_factor_page import fisher_interval, gap, pearson, read_level
 from potstill.studies.orion_factors import FACTORS, SETTINGS, SIZES, describe_level, describe_study
 from potstill.studies.page import write_page
 from potstill.studies.study import StudySettings
@@ -40,7 +40,7 @@ def figures(changed: dict | None = None) -> dict:
 
 def test_without_differences_no_factor_is_said_to_matter():
     page = describe_study(figures())
-    assert "makes no difference that is shown at 13" in page.finding
+    assert "better than those made without in 0, worse in 0, and neither in 13" in page.finding
     assert "No factor is shown to change what errors do." in page.finding
     assert all("No other level is shown to differ" in page.sections[factor] for factor in FACTORS)
 
@@ -50,10 +50,10 @@ def test_without_differences_no_factor_is_said_to_matter():
     [
         (
             8,
-            "seeing errors costs -30.0 [",
+            "seeing errors costs 30.0 [",
             "errors do worse than at *its own problems (4 to 8 events)*",
         ),
-        (34, "seeing errors gains +35.0 [", "errors do better than at"),
+        (34, "seeing errors gains 35.0 [", "errors do better than at"),
     ],
 )
 def test_a_level_says_what_errors_do_and_whether_it_differs_from_the_first(right, words, change):
@@ -61,7 +61,8 @@ def test_a_level_says_what_errors_do_and_whether_it_differs_from_the_first(right
     text = page.sections["Student's strength"]
     assert words in text and f"At *harder problems (8 to 10 events)* {change}" in text
     assert (
-        "1 of 11 levels" in page.finding and "student's strength: harder problems" in page.finding
+        "1 of the 11 changes" in page.finding
+        and "student's strength: harder problems" in page.finding
     )
 
 
@@ -71,7 +72,7 @@ def test_levels_are_paired_by_problem_and_only_where_problems_are_the_same():
     level = read_level({"": {"own": own, "none": none, "sft": own, "untrained": none}}, LEVEL)
     assert gap(level, level).value == 0
     others = [{**run, "problems": [f"q{name}" for name in PROBLEMS]} for run in own]
-    unpaired = gap(level._replace(own=others), level)
+    unpaired = gap(level._replace(with_errors=others), level)
     assert gap(level, level).half < unpaired.half
     assert unpaired.value == 0 and unpaired.half == pytest.approx(level.lead.half * 2**0.5)
 
@@ -102,11 +103,19 @@ def test_levels_that_are_not_measured_yet_are_named(tmp_path):
 def test_how_well_it_rewrites_is_set_beside_what_errors_do():
     changed = {
         ("hard", "own"): arm_runs(8, passing=6),
+        ("brief teacher", "own"): arm_runs(14, passing=18),
+        ("warmed longer", "own"): arm_runs(26, passing=45),
         ("warmed", "own"): arm_runs(30, passing=54),
     }
     text = describe_study(figures(changed)).sections["How well it rewrites"]
     assert "runs from 10 to 90 %" in text and "from -30.0 to +25.0 points" in text
     assert "costs less where the student rewrites better" in text
+    weak = {("hard", "own"): arm_runs(19, passing=6), ("warmed", "own"): arm_runs(19, passing=54)}
+    text = describe_study(figures(weak)).sections["How well it rewrites"]
+    assert "so that no relation is shown" in text
+    # By hand: artanh(0.33) = 0.3428, 1.9600 / sqrt(10) = 0.6198, tanh(-0.2770) and tanh(0.9626).
+    assert fisher_interval(0.33, 13) == pytest.approx((-0.2701, 0.7454), abs=2e-4)
+    assert fisher_interval(1.0, 13) == fisher_interval(0.5, 3) == (-1.0, 1.0)
     assert pearson([1, 2, 3], [2, 4, 6]) == pytest.approx(1) and pearson([1, 1], [0, 2]) == 0
 
 
@@ -127,7 +136,7 @@ def test_levels_name_settings_and_values_that_are_there():
     for levels in FACTORS.values():
         for level in levels:
             assert level.setting in SETTINGS
-            Settings(**level.own.get("settings", {}))
+            Settings(**level.with_errors.get("settings", {}))
             names.add((level.setting, *list(describe_level(level).values())[2:]))
     # The recipe of a setting has both arms of each of its levels.
     recipe = orion_factors.recipe_of_setting(settings, "base", 0)

@@ -269,10 +269,13 @@ def _all_claims(solution: Solution, text: str) -> list[re.Match[str] | Chain]:
     if not solution.unknown:
         return list(_claims(text))
     chains = list(read_chains(text, solution.unknown))
-    rest = text
+    text_without_chains = text
     for chain in chains:
-        rest = rest[: chain.start] + ";" * (chain.stop - chain.start) + rest[chain.stop :]
-    return sorted([*chains, *_claims(rest)], key=_place)
+        blank = ";" * (chain.stop - chain.start)
+        text_without_chains = (
+            text_without_chains[: chain.start] + blank + text_without_chains[chain.stop :]
+        )
+    return sorted([*chains, *_claims(text_without_chains)], key=_place)
 
 
 def _place(claim: re.Match[str] | Chain) -> tuple[int, int]:

@@ -34,8 +34,9 @@ class Served(NamedTuple):
     runs: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """One a file: as long as it is open no test of another folder can run an event loop of its own."""
     api = pytest.importorskip("playwright.sync_api", reason="needs pip install 'potstill[e2e]'")
     if not CHROMIUM.exists():
         pytest.skip(f"needs Chromium at {CHROMIUM}: apt-get install chromium")

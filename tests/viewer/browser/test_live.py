@@ -97,6 +97,9 @@ def test_a_hidden_tab_asks_for_nothing_and_then_sees_all(live_tab: Tab, growing:
         # Something is about to be shown when the tab is hidden, and more comes while it is.
         fill_orion(store, make_problems(7)[6:], arm="rft")
         page.evaluate(HIDE, True)
+        # What the last change before that asks for is on its way.
+        page.clock.run_for(100)
+        page.wait_for_timeout(300)
         asked = len(live_tab.requests)
         fill_orion(store, make_problems(9)[7:], arm="sft")
         page.clock.run_for(60_000)

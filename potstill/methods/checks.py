@@ -84,6 +84,29 @@ def no_wrong_attempts(
     )
 
 
+def require_pairs(method: str, pairs: Sequence[Trace], *, alternative: str = "") -> None:
+    """Stop a method that learns from right and wrong texts of one problem where there are no two.
+
+    Call it before the first stage is trained.
+
+    Args:
+        method: the name that the message begins with.
+        pairs: what `pair` returned.
+        alternative: what the paper offers without pairs; the end of the message's last line.
+
+    Raises:
+        StageError: there is none.
+    """
+    if pairs:
+        return
+    advice = "more texts a problem (--set n=8), or other problems, in another --out"
+    raise StageError(
+        f"{method} learns from pairs, and no problem has a right and a wrong text",
+        expected="a problem that is solved in one text, and not in another",
+        fix=f"{advice}; {alternative}" if alternative else advice,
+    )
+
+
 def no_readable_answer(method: str, total: int) -> StageError:
     """The error of a method whose models wrote no answer that a verifier can read."""
     return StageError(

@@ -23,6 +23,7 @@ from potstill.traces.filters import (
 )
 from potstill.traces.generation import plain, pose, rewrite, sample, solve_posed
 from potstill.traces.keys import (
+    by_chance,
     chance,
     chance_fraction,
     checked,
@@ -49,7 +50,7 @@ from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.metadata import by_metadata, where
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.prompts import fill_template, prompt_text
-from potstill.traces.reading import count_reading, read_sections, read_word, read_yes_no
+from potstill.traces.reading import count_reading, read_score, read_sections, read_word, read_yes_no
 from potstill.traces.reasoning_steps import count_steps
 from potstill.traces.reference_gate import (
     ReferenceGate,
@@ -94,6 +95,7 @@ __all__ = [
     "ask",
     "best",
     "bias",
+    "by_chance",
     "by_metadata",
     "chance",
     "chance_fraction",
@@ -139,6 +141,7 @@ __all__ = [
     "prompt_text",
     "read",
     "read_answers",
+    "read_score",
     "read_sections",
     "read_word",
     "read_yes_no",

@@ -82,6 +82,11 @@ def chance(*parts: object) -> str:
     return hashlib.sha256(":".join(map(str, parts)).encode()).hexdigest()
 
 
+def by_chance(trace: Trace) -> str:
+    """Key: a hash of the trace; the highest are a sample of all that their order does not change."""
+    return chance(trace.id)
+
+
 def chance_fraction(*parts: object) -> float:
     """Return a number from 0 up to 1 by the same hash."""
     return int(chance(*parts)[:16], 16) / 2**64

@@ -19,6 +19,7 @@ from potstill.traces.session import ReportSection, Share
 _TAG = re.compile(r"<[^<>]*>")
 # "Yes or no" is no verdict.
 _FIRST_WORD = re.compile(r"(yes|no)\b(?!\W{0,3}(?:and|or)?\W{0,3}(?:yes|no)\b)", re.IGNORECASE)
+_SCORE_LINE = re.compile(r"((?:score\W{0,4})?)(\d{1,4})(\W{0,2}/\W{0,2}\d{1,4})?\.?", re.IGNORECASE)
 _VERDICT_LINE = re.compile(
     r"(?:(?:the |my |final )*(?:answer|verdict|judge?ment|conclusion|decision)\W*(?:is)?\W*)?(yes|no)\W*",
     re.IGNORECASE,
@@ -76,6 +77,28 @@ def read_word(text: str, words: Sequence[str], *, reader: str) -> str | None:
     word = bare_words.get(_bare_word(reply))
     count_reading(reader, text, "unparsed" if word is None else "tolerant")
     return word
+
+
+def read_score(text: str, low: int, high: int, *, reader: str) -> float | None:
+    """Read a whole number on a scale: a last line "Score: 4"; None where there is none, or one outside the scale.
+
+    A reply that is a number alone, or a last line "Score: 4/5", is read too, as not quite in its form.
+
+    Args:
+        text: what the model wrote.
+        low: end of the scale.
+        high: other end.
+        reader: what was looked for, as the report names it.
+    """
+    reply = split_reasoning(text)[1].strip(" \t\n*_")
+    last_line = reply.splitlines()[-1] if reply else ""
+    match = _SCORE_LINE.fullmatch(last_line.strip(" \t*_"))
+    if match is None or not low <= int(match[2]) <= high:
+        count_reading(reader, text, "unparsed")
+        return None
+    is_strict = match[1] == "Score: " and not match[3]
+    count_reading(reader, text, "strict" if is_strict else "tolerant")
+    return float(match[2])
 
 
 def _whole_word(word: str) -> str:

@@ -27,6 +27,12 @@ def word_ngrams(words: Words, n: int) -> set[tuple[str, ...]]:
     return {tuple(words[start : start + n]) for start in range(len(words) - n + 1)}
 
 
+def word_jaccard(one: str, other: str) -> float:
+    """Jaccard index of two texts' sets of words, split at white space: 1 where they are equal."""
+    one_words, other_words = set(one.split()), set(other.split())
+    return len(one_words & other_words) / max(1, len(one_words | other_words))
+
+
 def common_subsequence(first: Words, second: Words) -> int:
     """The length of the longest sequence of words that both have in this order, with gaps: LCS.
 

@@ -21,6 +21,7 @@ from potstill.traces import (
     look_up,
     mentions_none,
     of_each,
+    read_score,
     read_word,
     repeats_little,
     report_shares,
@@ -110,3 +111,19 @@ def test_shares_of_nothing_are_left_out():
 )
 def test_a_word_is_read_whole_or_not_at_all(reply, word):
     assert read_word(reply, ["correct", "incorrect", "not sure"], reader="verdict") == word
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ("Clear.\nScore: 4", 4.0),
+        ("**Score: 4/5**", 4.0),
+        ("3", 3.0),
+        ("Score: 6", None),
+        ("4 of the steps", None),
+        ("Score: 4\nor so", None),
+        ("", None),
+    ],
+)
+def test_a_score_stands_in_the_last_line_and_on_its_scale(reply, value):
+    assert read_score(reply, 1, 5, reader="review") == value

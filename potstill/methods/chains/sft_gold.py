@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Sequence
 
-from potstill.errors import StageError
-from potstill.methods.gold_solutions import has_solution, show_solution
+from potstill.methods.gold_solutions import judge_solutions
 from potstill.models.model import Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import Share, edit, keep, note, report_shares, right_test, verify
+from potstill.traces import Share, keep, note, report_shares, right_test
 
 NAMED_PROBLEMS = 5  # in a note, of those whose solution and gold answer differ
 
@@ -36,14 +35,8 @@ def sft_gold(
         student: learns; no model is asked for anything.
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
     """
-    with_solution = keep(has_solution, problems)
-    if not with_solution:
-        raise StageError(
-            f"sft_gold learns the problems' own solutions, and none of {len(problems)} problems has one",
-            expected="problems with a solution, as GSM8K's answer column or a column `solution` gives it",
-            fix="--map solution=COLUMN; without solutions, sft learns a teacher's chains",
-        )
-    solutions = verify(edit(show_solution, with_solution))
+    alternative = "without solutions, sft learns a teacher's chains"
+    solutions = judge_solutions("sft_gold", problems, alternative=alternative)
     report_solutions(problems, solutions)
     yield Stage(student, keep(right_test(problems, steps), solutions), "sft")
 

@@ -10,7 +10,7 @@ from scripted_world import SHORT_TEXTS, number, prompts, run, student
 from potstill.errors import StageError
 from potstill.methods import METHODS
 from potstill.methods.errors.orion.copying import longest_run, overlap_share, score_copying
-from potstill.methods.errors.orion.filters import is_self_contained, word_jaccard
+from potstill.methods.errors.orion.filters import is_self_contained
 from potstill.methods.errors.orion.orion import select_attempts
 from potstill.methods.errors.orion.prompts import CORRECT_ALONE, REFLECT, REFLECT_ALONE
 from potstill.methods.errors.orion.settings import ARMS, Settings
@@ -21,6 +21,7 @@ from potstill.records import Problem, Trace, Verdict, blank
 from potstill.runs.driver import drive
 from potstill.traces import ReferenceGate, Session, Share, using
 from potstill.traces.prompts import fill_template
+from potstill.traces.word_overlap import word_jaccard
 
 P1 = number("p1", "What is 2 + 2?", "4")
 P2 = number("p2", "What is 3 + 4?", "7")
@@ -204,7 +205,7 @@ def test_nearly_equal_wordings_count_as_one_error_even_with_other_answers():
         )
         for t in (one, one + " ", near, far)
     ]
-    assert word_jaccard(tried[0], tried[2]) == pytest.approx(10 / 12)
+    assert word_jaccard(tried[0].text, tried[2].text) == pytest.approx(10 / 12)
     assert [t.text for t in select_attempts(Settings(), tried)] == [one, far]
     assert [t.text for t in select_attempts(Settings(duplicate_jaccard=0.9), tried)] == [
         one,

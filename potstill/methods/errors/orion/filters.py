@@ -49,9 +49,3 @@ def filter_rewrites(
 def is_self_contained(trace: Trace) -> tuple[bool, str]:
     """It does not mention what only the writer was shown."""
     return mentions_none(LEAKS, trace)
-
-
-def word_jaccard(one: Trace, other: Trace) -> float:
-    """Jaccard index of the two texts' sets of words."""
-    one_words, other_words = set(one.text.split()), set(other.text.split())
-    return len(one_words & other_words) / max(1, len(one_words | other_words))

@@ -24,7 +24,7 @@ from functools import partial
 
 from potstill.methods.checks import sample_attempts
 from potstill.methods.errors.orion.copying import score_copying
-from potstill.methods.errors.orion.filters import filter_rewrites, word_jaccard
+from potstill.methods.errors.orion.filters import filter_rewrites
 from potstill.methods.errors.orion.prompt_length import attempts_of_draw, left_out, show_prompt
 from potstill.methods.errors.orion.prompts import PROMPTS
 from potstill.methods.errors.orion.settings import ARMS, Arm, Settings
@@ -52,6 +52,7 @@ from potstill.traces import (
     verify,
     wrong,
 )
+from potstill.traces.word_overlap import word_jaccard
 
 RewriteBases = Callable[..., list[Trace]]
 ApplyFilters = Callable[[list[Trace]], list[Trace]]
@@ -173,7 +174,7 @@ def select_attempts(settings: Settings, attempts: list[Trace]) -> list[Trace]:
     for attempt in ranked:
         is_new = all(
             answer(attempt) != answer(other)
-            and word_jaccard(attempt, other) < settings.duplicate_jaccard
+            and word_jaccard(attempt.text, other.text) < settings.duplicate_jaccard
             for other in chosen
         )
         if is_new and len(chosen) < settings.attempts_per_prompt:

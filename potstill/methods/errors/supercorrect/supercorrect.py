@@ -51,7 +51,7 @@ from potstill.traces import (
     agreement,
     among,
     best,
-    chance,
+    by_chance,
     dedupe,
     is_finished,
     keep,
@@ -150,7 +150,7 @@ def supercorrect(
     # Step 8, Cross-DPO: on each first wrong step the chosen correction against a failed one of the student.
     pairs = make_pairs(attempts, chosen, own, templates, settings)
     if settings.max_pairs:
-        pairs = best(hash_order, pairs, k=settings.max_pairs)
+        pairs = best(by_chance, pairs, k=settings.max_pairs)
     report_corrections(corrections, own, chosen, pairs)
     objective, keywords = preference_objective(settings)
     student = yield Stage(student, pairs, objective, name="cross-dpo", **keywords)
@@ -252,11 +252,6 @@ def choose_errors(attempts: list[Trace], settings: Settings) -> list[Trace]:
 def how_frequent(trace: Trace) -> float | str | None:
     """The share of its problem's solutions that come to its answer."""
     return trace.scores["agreement"]
-
-
-def hash_order(trace: Trace) -> str:
-    """A hash: the pairs with the highest are a sample of all that their order does not change."""
-    return chance(trace.id)
 
 
 # Test time.

@@ -1,0 +1,169 @@
+"""DPO-ST: rounds of preference on the student's own chains, then supervised on what it writes afterwards.
+
+| constant | value | source |
+|---|---|---|
+| rounds | 3 | paper |
+| samples a problem: for pairs, for pseudo-labels | 5, 3 | paper |
+| temperature | 0.7 | paper; of the pseudo-labels inferred |
+| near duplicates: Jaccard index of their sets of words | 0.7 | paper |
+| pairs a problem | 3, the least similar ones | paper |
+| pseudo-labels a problem | at most the 90th percentile of their numbers | paper |
+| beta, learning rate, steps of DPO | 0.1, 3e-7, 100 (Llama-2-7B) | paper |
+| learning rate, epochs of the supervised stages | 2e-5, 2 (Llama-2-7B) | paper |
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from itertools import product
+from typing import Any, Literal
+
+from potstill.methods.checks import require_pairs, require_wrong_attempts
+from potstill.methods.gold_solutions import judge_solutions
+from potstill.methods.settings import Options, options
+from potstill.models.model import Trainable
+from potstill.records import Stage, Trace
+from potstill.traces import (
+    best,
+    by_chance,
+    chance,
+    is_finished,
+    keep,
+    mix,
+    pair,
+    problem,
+    right,
+    right_test,
+    sample,
+    verify,
+    wrong,
+)
+from potstill.traces.keys import group_traces
+from potstill.traces.word_overlap import word_jaccard
+
+Arm = Literal["dpo-st", "no-dpo", "random-pairs", "near-pairs"]
+SFT: dict[str, Any] = {"num_train_epochs": 2, "learning_rate": 2e-5}
+DPO: dict[str, Any] = {"max_steps": 100, "learning_rate": 3e-7, "beta": 0.1}
+
+
+def dpo_st(
+    problems: list[Trace],
+    student: Trainable,
+    *,
+    arm: Arm = "dpo-st",
+    rounds: int = 3,
+    n: int = 5,
+    labels: int = 3,
+    pairs: int = 3,
+    max_jaccard: float = 0.7,
+    steps: bool | None = None,
+    sampling: Options = options(temperature=0.7, max_new_tokens=1024),
+) -> Generator[Stage, Trainable, None]:
+    """DPO-ST: self-training with direct preference optimization (Wang et al., arXiv:2407.18248).
+
+    DPO_i = DPO(SFT_{i-1}, pairs of its right and wrong chains); SFT_i = SFT(base, solutions and right chains of DPO_i).
+
+    Learns from: the problems' solutions, pairs of its own right and wrong chains, and its own right chains.
+    Needs: student (writes and is trained).
+    Controls: arm=no-dpo (self-training alone: its right chains are the supervised student's), random-pairs (pairs by
+        chance: must they be unlike?), near-pairs (the most similar ones).
+    Departure: a chain is in one pair only, where the paper takes the three least similar of all combinations. A
+        solution must be right by its verifier. With `steps` a learnt chain is right in every step.
+    Partial: not here is the calculator that corrects results while the student writes.
+    Paper: 89
+    Cite: Tianduo Wang, Shichen Li, Wei Lu: Self-Training with Direct Preference Optimization Improves Chain-of-Thought
+        Reasoning (2024).
+
+    Args:
+        student: the base model; it writes all chains.
+        arm: the method or one of its controls.
+        rounds: of preference and self-training.
+        n: samples a problem that pairs are made of.
+        labels: samples a problem that are learnt.
+        pairs: of a problem, at most.
+        max_jaccard: a chain that shares more of its words with an earlier one of its problem is left out.
+        steps: also demand that every step of a learnt chain is right; left open, where the verifier judges steps.
+        sampling: of all samples.
+    """
+    is_right = right_test(problems, steps)
+    drawn = dict(sampling)
+    gold = keep(right, judge_solutions("dpo_st", problems))
+    base = student
+    student = yield Stage(base, gold, "sft", name="sft-0", **SFT)
+
+    samples: list[Trace] = []
+    pseudo_labels: list[Trace] = []
+    for number in range(1, rounds + 1):
+        # DPO on pairs of all rounds so far, from the supervised student.
+        writer = student
+        if arm != "no-dpo":
+            samples += verify(keep(is_finished, sample(student, problems, n=n, **drawn)))
+            require_wrong_attempts("dpo_st", samples, alternative="--set arm=no-dpo")
+            positives = drop_similar(max_jaccard, [*gold, *keep(is_right, samples)])
+            negatives = drop_similar(max_jaccard, keep(wrong, samples))
+            rows = pair_by_similarity(arm, pairs, positives, negatives)
+            require_pairs("dpo_st", rows, alternative="self-training alone is --set arm=no-dpo")
+            writer = yield Stage(student, rows, "dpo", name=f"dpo-{number}", **DPO)
+
+        # What it writes now is learnt beside the solutions, from the base model.
+        written = sample(writer, problems, n=labels, **drawn)
+        pseudo_labels += keep(is_right, verify(keep(is_finished, written)))
+        distinct = limit_labels(drop_similar(max_jaccard, pseudo_labels))
+        student = yield Stage(base, mix(gold, distinct), "sft", name=f"sft-{number}", **SFT)
+
+
+def drop_similar(max_jaccard: float, traces: Sequence[Trace]) -> list[Trace]:
+    """The traces without those that are near duplicates of an earlier one of their problem."""
+    kept_texts: dict[str, list[str]] = {}
+
+    def is_unlike_earlier(trace: Trace) -> tuple[bool, str]:
+        texts = kept_texts.setdefault(trace.problem.id, [])
+        is_similar = any(word_jaccard(trace.text, text) > max_jaccard for text in texts)
+        if not is_similar:
+            texts.append(trace.text)
+        return (
+            not is_similar,
+            f"shares more than {max_jaccard:.0%} of its words with an earlier one",
+        )
+
+    return keep(is_unlike_earlier, traces)
+
+
+def pair_by_similarity(
+    arm: Arm, count: int, positives: Sequence[Trace], negatives: Sequence[Trace]
+) -> list[Trace]:
+    """Pairs of a right and a wrong chain, the least similar of each problem first; each chain is in one of them."""
+    negatives_of = group_traces(negatives, problem)
+    rival_of: dict[str, str] = {}
+    for problem_id, group in group_traces(positives, problem).items():
+        candidates = list(product(group, negatives_of.get(problem_id, [])))
+        candidates.sort(key=lambda sides: pair_rank(arm, *sides))
+        taken: set[str] = set()
+        for good, bad in candidates:
+            if len(taken) < 2 * count and not {good.id, bad.id} & taken:
+                taken |= {good.id, bad.id}
+                rival_of[good.id] = bad.id
+
+    def are_chosen(good: Trace, bad: Trace) -> bool:
+        return rival_of.get(good.id) == bad.id
+
+    return pair(positives, negatives, k=count, where=are_chosen)
+
+
+def pair_rank(arm: Arm, good: Trace, bad: Trace) -> tuple[float, str]:
+    """The place of a pair among those of its problem; equal ones by chance."""
+    tie = chance(good.id, bad.id)
+    if arm == "random-pairs":
+        return 0.0, tie
+    similarity = word_jaccard(good.text, bad.text)
+    return (-similarity if arm == "near-pairs" else similarity), tie
+
+
+def limit_labels(traces: list[Trace]) -> list[Trace]:
+    """At most so many of a problem, by chance, as the 90th percentile of the problems has."""
+    counts = sorted(Counter(trace.problem.id for trace in traces).values())
+    if not counts:
+        return traces
+    limit = counts[min(len(counts) - 1, int(0.9 * len(counts)))]
+    return best(by_chance, traces, by=problem, k=limit)

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from potstill.training.rollout_log import KeptRollout, RolloutLog
+
 CHROMIUM = Path(os.environ.get("POTSTILL_CHROMIUM", "/usr/bin/chromium"))
 FLAGS = [
     "--no-sandbox",
@@ -67,13 +69,25 @@ def served(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     from harmful_run import make_harmful_run
     from viewed_run import make_run
 
-    make_run(quickstart.parent / "hostile")
+    write_rollouts(make_run(quickstart.parent / "hostile"))
     make_harmful_run(quickstart.parent / "harmful")
     index = tmp_path_factory.mktemp("index")
     with serve([str(quickstart.parent), "--notes", "--index", str(index)]) as said:
         served = Served(said["url"].split("#")[0], said["token"], quickstart.parent)
         wait_for_index(served)
         yield served
+
+
+def write_rollouts(folder: Path) -> None:
+    """What the run's student wrote at two evaluations of its training, hostile as everything in that run."""
+    from viewed_run import HOSTILE, STAGE
+
+    log = RolloutLog(folder / "students" / STAGE / "rollouts.jsonl")
+    log.path.parent.mkdir(parents=True)
+    for step, status in ((0, "wrong"), (10, "right")):
+        text = f"before step {step}: {HOSTILE}"
+        rollout = KeptRollout(step, "trace-0", "p0", HOSTILE, "5", text, 7, is_truncated=step == 0)
+        log.append([rollout._replace(status=status, reason=HOSTILE)])
 
 
 def wait_for_index(served: Served, *, seconds: float = 120) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Tab
+from conftest import Tab, run_potstill
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -26,9 +26,15 @@ def axe() -> str:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing(open_tab: Callable[..., Tab], axe: str, scheme: str, width: int):
     tab = open_tab(color_scheme=scheme, viewport={"width": width, "height": 900})
+    # Scored once: a second call finds everything there.
+    run = tab.served.runs / "quickstart"
+    run_potstill(["score", str(run), "--arm", "orion", "--threads", "1", "--quiet"])
     addresses = ["", *(f"run/quickstart/{name}".rstrip("/") for name in PAGES)]
+    addresses.append("run/hostile/training")
     addresses.append("run/quickstart/compare?a=quickstart:rft&b=quickstart:untrained")
-    addresses.append(tab.trace_of("quickstart", "arm:orion row:yes") + "&layers=steps,learnt")
+    addresses.append(
+        tab.trace_of("quickstart", "arm:orion row:yes") + "&layers=steps,learnt,surprise"
+    )
     addresses.append(
         "run/quickstart/problem/" + tab.get("run/quickstart/problems?limit=1")["rows"][0]["problem"]
     )

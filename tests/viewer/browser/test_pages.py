@@ -58,12 +58,12 @@ def test_a_row_shows_its_descent(tab: Tab):
 
 
 def test_surprise_is_shown_by_number_and_line(tab: Tab):
-    address = tab.trace_of("quickstart", ROW)
+    address = tab.trace_of("quickstart", "arm:sft row:yes")
     page = tab.open(f"{address}&layers=surprise", wait=".notice code")
     # Nothing is known before the command that the page names has run.
-    assert page.inner_text(".notice code") == "potstill score RUN --arm orion"
+    assert page.inner_text(".notice code") == "potstill score RUN --arm sft"
     run = tab.served.runs / "quickstart"
-    run_potstill(["score", str(run), "--arm", "orion", "--threads", "1", "--quiet"])
+    run_potstill(["score", str(run), "--arm", "sft", "--threads", "1", "--quiet"])
     page = tab.open(f"{address}&layers=surprise,learnt&moment=before", wait="#the-text")
     page.reload()
     page.wait_for_selector("[data-nats]")
@@ -86,6 +86,19 @@ def test_surprise_is_shown_by_number_and_line(tab: Tab):
     page.wait_for_selector("[data-nats^='\u2212']")
     assert "moment=difference" in page.url
     assert tab.complaints == []
+
+
+def test_rollouts_are_walked_through(tab: Tab):
+    page = tab.open("run/hostile/training", wait="#rollouts")
+    page.wait_for_selector("article:has-text('before step 10')")
+    assert "after" not in page.inner_text("section:has(#rollouts) .row")
+    page.click("[aria-label='earlier evaluation']")
+    page.wait_for_selector("article:has-text('before step 0')")
+    text = page.inner_text("section:has(#rollouts)")
+    assert "before step 1, 1 of 2" in text and "cut at the limit" in text
+    assert "<img src=x onerror=alert(1)>" in text and "U+202E" in text
+    assert page.locator("section:has(#rollouts) img").count() == 0
+    assert "look=0" in page.url and tab.complaints == []
 
 
 def weights_of(tokens: dict[str, Any]) -> list[float]:

@@ -8,7 +8,7 @@ cut into sentences, which text the perplexity is measured on, and how a share is
 | share of functional steps taken out | 0.3 | best of 0.2 to 0.3 by the paper's sweep; 0.8 loses accuracy |
 | temperature of the teacher | 0.6 | R1's, whose chains the paper's data sets hold |
 | kinds of functional steps | verification, alternative, correction | the paper's three |
-| markers | `MARKERS` | "let me check" and "I made a mistake" are the paper's, the others inferred |
+| markers | `FUNCTIONAL` | "let me check" and "I made a mistake" are the paper's, the others inferred |
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from potstill.methods.reasoning_sentences import (
+    FUNCTIONAL,
+    marked_kind,
+    reasoning_part,
+    reasoning_units,
+    step_starts,
+)
 from potstill.models.model import Model, Scored, Trainable
 from potstill.models.scoring import Passage
 from potstill.records import Span, Stage, Trace
@@ -41,16 +48,11 @@ from potstill.traces import (
     split_by,
     verify,
 )
-from potstill.traces.reasoning_steps import find_units, without_last_line
+from potstill.traces.reasoning_steps import find_units
 
 PROGRESSIVE = "progressive"
 TEMPERATURE = 0.6  # of the teacher
 CANDIDATE = "candidate"  # the kind of the spans that may go
-MARKERS: Mapping[str, str] = {
-    "correction": r"wait\b|hmm+\b|oops|i made (?:a|an) (?:mistake|error)|start again|actually,|hold on",
-    "verification": r"(?:let me |let's |now |to )*(?:double[- ]?check|check|verify|confirm)(?:ing)?\b",
-    "alternative": r"alternatively|another (?:way|approach|method)|let me try (?:a different|another)",
-}
 CLASSIFY = """\
 Here is a solution in numbered steps. Some of them only look back: they verify a result (verification), reach it again \
 by another method (alternative) or take back an error (correction). All others lead on to the answer (progressive).
@@ -132,36 +134,6 @@ def pir(
     yield Stage(student, rows, "sft")
 
 
-def step_starts(text: str) -> list[int]:
-    """Where the sentences of the reasoning begin, and where the answer does: behind the thought, or the last line."""
-    start, stop = reasoning_part(text)
-    starts = [start + unit.start for unit in find_units(text[start:stop])]
-    return [place for place in (*starts, stop) if 0 < place < len(text)]
-
-
-def reasoning_part(text: str) -> tuple[int, int]:
-    """What stands in the thought; of a text without one all but its last line, which states the answer."""
-    opening, closing = text.find("<think>"), text.find("</think>")
-    if closing >= 0:
-        return opening + len("<think>") if opening >= 0 else 0, closing
-    return 0, len(without_last_line(text))
-
-
-def reasoning_units(trace: Trace) -> list[Span]:
-    """The sentences of a chain's reasoning, in order."""
-    start, stop = reasoning_part(trace.text)
-    units = [span for span in trace.spans if span.kind == "unit"]
-    return [unit for unit in units if start <= unit.start < stop]
-
-
-def marked_kind(sentence: str) -> str:
-    """The functional kind that a sentence's first words name; "" where no marker does."""
-    for kind, marker in MARKERS.items():
-        if re.match(rf"\W*(?:{marker})", sentence, re.IGNORECASE):
-            return kind
-    return ""
-
-
 def kinds_of_steps(trace: Trace) -> list[str]:
     """The kind of each sentence: by its marker, else as the labeller read it, else progressive."""
     by_labeller: dict[int, str] = {}
@@ -190,7 +162,7 @@ def show_steps(trace: Any) -> str:
 
 def read_kinds(text: str) -> str | None:
     """The kinds of a reply as "3:verification 5:correction"; None where no line can be read."""
-    kinds = "|".join((PROGRESSIVE, *MARKERS))
+    kinds = "|".join((PROGRESSIVE, *FUNCTIONAL))
     found = re.findall(
         rf"^\W*(?:step )?(\d+)\W{{1,4}}({kinds})\b", text, re.IGNORECASE | re.MULTILINE
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from scripted_world import NOWHERE, number, prompts, run
 
-from potstill.methods.rewriting.pir import marked_kind, read_kinds
+from potstill.methods.reasoning_sentences import marked_kind
+from potstill.methods.rewriting.pir import read_kinds
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, blank
 

@@ -120,7 +120,7 @@ def test_a_student_is_trained_once_and_another_is_refused(tmp_path, capsys):
 def test_a_killed_warm_up_goes_on_to_the_same_student(tmp_path, capsys):
     recipe_file = write_recipe(
         tmp_path,
-        "base: tiny\nchains: {products: 8}\nsteps: {student: 40}\n"
+        "base: tiny\nchains: {products: 8}\nsteps: {student: 26}\n"
         "training: {batch_size: 2, lr: 1e-3, threads: 1, lora: {r: 4, lora_dropout: 0.1}}",
     )
 
@@ -139,7 +139,7 @@ def test_a_killed_warm_up_goes_on_to_the_same_student(tmp_path, capsys):
             time.sleep(0.002)
         process.kill()
     done_before = len(log.read_text().splitlines())
-    assert done_before < 40 and not (tmp_path / "killed" / "fit.json").exists()
+    assert done_before < 26 and not (tmp_path / "killed" / "fit.json").exists()
 
     steps = []
     recipe = warm_up.read_recipe("tiny", recipe_file)

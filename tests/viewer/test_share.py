@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from viewed_run import HOSTILE, make_problems, make_run, open_reader, written
+from viewed_run import HOSTILE, STAGE, make_problems, make_run, open_reader, written
 
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.results import Results
 from potstill.records import Verdict, blank
 from potstill.store import Store
+from potstill.training.rollout_log import KeptRollout, RolloutLog
 from potstill.viewer.answers import Answers, Parameters
 from potstill.viewer.notes import NotesFile
 from potstill.viewer.reader import RunReader
@@ -120,6 +121,26 @@ def test_a_copy_has_the_pages_of_traces(reader: RunReader, page: str):
         del of_server["generation"]
         [[_, place]] = block["traces"][item["id"]]
         assert unpack(block, place) == json.loads(json.dumps(of_server))
+
+
+@pytest.mark.slow
+def test_what_students_wrote_is_copied_but_not_into_a_selection(tmp_path: Path):
+    folder = make_run(tmp_path / "run")
+    log = RolloutLog(folder / "students" / STAGE / "rollouts.jsonl")
+    log.path.parent.mkdir(parents=True)
+    # No path, though it looks like one, and a secret.
+    text = rf"\frac{{1}}{{2}}\cdot\boxed{{3}} {SECRETS['text']}"
+    log.append([KeptRollout(4, "trace-0", "p0", "q", "5", text, 7, is_truncated=False)])
+    reader = open_reader(folder, tmp_path / "index")
+    for query, looks in (("", [4]), ("row:yes", [])):
+        out = tmp_path / f"copy{len(looks)}.html"
+        make_copy(reader, ShareRequest(out, query=query))
+        data = read_data(out.read_text("utf-8"))
+        pages = unpack(data["copy-pages"], data["copy-pages"]["root"])
+        [student] = pages["pages"]["run/run/training"]["students"]
+        assert student["looks"] == looks
+        copied = [page["rollouts"][0]["text"] for page in pages["rollouts"].values()]
+        assert copied == [text.replace(SECRETS["text"], DOT * len(SECRETS["text"]))] * len(looks)
 
 
 def test_only_the_scripts_of_the_viewer_are_allowed(page: str):

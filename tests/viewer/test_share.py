@@ -180,11 +180,13 @@ def test_a_folder_has_a_script_for_each_block(
     assert "'self'" in (out / "index.html").read_text("utf-8")
 
 
-def test_other_files_are_never_replaced(reader: RunReader, tmp_path: Path):
-    (tmp_path / "mine.txt").write_text("mine")
+@pytest.mark.parametrize("names", [("mine.txt",), ("index.html",), ("index.html", "blocks")])
+def test_other_files_are_never_replaced(reader: RunReader, tmp_path: Path, names: tuple[str, ...]):
+    for name in names:
+        (tmp_path / name).write_text("mine")
     with pytest.raises(ConfigError, match="holds other files"):
         make_copy(reader, ShareRequest(tmp_path))
-    assert (tmp_path / "mine.txt").exists()
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
 
 
 @pytest.mark.slow
@@ -265,6 +267,25 @@ def plant_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     NotesFile(folder / "notes.jsonl").add(
         {"trace": leaky.id, "mark": "look", "text": f"leaks {SECRETS['text']}"}
     )
+
+
+def test_paths_and_hosts_of_settings_are_shortened():
+    settings = {
+        "teacher": "openai:q?at=https://me:pw@gpu7.example/v1/x",
+        "student": "transformers:/data/ann/models/small",
+        "problems": r"D:\data\ann\my\problems.jsonl",
+        "prompt": r"\boxed{\frac\alpha\beta} or 1/2/3/4",
+        "api_key": "not-shown",
+        "question": "What is in /a/b/c/d?",
+    }
+    assert Cleaner().shorten(settings) == {
+        "teacher": "openai:q?at=https://[host]/v1/x",
+        "student": "transformers:…/models/small",
+        "problems": "…/my/problems.jsonl",
+        "prompt": settings["prompt"],
+        "api_key": DOT * 9,
+        "question": settings["question"],
+    }
 
 
 @pytest.mark.slow

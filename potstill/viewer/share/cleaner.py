@@ -26,9 +26,12 @@ from potstill.viewer.utf16 import utf16_length
 
 DOT = "•"
 MIN_CUT = 6  # characters of a secret at the end of a text that was cut there
+TEXT_FIELDS = ("question", "gold", "text")  # of documents that describe the run
 MIN_HOST = 5  # characters of this machine's name: a shorter one is a word of any text
 
-_PATH = re.compile(r"(?<![\w.~\]…-])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:\"',;]+){3,}")
+_PATH = re.compile(
+    r"(?<![\w.~\]…/-])(?:(?:/[^\s/\\:\"',;]+){3,}|[A-Za-z]:(?:\\[^\s/\\:\"',;]+){3,})"
+)
 _URL_HOST = re.compile(r"(?<=://)[^/\s?#\"']+")
 
 
@@ -68,6 +71,9 @@ class Cleaner:
         if isinstance(value, list | tuple):
             return [self.shorten(item, name) for item in value]
         if not isinstance(value, str):
+            return value
+        # What a problem says is no path, whatever it looks like.
+        if name in TEXT_FIELDS:
             return value
         # A bare `key` names entries of lists here.
         if value and name != "key" and is_secret_field(name):

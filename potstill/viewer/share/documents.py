@@ -256,6 +256,9 @@ class Block:
         store, cleaner = self.copy.store, self.copy.cleaner
         request = trace_page.TraceRequest(entry.trace, entry.arm)
         page = trace_page.describe_trace(store, request, self.copy.notes, self.facts)
+        # What the writer is called may be a folder or an address of whoever asked it.
+        for name in ("author", "error"):
+            page[name] = cleaner.shorten(page[name])
         place = self.packer.add(page)
         self._traces.setdefault(entry.trace, []).append([cleaner.clean_text(entry.arm), place])
         if page["parents"]:

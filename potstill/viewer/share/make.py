@@ -219,7 +219,7 @@ def _write_folder(
             size += len(text)
         first, rest = _render_data(copy, contents, block_of_problem)
         text = page.render_page(first, rest, has_scripts=True)
-        (draft / "index.html").write_text(text, "utf-8")
+        (draft / page.PAGE_FILE).write_text(text, "utf-8")
     return size + len(text.encode("utf-8"))
 
 
@@ -229,7 +229,7 @@ def _render_data(
     """The data in the page: that which the first page needs, and the list of traces."""
     pages = pack_document(copy.describe_pages(block_of_problem), copy.cleaner)
     attributes = {"run": copy.reader.run.name, "sentence": _sentence(contents, copy.query)}
-    first = page.data_element("copy-pages", page.encode(pages), attributes)
+    first = page.data_element(page.FIRST_DATA, page.encode(pages), attributes)
     listed = pack_document(copy.describe_list(), copy.cleaner)
     return first, page.data_element("copy-list", page.encode(listed))
 

@@ -20,7 +20,9 @@ PACKAGE = Path(__file__).parent.parent
 _STYLE_LINK = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 _SCRIPT_LINK = re.compile(r'<script src="([^"]+)"></script>')
 _FONT = re.compile(r"url\('([\w.]+\.woff2)'\)")
+PAGE_FILE = "index.html"
 BLOCK_FOLDER = "blocks"
+FIRST_DATA = "copy-pages"  # the element by which share.js knows that it stands in a copy
 
 
 def encode(text: str) -> str:
@@ -102,6 +104,10 @@ def _read_style(name: str) -> str:
 
 
 def is_earlier_copy(folder: Path) -> bool:
-    """Whether a folder holds a copy that was made earlier, which may be replaced."""
+    """Whether a folder holds nothing but a copy that was made earlier, which may be replaced."""
     names = {path.name for path in folder.iterdir()}
-    return names <= {"index.html", BLOCK_FOLDER}
+    if not names:
+        return True
+    if names != {PAGE_FILE, BLOCK_FOLDER}:
+        return False
+    return f'id="{FIRST_DATA}"' in (folder / PAGE_FILE).read_text("utf-8", errors="replace")

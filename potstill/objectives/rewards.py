@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 
+_NO_THOUGHT = re.compile(r"\s*(?:<think>)?[\s.…]*</think>")
 THOUGHT = re.compile(r"\s*<think>.*?\S.*?</think>\s*\S.*", re.DOTALL)
 
 
@@ -90,6 +92,60 @@ def optimal_length(tokens: Sequence[int], right: Sequence[bool]) -> list[float]:
     return [-abs(length - optimal) for length in tokens]
 
 
+# AutoThink (arXiv:2505.10832, as in TU2021/AutoThink): what a text is worth by whether it thought and is right, what it
+# tends to where its mode is too frequent, from which share on, how steeply, and how much lengths count.
+MODE_VALUES = {(True, True): 1.0, (True, False): 0.0, (False, True): 2.0, (False, False): -1.0}
+CROWDED_VALUES = {(True, True): 0.0, (True, False): -1.0, (False, True): 1.0, (False, False): -2.0}
+BALANCE_SHARE, BALANCE_SLOPE = 0.5, 2.0
+LENGTH_WEIGHT = 0.05
+
+
+def has_thought(text: str) -> bool:
+    """Whether a text reasons: it does not end its thought with no word said in it."""
+    return _NO_THOUGHT.match(text) is None
+
+
+def mode_values(thought: Sequence[bool], right: Sequence[bool]) -> list[float]:
+    """1 or 0 where a text thought and is right or wrong, 2 or -1 where it answered at once (AutoThink, stage 2)."""
+    return [MODE_VALUES[mode] for mode in zip(thought, right, strict=True)]
+
+
+def balanced_mode_values(thought: Sequence[bool], right: Sequence[bool]) -> list[float]:
+    """`mode_values`, lowered for the mode that more than half of the texts have (AutoThink, stage 1).
+
+    With s the mode's share, f = min(1, 2 (s - 0.5)): (1 - f) times the value plus f times that of `CROWDED_VALUES`.
+    """
+    values = []
+    share_thinking = sum(thought) / len(thought)
+    for is_thinking, is_right in zip(thought, right, strict=True):
+        share = share_thinking if is_thinking else 1 - share_thinking
+        factor = min(1.0, max(0.0, share - BALANCE_SHARE) * BALANCE_SLOPE)
+        mode = is_thinking, is_right
+        values.append((1 - factor) * MODE_VALUES[mode] + factor * CROWDED_VALUES[mode])
+    return values
+
+
+def mode_values_by_length(
+    thought: Sequence[bool], right: Sequence[bool], tokens: Sequence[int]
+) -> list[float]:
+    """`mode_values`, more for short right texts of a group and for long wrong ones (AutoThink, stage 3).
+
+    With z a length less the mean of the right (or wrong) ones, over their deviation: exp(-0.05 z) - 1 more where right,
+    1 - exp(-0.05 z) more where wrong; nothing where there is one such text alone.
+    """
+    values = mode_values(thought, right)
+    for is_right, sign in ((True, 1.0), (False, -1.0)):
+        places = [place for place, verdict in enumerate(right) if verdict == is_right]
+        if len(places) < 2:
+            continue
+        lengths = [tokens[place] for place in places]
+        deviation = max(statistics.stdev(lengths), 1e-6)
+        for place in places:
+            z = (tokens[place] - statistics.fmean(lengths)) / deviation
+            values[place] += sign * (math.exp(-LENGTH_WEIGHT * z) - 1)
+    return values
+
+
 # The copy of the student under which NOVER asks how likely the gold answer is: optimizer steps between two updates
 # (inferred), and the student's share in an update (as in its code).
 PROXY_UPDATE_STEPS, PROXY_STUDENT_SHARE = 100, 0.9
@@ -121,10 +177,17 @@ class Group:
 
 
 class Reward(NamedTuple):
-    """A rule, and what it needs of a group beside texts and lengths: "verdict", "teacher", "answer_likelihood"."""
+    """A rule of what completions are worth.
+
+    Args:
+        rule: from a group to a number for each of its completions.
+        needs: what it asks beside texts and lengths: "verdict", "teacher" or "answer_likelihood".
+        of_batch: whether its group are all completions of a micro-batch, not those of one prompt.
+    """
 
     rule: Callable[[Group], list[float]]
     needs: str = ""
+    of_batch: bool = False
 
 
 def _verifier(group: Group) -> list[float]:
@@ -148,6 +211,26 @@ def _shorter(group: Group) -> list[float]:
 def _optimal_length(group: Group) -> list[float]:
     assert group.is_right is not None
     return optimal_length(group.lengths, group.is_right)
+
+
+def _modes(group: Group) -> tuple[list[bool], list[bool]]:
+    """Which completions thought, and which are right; a thought that never ends is none that is right."""
+    assert group.is_right is not None
+    thought = [has_thought(text) for text in group.texts]
+    pairs = zip(group.texts, group.is_right, strict=True)
+    return thought, ["</think>" in text and is_right for text, is_right in pairs]
+
+
+def _modes_alone(group: Group) -> list[float]:
+    return mode_values(*_modes(group))
+
+
+def _modes_balanced(group: Group) -> list[float]:
+    return balanced_mode_values(*_modes(group))
+
+
+def _modes_by_length(group: Group) -> list[float]:
+    return mode_values_by_length(*_modes(group), group.lengths)
 
 
 def _teacher(group: Group) -> list[float]:
@@ -182,6 +265,9 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
         "overlong": Reward(_overlong),
         "shorter": Reward(_shorter, "verdict"),
         "optimal_length": Reward(_optimal_length, "verdict"),
+        "thinking": Reward(_modes_alone, "verdict"),
+        "thinking_balanced": Reward(_modes_balanced, "verdict", of_batch=True),
+        "thinking_by_length": Reward(_modes_by_length, "verdict"),
         "teacher": Reward(_teacher, "teacher"),
         "nover": Reward(_nover, "answer_likelihood"),
         "nover_efficiency": Reward(_nover_efficiency, "answer_likelihood"),

@@ -35,7 +35,12 @@ def test_orion_shows_the_writer_more_than_the_learner():
 def test_every_method_of_the_package_is_rehearsed_to_its_end(name):
     found = rehearse_method(method_entry(name), size=4)
     assert not found.stopped and found.answer_calls and found.learner_prompts
-    assert bool(found.calls) == (name != "sft_gold")  # its rows are the problems' own solutions
+
+
+def test_a_method_whose_rows_nobody_is_asked_for_has_no_calls():
+    """The problems' own solutions, or what the student writes in the training."""
+    for name in ("sft_gold", "nover"):
+        assert not rehearse_method(method_entry(name), size=4).calls
 
 
 def scores_first(problems, scorer: Scored, student: Trainable, *, n: int = 3):

@@ -177,11 +177,12 @@ class _Measured:
 def _by_group(
     name: str, rollouts: Sequence[Rollout], measured: _Measured, max_new_tokens: int
 ) -> list[float]:
-    """A rule applied to every group of completions, in the order of the completions."""
-    # The completions of each prompt, by their places.
+    """A rule applied to every group of completions, or to all at once, in the order of the completions."""
+    # The completions of each prompt, or of the micro-batch, by their places.
     members: dict[int, list[int]] = {}
     for index, one in enumerate(rollouts):
-        members.setdefault(one.group, []).append(index)
+        group_number = 0 if REWARDS[name].of_batch else one.group
+        members.setdefault(group_number, []).append(index)
     values = [0.0] * len(rollouts)
     is_right = measured.is_right
     for indices in members.values():

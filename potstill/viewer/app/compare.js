@@ -35,6 +35,7 @@
   }
 
   function Compared({ data, query }) {
+    P.useRowKeys();
     const { comparison, table } = data;
     const spread = Math.max(Math.abs(comparison.low), Math.abs(comparison.high), 0.02) * 1.1;
     return html`<section class="card"><h2>${P.visible(comparison.sentence)}</h2><p class="soft">${P.visible(comparison.counts_sentence || "")}</p>
@@ -52,7 +53,7 @@
 
   function Flip({ flip, data }) {
     const [isOpen, setOpen] = useState(false);
-    return html`<details class="flip" onToggle=${(event) => setOpen(event.target.open)}><summary><span class=${flip.change > 0 ? "better" : "worse"}>${P.format.points(flip.change)}</span> <${P.AnswerCell} cell=${flip.a} /> <span class="soft">from</span> <${P.AnswerCell} cell=${flip.b} />
+    return html`<details class="flip" onToggle=${(event) => setOpen(event.target.open)}><summary data-row=""><span class=${flip.change > 0 ? "better" : "worse"}>${P.format.points(flip.change)}</span> <${P.AnswerCell} cell=${flip.a} /> <span class="soft">from</span> <${P.AnswerCell} cell=${flip.b} />
       <span class="small oneline">${P.visible(flip.question)}</span></summary>${isOpen && html`<${SideBySide} flip=${flip} data=${data} />`}</details>`;
   }
 

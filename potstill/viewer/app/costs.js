@@ -114,6 +114,7 @@
     const filters = { arm: query.arm, role: query.role, status: query.status, order: query.order };
     const base = P.runPath(run) + "/journal?" + queryText(filters);
     const after = query.after ? "&after=" + encodeURIComponent(query.after[0]) : "";
+    P.useRowKeys();
     const { state, latest, show } = P.useSettled(base + "&limit=100" + after);
     const added = state.data && latest.data ? latest.data.count - state.data.count : 0;
     return html`<h1>Journal</h1><${P.Loaded} state=${state}>${(data) => html`
@@ -123,7 +124,7 @@
         ${["arm", "role"].map((name) => query[name] && html`<button type="button" onClick=${() => setQuery({ [name]: "", after: "" })}>${name} ${P.visible(query[name][0])} \u2715</button>`)}
         <button type="button" aria-pressed=${(query.order || [""])[0] === "desc"} onClick=${() => setQuery({ order: query.order ? "" : "desc", after: "" })}>newest first</button></div>
       <div class="card"><${P.SortedTable} caption="Calls" rows=${data.items} columns=${[
-        { key: "key", head: "call", cell: (row) => html`<a class="mono" href=${link(["run", run, "journal", row.key])}>${row.key.slice(-8)}</a>` },
+        { key: "key", head: "call", cell: (row) => html`<a class="mono" data-row="" href=${link(["run", run, "journal", row.key])}>${row.key.slice(-8)}</a>` },
         { key: "role", head: "role", cell: (row) => html`${P.visible(row.role)}<br /><span class="soft small">${P.visible(row.arm)}</span>` },
         { key: "prompt", head: "prompt", cell: (row) => html`<span class="mono small">${P.visible(row.prompt)}</span>` },
         { key: "reply", head: "reply", cell: (row) => html`<span class="mono small">${P.visible(row.reply)}</span>${row.error && html`<span class="worse small">${P.visible(row.error)}</span>`}` },

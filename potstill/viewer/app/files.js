@@ -7,9 +7,10 @@
   function FilesPage({ run }) {
     const state = P.useData(P.runPath(run) + "/files");
     const [failure, setFailure] = useState(null);
+    P.useRowKeys();
     const save = (name) => P.download(P.runPath(run) + "/file/" + name.split("/").map(encodeURIComponent).join("/"), name.split("/").pop()).catch(setFailure);
     return html`<h1>Files</h1>${failure && html`<${P.Failure} error=${failure} />`}<${P.Loaded} state=${state}>${(data) => html`<div class="card"><${P.SortedTable} caption="Files" rows=${data.files} columns=${[
-      { key: "name", head: "file", value: (row) => row.name, cell: (row) => html`<button type="button" class="plain mono" onClick=${() => save(row.name)}>${P.visible(row.name)}</button>` },
+      { key: "name", head: "file", value: (row) => row.name, cell: (row) => html`<button type="button" class="plain mono" data-row="" onClick=${() => save(row.name)}>${P.visible(row.name)}</button>` },
       { key: "label", head: "what it holds", cell: (row) => P.visible(row.label) },
       { key: "size", head: "bytes", number: true, value: (row) => row.size, cell: (row) => count(row.size) },
       { key: "changed", head: "changed", number: true, value: (row) => row.changed, cell: (row) => ago(row.changed) },

@@ -28,8 +28,8 @@
     for (const keys of [...stack].reverse()) {
       const action = keys.current[event.key];
       if (!action) continue;
-      // Enter on a link or a button is that link's or button's own.
-      if (event.key === "Enter" && event.target.closest("a, button, summary")) return;
+      // Enter on a link, a button or a box is its own.
+      if (event.key === "Enter" && event.target.closest("a, button, summary, input, label")) return;
       event.preventDefault();
       action.run();
       return;

@@ -23,13 +23,14 @@
     const route = P.route.useRoute();
     const [isHelpOpen, setHelp] = useState(false);
     const main = useRef(null);
+    const [place, run, page] = route.parts;
     P.useKeys({
       "?": { name: "this help", run: () => setHelp(true) },
       "/": { name: "search", run: () => focusOn("input[type=search]") },
       f: { name: "facets", run: () => focusOn(".facets input") },
+      c: { name: "compare", run: () => place === "run" && P.route.go(["run", run, "compare"]) },
       Escape: { name: "back", run: () => history.back() },
     });
-    const [place, run, page] = route.parts;
     const where = route.parts.slice(0, 4).join("/");
     // One stream a tab: of the run that is looked at, else of all.
     const followed = place === "run" ? run : null;
@@ -133,7 +134,11 @@
 
   function focusOn(selector) {
     const element = document.querySelector(selector);
-    if (element) element.focus();
+    if (!element) return;
+    // On a narrow screen the facets are folded.
+    const fold = element.closest("details");
+    if (fold) fold.open = true;
+    element.focus();
   }
 
   render(html`<${App} />`, document.getElementById("app"));

@@ -8,11 +8,8 @@
   function RunsPage() {
     const state = P.useData("runs");
     const [ticked, setTicked] = useState([]);
-    const at = P.useCursor(state.data ? state.data.runs.length : 0);
-    const chosen = state.data && state.data.runs[at.index];
-    P.useKeys({
-      ...at.keys,
-      Enter: { name: "open", run: () => chosen && P.route.go(["run", chosen.run]) },
+    P.useRowKeys({
+      x: { name: "tick the run, for a comparison", run: tickFocused },
       c: { name: "compare the ticked runs", run: () => ticked.length === 2 && compareRuns(state.data.runs, ticked) },
     });
     return html`<h1>Runs</h1><${P.Loaded} state=${state}>${(data) => {
@@ -21,7 +18,7 @@
       return html`
         <p class="row"><button type="button" disabled=${ticked.length !== 2} onClick=${() => compareRuns(data.runs, ticked)}>Compare two runs</button>
           <span class="soft small">${ticked.length === 2 ? "" : "Tick two runs with results."}</span></p>
-        <div class="card"><${P.SortedTable} caption="Runs" rows=${data.runs} chosen=${(row) => row === chosen} columns=${[
+        <div class="card"><${P.SortedTable} caption="Runs" rows=${data.runs} columns=${[
           { key: "run", head: "run", value: (row) => row.name, cell: (row) => nameCell(row, ticked, tick) },
           { key: "state", head: "state", value: (row) => row.state.status, cell: (row) => html`<${P.State} state=${row.state} />` },
           { key: "arms", head: "arms", cell: (row) => P.visible((row.arms || []).join(", ")) },
@@ -37,8 +34,14 @@
 
   function nameCell(row, ticked, tick) {
     return html`<label class="named"><input type="checkbox" checked=${ticked.includes(row.run)} onChange=${() => tick(row.run)} disabled=${!row.best} aria-label=${"Compare " + row.name} />
-      <span><a href=${link(["run", row.run])}>${P.visible(row.name)}</a>${row.title && row.title !== row.name && html`<br /><span class="soft small plainer">${P.visible(row.title)}</span>`}
+      <span><a data-row="" href=${link(["run", row.run])}>${P.visible(row.name)}</a>${row.title && row.title !== row.name && html`<br /><span class="soft small plainer">${P.visible(row.title)}</span>`}
       ${row.error && html`<br /><span class="worse small">${P.visible(row.error.found)}</span>`}</span></label>`;
+  }
+
+  function tickFocused() {
+    const row = document.activeElement.closest("tr");
+    const box = row && row.querySelector("input[type=checkbox]");
+    if (box) box.click();
   }
 
   function limitsCell(row) {

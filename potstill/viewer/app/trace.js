@@ -150,10 +150,13 @@
     const marks = [];
     if (layers.includes("steps")) marks.push(...P.layers.stepMarks(trace.steps));
     if (layers.includes("overlap") && overlap.data) marks.push(...P.layers.overlapMarks(overlap.data.runs));
-    if (query.q) marks.push(...P.layers.hitMarks(trace.text, query.q[0]));
+    const hits = query.q ? P.layers.hitMarks(trace.text, query.q[0]) : [];
+    marks.push(...hits);
+    // Who comes from a search sees what was sought, until a step is asked for.
+    const shown = wanted === null && hits.length ? hits[0].start : wanted;
     if (trace.thought) marks.push({ ...trace.thought, kind: "thought-text", title: "a thought" });
     return html`${trace.thought && html`<p class="small soft">A thought of ${count(trace.thought.stop - trace.thought.start)} characters stands before the answer.</p>`}
-      <${P.MarkedText} text=${trace.text} marks=${marks} showSpaces=${layers.includes("spaces")} wanted=${wanted} label="The text" />
+      <${P.MarkedText} text=${trace.text} marks=${marks} showSpaces=${layers.includes("spaces")} wanted=${shown} label="The text" />
       ${overlap.data && !overlap.data.runs.length && html`<p class="small soft">No eight words in a row stand in an ancestor.</p>`}`;
   }
 

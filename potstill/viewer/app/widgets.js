@@ -42,7 +42,7 @@
 
   // A verdict by word and sign, not by colour alone.
   function Verdict({ status }) {
-    const sign = { right: "\u2713 ", wrong: "\u2717 " }[status] || "";
+    const sign = { right: "\u2713\u00a0", wrong: "\u2717\u00a0" }[status] || "";
     return status ? html`<${Badge} kind=${status}>${sign}${status}<//>` : null;
   }
 
@@ -90,7 +90,7 @@
   }
 
   // A table that sorts by its heads. columns: {key, head, hint, number, cell(row), value(row)}.
-  function SortedTable({ caption, columns, rows, first, chosen }) {
+  function SortedTable({ caption, columns, rows, first }) {
     const [order, setOrder] = useState(first || null);
     const sorted = order ? sortRows(rows, columns, order) : rows;
     const turn = (column) => setOrder({ key: column.key, down: order && order.key === column.key ? !order.down : !!column.number });
@@ -103,7 +103,7 @@
           : html`<span title=${column.hint}>${column.head}</span>`;
         return html`<th scope="col" class=${column.number ? "number" : ""} aria-sort=${column.value ? sort : undefined}>${head}</th>`;
       })}</tr></thead>
-      <tbody>${sorted.map((row) => html`<tr class=${chosen && chosen(row) ? "chosen" : ""}>${columns.map((column, i) => {
+      <tbody>${sorted.map((row) => html`<tr>${columns.map((column, i) => {
         const cell = column.cell ? column.cell(row) : P.visible(row[column.key] ?? NONE);
         return i === 0 ? html`<th scope="row">${cell}</th>` : html`<td class=${column.number ? "number" : ""}>${cell}</td>`;
       })}</tr>`)}</tbody>
@@ -147,12 +147,21 @@
     return html`<p class="pillplace" aria-live="polite"><button type="button" class="pill" onClick=${show}>${added > 0 ? count(added) + " new" : "show what has changed"}</button></p>`;
   }
 
-  // A row that j and k move; `keys` are for useKeys.
-  function useCursor(total) {
-    const [index, setIndex] = useState(-1);
-    const move = (by) => setIndex((old) => Math.max(0, Math.min(total - 1, old + by)));
-    const keys = { j: { name: "next", run: () => move(1) }, k: { name: "previous", run: () => move(-1) } };
-    return { index, setIndex, keys };
+  // j and k go through the rows of a page by what leads on from each: its link has the attribute data-row, so that it is
+  // focused, read out, and opened by Enter as any link is.
+  function useRowKeys(more) {
+    const move = (by) => {
+      const rows = [...document.querySelectorAll("main [data-row]")];
+      const at = rows.indexOf(document.activeElement);
+      const next = rows[Math.max(0, Math.min(rows.length - 1, at + by))];
+      if (next) next.focus();
+    };
+    P.useKeys({
+      j: { name: "next", run: () => move(1) },
+      k: { name: "previous", run: () => move(-1) },
+      Enter: { name: "open", run: () => {} }, // the link's own, named here for the help
+      ...more,
+    });
   }
 
   // The facets beside a list; on a narrow screen they are folded.
@@ -163,5 +172,5 @@
   P.pages = {}; // what draws each page of a run, by its name in the address
   P.runPath = (run) => "run/" + encodeURIComponent(run);
   P.format = { percent, points, count, money, number, duration, ago, clock, date, NONE };
-  Object.assign(P, { Filters, State, NewPill, useCursor, Badge, Verdict, Bar, Whisker, Copy, Failure, Loaded, SortedTable });
+  Object.assign(P, { Filters, State, NewPill, useRowKeys, Badge, Verdict, Bar, Whisker, Copy, Failure, Loaded, SortedTable });
 })((window.potstill = window.potstill || {}));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from potstill.models.model import Request
-from potstill.models.scripted import ScriptedModel, render
+from potstill.models.scripted import ScriptedModel, last_user, render
 from potstill.world.scripted import solve_by_chance
 
 
@@ -24,3 +24,16 @@ def write_at_length(request: Request) -> str:
 
 LONG_WINDED = ScriptedModel(write_at_length, name="long-winded")
 HEADINGS = ScriptedModel(write_under_headings, name="headings")
+
+
+def write_step_by_step(request: Request) -> str:
+    """A flow or an outline of two steps where one is asked for, one equation a step, and a chain behind all."""
+    prompt = render(request.prompt)
+    if "numbered list" in last_user(request.prompt):
+        return "1. Go through the events.\n2. Look at the total."
+    if "The step due now" in prompt:
+        return "Let me see what happens next."
+    return solve_by_chance(request, skill=0.85)
+
+
+STEP_BY_STEP = ScriptedModel(write_step_by_step, name="step-by-step")

@@ -83,7 +83,7 @@ def write_share(args: argparse.Namespace) -> None:
             reader,
             request,
             announce=announce,
-            progress=lambda done, total: display("copy traces", done, total),
+            progress=display,
         )
     if args.json:
         show.print_json(report)

@@ -12,30 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from viewed_run import HOSTILE, STAGE, make_problems, make_run, open_reader, written
+from leaky_run import SECRET_VARIABLE, SECRETS, make_leaky_run
+from viewed_run import HOSTILE, STAGE, make_run, open_reader
 
 from potstill.errors import ConfigError, InputError
 from potstill.evaluation.results import Results
-from potstill.records import Verdict, blank
-from potstill.store import Store
 from potstill.training.rollout_log import KeptRollout, RolloutLog
 from potstill.viewer.answers import Answers, Parameters
-from potstill.viewer.notes import NotesFile
 from potstill.viewer.reader import RunReader
 from potstill.viewer.share import make
 from potstill.viewer.share.cleaner import DOT, Cleaner
 from potstill.viewer.share.make import ShareRequest, make_copy
 from potstill.viewer.share.pack import Packer
 from potstill.viewer.utf16 import utf16_length
-
-# Made up, and put together here so that nobody takes them for lost ones.
-SECRETS = {
-    "text": "sk-" + "proj-4fJ8sLq2Xw9Zt7Kb1Vn3",
-    "question": "hf_" + "aB3dE5gH7jK9mN1pQ3sT5vW7",
-    "reason": "ghp_" + "Zz9Yy8Xx7Ww6Vv5Uu4Tt3Ss2",
-    "setting": "hunter2-and-more",
-    "environment": "unguessable-words-of-mine",
-}
 
 
 def unpack(table: dict[str, Any], place: int) -> Any:
@@ -243,32 +232,6 @@ def test_the_golds_of_a_benchmark_are_asked_for(
     assert request.out.exists()
 
 
-def plant_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run with a secret in each place where one may stand."""
-    monkeypatch.setenv("MY_VENDOR_API_KEY", SECRETS["environment"])
-    make_run(folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["settings"]["roles"] = {
-        "teacher": {"headers": {"authorization": SECRETS["setting"]}},
-        "student": f"openai:x?at=http://10.1.2.3:8000/v1&path={folder}/models/mine",
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    [problem] = make_problems(1)
-    asked = replace(problem, id="p-leak", question=f"What is {SECRETS['question']}?")
-    # The list shows 200 characters: one secret is cut there.
-    text = f"{'x' * 185} {SECRETS['text']} 😀 and {SECRETS['environment']}, in {folder}."
-    leaky = written(asked, "model-student", text).annotate(
-        verdict=Verdict("wrong", "1", f"found {SECRETS['reason']}", "story@1")
-    )
-    with Store.open(folder) as store:
-        ledger = store.ledger("leaky")
-        ledger.add_traces([blank(asked), leaky])
-        ledger.finish()
-    NotesFile(folder / "notes.jsonl").add(
-        {"trace": leaky.id, "mark": "look", "text": f"leaks {SECRETS['text']}"}
-    )
-
-
 def test_paths_and_hosts_of_settings_are_shortened():
     settings = {
         "teacher": "openai:q?at=https://me:pw@gpu7.example/v1/x",
@@ -290,7 +253,8 @@ def test_paths_and_hosts_of_settings_are_shortened():
 
 @pytest.mark.slow
 def test_a_copy_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    plant_secrets(tmp_path / "run", monkeypatch)
+    monkeypatch.setenv(SECRET_VARIABLE, SECRETS["environment"])
+    make_leaky_run(tmp_path / "run")
     reader = open_reader(tmp_path / "run", tmp_path / "index")
     report = make_copy(reader, ShareRequest(tmp_path / "run.html"))
     data = read_data((tmp_path / "run.html").read_text("utf-8"))

@@ -73,7 +73,7 @@
     const live = useLive(run);
     // The stream's counts are newer than the page's.
     const said = (live && live.counts) || (data && data.counts) || {};
-    const counts = { traces: said.traces, journal: P.share ? null : said.completions };
+    const counts = P.share ? { traces: P.share.traces } : { traces: said.traces, journal: said.completions };
     return html`<nav aria-label="Pages of the run"><ul>${PAGES.map(
       ([name, title]) => html`<li><a href=${link(["run", run, name].filter(Boolean), name === "traces" ? WRITTEN : {})}
         aria-current=${page === name || (page === "trace" && name === "traces") || (page === "problem" && name === "problems") ? "page" : undefined}>

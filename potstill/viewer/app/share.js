@@ -297,5 +297,5 @@
   // A copy is opened at its one run.
   if (!location.hash) history.replaceState(null, "", P.route.link(["run", RUN]));
 
-  P.share = { answer, refuse, take, sentence: first.dataset.sentence };
+  P.share = { answer, refuse, take, sentence: first.dataset.sentence, traces: Number(first.dataset.traces) };
 })((window.potstill = window.potstill || {}));

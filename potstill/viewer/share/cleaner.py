@@ -10,7 +10,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -25,6 +25,7 @@ from potstill.viewer.reader import RunReader
 from potstill.viewer.utf16 import utf16_length
 
 DOT = "•"
+PORTION = 1000  # records between two reports
 MIN_CUT = 6  # characters of a secret at the end of a text that was cut there
 TEXT_FIELDS = ("question", "gold", "text")  # of documents that describe the run
 MIN_HOST = 5  # characters of this machine's name: a shorter one is a word of any text
@@ -119,16 +120,24 @@ def _last_two(match: re.Match[str]) -> str:
     return "…/" + "/".join(parts[-2:])
 
 
-def make_cleaner(reader: RunReader) -> Cleaner:
-    """A cleaner that knows every secret of a run, whole: a list cuts texts, and a part alone does not look like one."""
+def make_cleaner(
+    reader: RunReader, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Cleaner:
+    """A cleaner that knows every secret of a run, whole: a list cuts texts, and a part alone does not look like one.
+
+    Args:
+        reader: of the run.
+        progress: is told how many records were read, of how many.
+    """
     found: set[str] = set()
 
     def note(secret: str) -> str:
         found.add(secret)
         return dots(secret)
 
-    for text in _texts_of_run(reader):
-        replace_secrets(text, note)
+    for record in _records_of_run(reader, progress):
+        for text in _texts_in(record):
+            replace_secrets(text, note)
     # A word behind `Authorization:` is taken out there alone: elsewhere it is a word.
     found = {secret for secret in found if not is_placeholder_key(secret) and DOT not in secret}
     for name, value in os.environ.items():
@@ -138,16 +147,22 @@ def make_cleaner(reader: RunReader) -> Cleaner:
     return Cleaner(sorted(found), sorted(folder for folder in folders if len(folder) > 1))
 
 
-def _texts_of_run(reader: RunReader) -> Iterator[str]:
-    """Every text that a page may show, whole."""
+def _records_of_run(reader: RunReader, progress: Callable[[int, int], None]) -> Iterator[Any]:
+    """Every document that holds texts of the run, whole."""
     made_by = reader.manifest()
-    yield from _texts_in(made_by._asdict() if made_by is not None else {})
-    if not reader.has_store:
-        return
+    if made_by is not None:
+        yield made_by._asdict()
+    sources = (("traces", "record"), ("made", "notes"), ("completions", "payload"))
     with reader.store() as store:
-        for table, column in (("traces", "record"), ("made", "notes"), ("completions", "payload")):
+        counts = [store.database.read(f"SELECT count(*) FROM {table}") for table, _ in sources]
+        total = sum(count for [(count,)] in counts)
+        done = 0
+        for table, column in sources:
             for (document,) in store.database.pages(table, column):
-                yield from _texts_in(json.loads(document))
+                yield json.loads(document)
+                done += 1
+                if done % PORTION == 0 or done == total:
+                    progress(done, total)
 
 
 def _texts_in(value: Any) -> Iterator[str]:

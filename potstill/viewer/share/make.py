@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from potstill import __version__
 from potstill.data.atomic_write import building_folder, write_text
@@ -70,6 +71,9 @@ class Contents:
     notes: int
 
 
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+
 class Encoded(NamedTuple):
     """A block of traces as it is written, and the problems whose traces it holds."""
 
@@ -82,7 +86,7 @@ def make_copy(
     request: ShareRequest,
     *,
     announce: Callable[[Contents], None] = lambda contents: None,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = lambda label, done, of: None,
 ) -> dict[str, Any]:
     """Write a copy of a run; returns what it holds and its size in bytes.
 
@@ -90,7 +94,7 @@ def make_copy(
         reader: of the run.
         request: what, and where to.
         announce: is told what the copy will hold, before anything is written.
-        progress: is told how many traces are done, of how many.
+        progress: is told what is done, and how much of how much.
 
     Raises:
         ConfigError: it would hold a benchmark's answers and nobody said yes, or it is too large for one file.
@@ -103,7 +107,7 @@ def make_copy(
             fix="share its report.html",
         )
     build_index(reader, with_words=bool(parse_query(request.query, list(FACETS)).words))
-    cleaner = make_cleaner(reader)
+    cleaner = make_cleaner(reader, partial(progress, "look for keys"))
     with reader.open_store() as store, store.database.snapshot():
         copy = RunCopy(reader, store, cleaner, request.query)
         contents = _describe_contents(copy)
@@ -166,8 +170,8 @@ def name_benchmark(results: Results) -> str:
     return "" if source.partition(":")[0] in MADE_BY_PROGRAMS else source
 
 
-def _encode_blocks(copy: RunCopy, progress: Callable[[int, int], None]) -> Iterator[Encoded]:
-    for problems, text in copy.pack_blocks(progress):
+def _encode_blocks(copy: RunCopy, progress: Progress) -> Iterator[Encoded]:
+    for problems, text in copy.pack_blocks(partial(progress, "copy traces")):
         yield Encoded(problems, page.encode(text))
 
 
@@ -175,7 +179,7 @@ def _write_file(
     copy: RunCopy,
     request: ShareRequest,
     contents: Contents,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> int:
     blocks: list[str] = []
     block_of_problem: dict[str, int] = {}
@@ -202,7 +206,7 @@ def _write_folder(
     copy: RunCopy,
     request: ShareRequest,
     contents: Contents,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> int:
     if request.out.exists():
         shutil.rmtree(request.out)  # an earlier copy, as was checked
@@ -228,7 +232,11 @@ def _render_data(
 ) -> tuple[str, str]:
     """The data in the page: that which the first page needs, and the list of traces."""
     pages = pack_document(copy.describe_pages(block_of_problem), copy.cleaner)
-    attributes = {"run": copy.reader.run.name, "sentence": _sentence(contents, copy.query)}
+    attributes = {
+        "run": copy.reader.run.name,
+        "traces": str(contents.traces),
+        "sentence": _sentence(contents, copy.query),
+    }
     first = page.data_element(page.FIRST_DATA, page.encode(pages), attributes)
     listed = pack_document(copy.describe_list(), copy.cleaner)
     return first, page.data_element("copy-list", page.encode(listed))

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from conftest import Served, Tab, run_potstill
+from leaky_run import SECRET_VARIABLE, SECRETS, make_leaky_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -63,19 +64,17 @@ class Copy:
         return json.loads(text)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def copies(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of each run in one file, and of one in a folder."""
+    """A folder with a copy of each run in one file, of one run in a folder, and of one that is full of secrets."""
     folder = tmp_path_factory.mktemp("copies")
+    leaky = make_leaky_run(tmp_path_factory.mktemp("leaky") / "leaky")
     index = str(tmp_path_factory.mktemp("index-of-copies"))
-    for name, run in (
-        ("quickstart.html", "quickstart"),
-        ("hostile.html", "hostile"),
-        ("folder", "quickstart"),
-    ):
-        run_potstill(
-            ["view", str(served.runs / run), "--share", str(folder / name), "--index", index]
-        )
+    runs = {f"{run}.html": served.runs / run for run in ("quickstart", "hostile", "harmful")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SECRET_VARIABLE, SECRETS["environment"])
+        for name, run in {**runs, "folder": runs["quickstart.html"], "leaky.html": leaky}.items():
+            run_potstill(["view", str(run), "--share", str(folder / name), "--index", index])
     return folder
 
 
@@ -99,16 +98,19 @@ def open_copy(browser: Any, copies: Path) -> Iterator[Callable[..., Copy]]:
     [
         ("quickstart.html", "quickstart"),
         ("hostile.html", "hostile"),
+        ("harmful.html", "harmful"),
+        ("leaky.html", "leaky"),
         ("folder/index.html", "quickstart"),
     ],
 )
-def test_no_page_of_a_copy_complains(open_copy: Callable[..., Copy], tab: Tab, name: str, run: str):
+def test_no_page_of_a_copy_complains(open_copy: Callable[..., Copy], name: str, run: str):
     copy = open_copy(name, run)
     assert copy.page.url.endswith(f"#/run/{run}")
     for page in PAGES:
         copy.open(f"run/{run}/{page}".rstrip("/"))
         assert copy.page.evaluate("document.querySelector('main h1').offsetTop") < 200
-    copy.open(tab.trace_of(run, "arm:orion row:yes"))
+    [item] = copy.get(f"run/{run}/traces?q=-status:blank&sort=steps&order=desc&limit=1")["items"]
+    copy.open(f"run/{run}/trace/{item['id']}?arm={quote(item['arm'], safe='')}")
     for layer in "1234567":
         copy.page.keyboard.press(layer)
     copy.page.wait_for_selector("[aria-busy=true]", state="detached")
@@ -170,6 +172,23 @@ def test_a_copy_says_the_numbers_of_the_server(open_copy: Callable[..., Copy], t
         there, here = read_main(tab.open(address)), read_main(copy.open(address))
         # The server of these tests takes notes, and a copy takes none.
         assert here == there.partition("\n\nNotes\n")[0], address
+
+
+def test_no_secret_is_in_a_copy(open_copy: Callable[..., Copy]):
+    copy = open_copy("leaky.html", "leaky")
+    page = copy.page
+    shown: list[str] = []
+    for name in PAGES:
+        copy.open(f"run/leaky/{name}".rstrip("/"))
+        shown.append(page.content())
+    [item] = copy.get("run/leaky/traces?q=arm:leaky+-status:blank")["items"]
+    copy.open(f"run/leaky/trace/{item['id']}")
+    shown.append(page.content())
+    copy.open("run/leaky/problem/p-leak")
+    shown.append(page.content())
+    # The trace is there, with dots for what it gave away.
+    assert "x ••••••••" in "".join(shown)
+    assert not [name for name, secret in SECRETS.items() if secret[:12] in "".join(shown)]
 
 
 def test_hostile_texts_show_literally_in_a_copy(open_copy: Callable[..., Copy], tab: Tab):

@@ -49,7 +49,8 @@ from potstill.traces.likelihood_scorers import (
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.metadata import by_metadata, where
 from potstill.traces.overlap import check_overlap, decontaminate
-from potstill.traces.prompts import fill_template, prompt_text
+from potstill.traces.pairs import pair_all
+from potstill.traces.prompts import fill_template, prompt_text, show_one
 from potstill.traces.reading import count_reading, read_score, read_sections, read_word, read_yes_no
 from potstill.traces.reasoning_steps import count_steps
 from potstill.traces.reference_gate import (
@@ -133,6 +134,7 @@ __all__ = [
     "of_each",
     "ok",
     "pair",
+    "pair_all",
     "perplexity",
     "plain",
     "pose",
@@ -159,6 +161,7 @@ __all__ = [
     "segment",
     "share_of",
     "show_as_turns",
+    "show_one",
     "solve_posed",
     "sound",
     "split_by",

@@ -233,14 +233,14 @@ def pose(
     rendered_prompts = prompts.render_prompts(prompt, healthy, context, by)
     families: list[list[Trace]] = []
     for trace, rendered in zip(healthy, rendered_prompts, strict=True):
-        fields = _moved_fields(trace) if keep_text else {}
+        fields = moved_fields(trace) if keep_text else {}
         posed = requests.derive_trace(trace, "pose", rendered, prompt=rendered.prompt, **fields)
         families.append([posed])
     _record_families(families)
     return _replace_by_families("pose", "", traces, families)
 
 
-def _moved_fields(trace: Trace) -> dict[str, Any]:
+def moved_fields(trace: Trace) -> dict[str, Any]:
     """All that goes with a text that is moved under another prompt."""
     if trace.rejected is not None:
         raise ConfigError(

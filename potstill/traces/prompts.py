@@ -124,6 +124,32 @@ def render_prompt(
     return RenderedPrompt(prompt, bool(used_names & GOLD_FIELDS), tuple(sources))
 
 
+def show_one(template: str, trace: Any, **context: Sequence[Any]) -> str:
+    """A prompt function: the template with the one text of each context as it is, without a number before it.
+
+    `pose(partial(show_one, REFINE), rows, context={"attempt": errors}, by=line)`.
+
+    Args:
+        template: names fields of the trace and of the context.
+        trace: what is shown, or a view of it.
+        context: a list of one trace by name.
+
+    Raises:
+        ConfigError: a list has another number of traces.
+    """
+    names = template_names(template)
+    values = {name: _FIELDS[name](trace) for name in names if name in _FIELDS}
+    for name, sources in context.items():
+        if len(sources) != 1:
+            raise ConfigError(
+                f"show_one got {len(sources)} traces for {{{name}}}",
+                expected="one",
+                fix="a template without show_one makes a numbered list",
+            )
+        values[name] = sources[0].text
+    return fill_template(template, values)
+
+
 def fill_template(template: str, values: Mapping[str, str]) -> str:
     """Substitute the names of a template in one pass; `{{` and its `}}` become literal braces."""
     open_braces = 0

@@ -213,7 +213,7 @@ def pair(
                 drops.append((trace, f"no free rival in its group for which {name}"))
                 continue
             taken.add(place)
-            result.append(_with_rival(trace, group[place]))
+            result.append(with_rival(trace, group[place]))
     session.record_drops("pair", function_name(by), drops)
     session.record_step("pair", function_name(by), len(good), len(result))
     return result
@@ -232,7 +232,12 @@ def _first_rival(
     return None
 
 
-def _with_rival(good: Trace, bad: Trace) -> Trace:
+def with_rival(good: Trace, bad: Trace) -> Trace:
+    """A good trace with a bad one as its rejected side; the given text that both begin with is masked.
+
+    Raises:
+        StageError: they have different prompts.
+    """
     if good.prompt != bad.prompt:
         raise StageError(
             f"pair met different prompts: {good.id} and {bad.id} of problem {good.problem.id!r}",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from potstill.errors import ConfigError, StageError
 from potstill.records import Problem, Span, Trace
-from potstill.traces import among, best, dedupe, keep, line, mix, ok, pair, problem, weigh
+from potstill.traces import among, best, dedupe, keep, line, mix, ok, pair, pair_all, problem, weigh
 
 
 def traces(*texts: str, of: str = "p", **fields) -> list[Trace]:
@@ -201,3 +201,15 @@ def test_best_refuses_a_number_below_0_and_a_key_without_an_order():
 def test_a_weight_that_nobody_knows_is_refused():
     with pytest.raises(ConfigError, match=r"weighs trace .* None"):
         weigh(lambda trace: trace.problem.metadata.get("rating"), traces("a"))
+
+
+def test_pairs_of_all_combinations_are_traces_of_their_own(book):
+    good, bad, [lonely] = traces("a", "b"), traces("x", "y"), traces("l", of="l")
+    pairs = pair_all([*good, lonely], bad, k=3, rank=lambda one, other: other.text)
+    assert [f"{row.text} > {row.rejected.text}" for row in pairs] == ["a > x", "b > x", "a > y"]
+    assert len({row.id for row in pairs} | {trace.id for trace in good}) == 5
+    assert pairs[0].parents == (good[0].id, bad[0].id) and good[0].rejected is None
+    assert [(drop.trace.text, drop.reason) for drop in book.drops] == [
+        ("l", "no rival in its group")
+    ]
+    assert [row.rejected.text for row in pair_all([*good, failed()], bad)[1:]] == ["x", "y"] * 2

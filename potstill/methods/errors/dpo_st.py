@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Sequence
-from itertools import product
+from functools import partial
 from typing import Any, Literal
 
 from potstill.methods.checks import require_pairs, require_wrong_attempts
@@ -31,7 +31,7 @@ from potstill.traces import (
     is_finished,
     keep,
     mix,
-    pair,
+    pair_all,
     problem,
     right,
     right_test,
@@ -39,7 +39,6 @@ from potstill.traces import (
     verify,
     wrong,
 )
-from potstill.traces.keys import group_traces
 from potstill.traces.word_overlap import word_jaccard
 
 Arm = Literal["dpo-st", "no-dpo", "random-pairs", "near-pairs"]
@@ -68,8 +67,7 @@ def dpo_st(
     Needs: student (writes and is trained).
     Controls: arm=no-dpo (self-training alone: its right chains are the supervised student's), random-pairs (pairs by
         chance: must they be unlike?), near-pairs (the most similar ones).
-    Departure: a chain is in one pair only, where the paper takes the three least similar of all combinations. A
-        solution must be right by its verifier. With `steps` a learnt chain is right in every step.
+    Departure: a solution must be right by its verifier. With `steps` a learnt chain is right in every step.
     Partial: not here is the calculator that corrects results while the student writes.
     Paper: 89
     Cite: Tianduo Wang, Shichen Li, Wei Lu: Self-Training with Direct Preference Optimization Improves Chain-of-Thought
@@ -102,7 +100,7 @@ def dpo_st(
             require_wrong_attempts("dpo_st", samples, alternative="--set arm=no-dpo")
             positives = drop_similar(max_jaccard, [*gold, *keep(is_right, samples)])
             negatives = drop_similar(max_jaccard, keep(wrong, samples))
-            rows = pair_by_similarity(arm, pairs, positives, negatives)
+            rows = pair_all(positives, negatives, k=pairs, rank=partial(pair_rank, arm))
             require_pairs("dpo_st", rows, alternative="self-training alone is --set arm=no-dpo")
             writer = yield Stage(student, rows, "dpo", name=f"dpo-{number}", **DPO)
 
@@ -128,27 +126,6 @@ def drop_similar(max_jaccard: float, traces: Sequence[Trace]) -> list[Trace]:
         )
 
     return keep(is_unlike_earlier, traces)
-
-
-def pair_by_similarity(
-    arm: Arm, count: int, positives: Sequence[Trace], negatives: Sequence[Trace]
-) -> list[Trace]:
-    """Pairs of a right and a wrong chain, the least similar of each problem first; each chain is in one of them."""
-    negatives_of = group_traces(negatives, problem)
-    rival_of: dict[str, str] = {}
-    for problem_id, group in group_traces(positives, problem).items():
-        candidates = list(product(group, negatives_of.get(problem_id, [])))
-        candidates.sort(key=lambda sides: pair_rank(arm, *sides))
-        taken: set[str] = set()
-        for good, bad in candidates:
-            if len(taken) < 2 * count and not {good.id, bad.id} & taken:
-                taken |= {good.id, bad.id}
-                rival_of[good.id] = bad.id
-
-    def are_chosen(good: Trace, bad: Trace) -> bool:
-        return rival_of.get(good.id) == bad.id
-
-    return pair(positives, negatives, k=count, where=are_chosen)
 
 
 def pair_rank(arm: Arm, good: Trace, bad: Trace) -> tuple[float, str]:

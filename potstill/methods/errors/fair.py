@@ -39,6 +39,7 @@ from potstill.traces import (
     sample,
     score,
     share_of,
+    show_one,
     split_by,
     verify,
     weigh,
@@ -58,7 +59,7 @@ LEARN_FEEDBACK = """\
 Question: {question}
 
 A wrong answer:
-{attempts}
+{attempt}
 
 The correct answer is {answer}. What mistakes does the wrong answer make?"""
 
@@ -150,8 +151,8 @@ def fair(
         yield Stage(student, rationale_rows, "sft", **SCHEDULE)
         return
     feedbacks = best(by_chance, among(accepted, feedbacks), by=problem)
-    context = {"attempts": mistakes}
-    feedback_rows = pose(LEARN_FEEDBACK, feedbacks, context=context, by=line, keep_text=True)
+    show, context = partial(show_one, LEARN_FEEDBACK), {"attempt": mistakes}
+    feedback_rows = pose(show, feedbacks, context=context, by=line, keep_text=True)
 
     # Step 5, training on both at once; the weights are 1 where alpha is one half.
     rationale_rows = weigh(partial(same_weight, 2 * (1 - alpha)), rationale_rows)

@@ -24,7 +24,7 @@ from potstill.traces import (
     agreement,
     is_finished,
     keep,
-    pair,
+    pair_all,
     problem,
     read_answers,
     report_shares,
@@ -84,7 +84,7 @@ def qcrd(
         student as it is, not of an older one), quality=none (all rationales count alike).
     Departure: the objective is put together from a description of it. Quality is a rationale's share of the votes,
         where the paper trains a discriminator. A student's rationale with the majority's answer is no negative one. A
-        first, supervised stage learns all positives, those without a negative too; a rationale is in one pair only.
+        first, supervised stage learns all positives, those without a negative too.
         Where two answers have as many votes there is no majority.
     Partial: not here are the discriminator, and the second task of naming the answer at once.
     Paper: 99
@@ -179,8 +179,8 @@ def keep_disagreeing(positives: Sequence[Trace], written: list[Trace]) -> list[T
 
 
 def make_pairs(positives: list[Trace], negatives: list[Trace], quality: Quality) -> list[Trace]:
-    """Each positive with a negative of its problem, both with their share of its votes where that is asked for."""
+    """Each positive with each negative of its problem, both with their share of its votes where that is asked for."""
     if quality == "votes":
         scored = score(QUALITY, agreement, [*positives, *negatives])
         positives, negatives = scored[: len(positives)], scored[len(positives) :]
-    return pair(positives, negatives, k=max(1, len(positives)))
+    return pair_all(positives, negatives)

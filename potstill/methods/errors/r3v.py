@@ -32,6 +32,7 @@ from potstill.traces import (
     prompt_text,
     right_test,
     sample,
+    show_one,
     split_by,
     verify,
     vote,
@@ -44,7 +45,7 @@ REFINE = """\
 {prompt}
 
 Here is a solution:
-{attempts}
+{attempt}
 
 Judge whether it is right, and write a right one."""
 SELECT = """\
@@ -148,7 +149,8 @@ def r3v(
 def refine_rows(solutions: list[Trace], errors: list[Trace]) -> list[Trace]:
     """Right solutions under a prompt that shows an error on the problem."""
     with_error, _ = split_by(errors, solutions)
-    return pose(REFINE, with_error, context={"attempts": errors}, keep_text=True)
+    show = partial(show_one, REFINE)
+    return pose(show, with_error, context={"attempt": errors}, keep_text=True)
 
 
 def select_rows(

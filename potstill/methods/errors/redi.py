@@ -27,7 +27,7 @@ from potstill.traces import (
     has_length,
     is_finished,
     keep,
-    pair,
+    pair_all,
     problem,
     report_shares,
     right_test,
@@ -103,7 +103,7 @@ def redi(
 
     # The first right and the first wrong one of each problem.
     is_short = partial(has_length, 1, max_pair_tokens)
-    pairs = pair(keep(is_short, positives), keep(is_short, negatives))
+    pairs = pair_all(keep(is_short, positives), keep(is_short, negatives), k=1)
     if arm != "sft":
         require_pairs("redi", pairs, alternative="right traces alone are --set arm=sft")
 

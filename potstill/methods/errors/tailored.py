@@ -25,7 +25,7 @@ from potstill.traces import (
     dedupe,
     is_finished,
     keep,
-    pair,
+    pair_all,
     problem,
     report_shares,
     rewrite,
@@ -73,7 +73,7 @@ def tailored(
     Controls: arm=no-reflection (no contrastive stage), untailored (the teacher does not see the errors, and writes as
         many solutions).
     Departure: the teacher's solutions must be right. The two losses are stages of their own, the contrastive one an
-        epoch of pairs. A text is in one pair only. The prompts' wording is ours.
+        epoch of pairs. The prompts' wording is ours.
     Partial: the paper's contrastive loss is of cosines between last states, with a margin; here it is of likelihoods.
         Prompt tokens have no loss, where the paper gives them a weight of 0.1.
     Paper: 88
@@ -114,7 +114,7 @@ def tailored(
         report_shares("Exams", shares, hint="What the teacher gets wrong is not learnt.")
         rationales = dedupe(words, [*rationales, *keep(is_right, solutions)])
         rationales = best(by_chance, rationales, by=problem, k=max_rationales)
-        pairs = pair(rationales, errors, k=n)
+        pairs = pair_all(rationales, errors, k=n)
 
         # Customised learning, and self-reflection on its own errors.
         if arm != "no-reflection" and number == 1:

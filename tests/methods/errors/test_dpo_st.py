@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from scripted_world import run, student
+from world_run import run_on_world
 
 from potstill.errors import StageError
 from potstill.records import Problem, blank
@@ -32,10 +33,11 @@ def test_solutions_then_the_least_similar_pairs_then_its_own_right_chains():
     assert [stage.name for stage in ran.stages] == ["sft-0", "dpo-1", "sft-1"]
     gold = "Two and two: \\boxed{4}."
     assert ran.texts(0) == {"p1": [gold]}
-    # All four combinations by their words: each chain is in one pair.
+    # Three of the four combinations, those with fewer words in common first.
     assert sorted(ran.texts(1)["p1"]) == [
         f"I count on: \\boxed{{4}}. > {NEAR}",
         f"{gold} > {FAR}",
+        f"{gold} > {NEAR}",
     ]
     assert sorted(ran.texts(2)["p1"]) == ["I count on: \\boxed{4}.", gold]
     assert (
@@ -49,7 +51,7 @@ def test_solutions_then_the_least_similar_pairs_then_its_own_right_chains():
 def test_the_controls_choose_other_pairs_or_none():
     near = dpo_st(arm="near-pairs", pairs=1)[0]
     assert near.texts(1) == {"p1": [f"I count on: \\boxed{{4}}. > {FAR}"]}
-    assert len(dpo_st(arm="random-pairs")[0].texts(1)["p1"]) == 2
+    assert len(dpo_st(arm="random-pairs", pairs=2)[0].texts(1)["p1"]) == 2
     ran, _ = dpo_st(arm="no-dpo")
     assert [stage.objective for stage in ran.stages] == ["sft", "sft"]
 
@@ -58,3 +60,12 @@ def test_without_a_solution_there_is_nothing_to_begin_with():
     with pytest.raises(StageError, match="none of 1 problems has one"):
         run("dpo_st", [BARE], {"student": student(PUPIL, seed=1)})
     assert not Path("nowhere").exists()
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    ran = run_on_world(tmp_path, "dpo_st", roles=[], sets=["rounds=1"])
+    assert set(ran.rows) == {"sft-0", "dpo-1", "sft-1"}
+    assert all("completion" in row for row in [*ran.rows["sft-0"], *ran.rows["sft-1"]])
+    assert all(row["chosen"] != row["rejected"] for row in ran.rows["dpo-1"])

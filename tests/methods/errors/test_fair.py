@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from scripted_world import number, prompts, run, script, student
+from world_run import run_on_world
 
 from potstill.errors import ConfigError
 from potstill.methods.errors.fair import FEEDBACK, LEARN_FEEDBACK
@@ -45,7 +46,7 @@ def test_a_rationale_that_the_other_teacher_accepts_is_learnt_with_a_feedback():
     ran, teachers = fair({"p1": "Fine.\nScore: 4", "p2": "Great."}, {"p1": "Score: 3", "p2": "Hm"})
     assert sorted(ran.texts()["p1"])[1] == "B: \\boxed{2}." and list(ran.texts()) == ["p1"]
     [feedback] = [row for row in ran.rows if "explains" in row.text]
-    values = {"question": P1.question, "answer": "2", "attempts": "1. I say \\boxed{9}."}
+    values = {"question": P1.question, "answer": "2", "attempt": "I say \\boxed{9}."}
     assert feedback.prompt == fill_template(LEARN_FEEDBACK, values) and feedback.saw_gold
     assert ran.sources(feedback) == [feedback.text, "I say \\boxed{9}."]
     values = {"question": P1.question, "answer": "2", "text": "I say \\boxed{9}."}
@@ -67,3 +68,15 @@ def test_the_controls_leave_out_feedback_or_review():
     assert not teachers[1].calls and {row.weight for row in ran.rows} == {0.5, 1.5}
     with pytest.raises(ConfigError, match="nobody can review"):
         run("fair", [P1], {"teachers": teachers[:1], "student": student(PUPIL)})
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    # The world's models neither explain nor review: the oracle's feedback is a right chain, and the verifier accepts.
+    teachers = ["teachers=world:oracle", "teachers=world:teacher"]
+    ran = run_on_world(tmp_path, "fair", roles=teachers, sets=["arm=verified"])
+    [rows] = ran.rows.values()
+    feedbacks = [row for row in rows if row["prompt"].startswith("Question: ")]
+    assert len(feedbacks) == len(rows) - len(feedbacks) > 0
+    assert all("A wrong answer:" in row["prompt"] and row["saw_gold"] for row in feedbacks)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from scripted_world import NOWHERE, number, run, script
+from world_run import run_on_world
 
 from potstill.methods.errors.r3v import REFINE, solve_by_choice, solve_by_vote
 from potstill.records import learnt_stretches
@@ -35,7 +37,7 @@ def test_solutions_mended_errors_and_choices_are_learnt_from_the_base_model():
     # The newest right one twice, once under its error; and two right ones beside a wrong one to choose from.
     newest = "three \\boxed{4}"
     assert sorted(ran.texts()["p1"]) == ["Teacher: \\boxed{4}.", STATED, newest, newest]
-    shown = fill_template(REFINE, {"prompt": P1.prompt, "attempts": "1. one \\boxed{5}"})
+    shown = fill_template(REFINE, {"prompt": P1.prompt, "attempt": "one \\boxed{5}"})
     assert shown in ran.prompts_learnt() and P1.prompt in ran.prompts_learnt()
     [choice] = [row for row in ran.rows if row.text == STATED]
     assert all(text in choice.prompt for text in ("one \\boxed{5}", "two \\boxed{4}", newest))
@@ -58,3 +60,12 @@ def test_at_test_time_the_student_chooses_among_three_or_they_vote():
     assert voted.func is solve_by_vote
     [answer] = verify(voted([P1]))
     assert answer.answer == "4"
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    ran = run_on_world(tmp_path, "r3v", roles=["teacher=world:teacher"], sets=["rounds=2"])
+    assert set(ran.rows) == {"warm-up", "round-1", "round-2"}
+    prompts_learnt = [row["prompt"] for row in ran.rows["round-2"]]
+    assert any("Judge whether it is right" in prompt for prompt in prompts_learnt)

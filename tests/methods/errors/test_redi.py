@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from scripted_world import number, run, script, student
+from world_run import run_on_world
 
 from potstill.errors import StageError
 from potstill.models.model import Sampling
@@ -56,3 +57,14 @@ def test_a_long_trace_is_learnt_first_and_is_in_no_pair_and_without_pairs_it_end
         redi(max_pair_tokens=1)
     ran, _ = redi(max_pair_tokens=1, arm="sft")
     assert len(ran.stages) == 1 and len(ran.rows) == 2
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    ran = run_on_world(tmp_path, "redi", roles=["teacher=world:teacher"], sets=["n=8"])
+    assert set(ran.rows) == {"sft", "redi"}
+    assert all(
+        "completion" in row for row in ran.rows["sft"]
+    )  # no pair, though in the other stage it is one
+    assert all(row["chosen"] != row["rejected"] for row in ran.rows["redi"])

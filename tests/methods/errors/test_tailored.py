@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from scripted_world import number, prompts, run, script, student
+from world_run import run_on_world
 
 from potstill.errors import StageError
 from potstill.methods.errors.tailored import TAILOR, UNTAILORED
@@ -59,3 +60,12 @@ def test_later_rounds_learn_all_solutions_so_far_and_end_where_the_student_errs_
     assert [stage.name for stage in ran.stages] == ["learn-1", "reflect-1"]
     with pytest.raises(StageError, match="none of 1 attempts is wrong"):
         run("tailored", [P1], {**roles, "student": student(["\\boxed{4}"])}, n=1)
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    ran = run_on_world(tmp_path, "tailored", roles=["teacher=world:oracle"], sets=["rounds=2"])
+    assert set(ran.rows) == {"learn-1", "reflect-1", "learn-2", "reflect-2"}
+    assert all("completion" in row for row in ran.rows["learn-1"])
+    assert all(row["chosen"] != row["rejected"] for row in ran.rows["reflect-2"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from scripted_world import number, run, script, student
+from world_run import run_on_world
 
 from potstill.methods.errors.verithinker import RIGHT, VERIFY, WRONG
 from potstill.records import learnt_stretches
@@ -50,3 +52,13 @@ def test_the_controls_change_balance_verdicts_or_what_is_learnt():
         "p2": ["\\boxed{7}", "So \\boxed{7}."],
     }
     assert short.prompts_learnt() == [P1.prompt] * 2 + [P2.prompt] * 2
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    ran = run_on_world(tmp_path, "verithinker", roles=["solver=world:teacher"], sets=[])
+    [rows] = ran.rows.values()
+    verdicts = [row["completion"] for row in rows]
+    assert verdicts.count(f"{RIGHT}\n</think>") == verdicts.count(f"{WRONG}\n</think>") > 0
+    assert all("Proposed solution:" in row["prompt"] for row in rows)

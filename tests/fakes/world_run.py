@@ -1,0 +1,49 @@
+"""A method run end to end on the built-in world at the size of CI: its rows by stage, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from potstill.cli import main
+
+
+class WorldRun(NamedTuple):
+    """A finished run.
+
+    Args:
+        rows: by stage, or under the method's name where it has one stage.
+        results: `results.json`.
+    """
+
+    rows: dict[str, list[dict[str, Any]]]
+    results: dict[str, Any]
+
+
+def run_on_world(folder: Path, method: str, *, roles: list[str], sets: list[str]) -> WorldRun:
+    """Run a method on sixteen stories, train two steps a stage, and answer four others.
+
+    Args:
+        folder: an empty one.
+        method: its name.
+        roles: `NAME=MODEL`; the student is the world's.
+        sets: `KEY=VALUE` of the method.
+    """
+    out = folder / "run"
+    words = ["run", method, "--problems", "world:story-easy?size=16", "--student", "world:student"]
+    words += ["--evaluate", "world:story-easy?split=test&size=4", "--eval-n", 1]
+    for role in roles:
+        words += ["--role", role]
+    for setting in (*sets, "training.max_steps=2"):
+        words += ["--set", setting]
+    words += ["--threads", 1, "--quiet", "--out", out]
+    assert main([str(word) for word in words]) == 0
+
+    files = list((out / "rows" / method).glob("*.jsonl")) or [out / "rows" / f"{method}.jsonl"]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for file in files:
+        rows[file.stem] = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    results = json.loads((out / "results.json").read_text("utf-8"))
+    assert method in results["measures"]
+    return WorldRun(rows, results)

@@ -344,20 +344,20 @@ def measure_stand_in(recipe: Recipe, solver: Solver, tests: Sequence[Trace]) -> 
 def answer_row_problems(rehearsal: Rehearsal, solver: Solver, rows: Sequence[Trace]) -> None:
     """Let a solver answer once the problems of as many rows as the run will ask it: those of the report, and more."""
     evaluate_settings = rehearsal.recipe.evaluate
-    shown_problems = {row.problem.id for row in example_rows(rows)}
-    shown = [trace for trace in rehearsal.problems if trace.problem.id in shown_problems]
-    asked = list(shown) if rehearsal.tests else []
-    further_problems = set(further_row_problems(rows, len(rows)))
-    further = [trace for trace in rehearsal.problems if trace.problem.id in further_problems]
+    example_ids = {row.problem.id for row in example_rows(rows)}
+    examples = [trace for trace in rehearsal.problems if trace.problem.id in example_ids]
+    problems = list(examples) if rehearsal.tests else []
+    further_ids = set(further_row_problems(rows, len(rows)))
+    further = [trace for trace in rehearsal.problems if trace.problem.id in further_ids]
     # The few problems have few rows, which stand for those of all; as many as the report shows it shows of all.
-    available = round((len(shown) + len(further)) / rehearsal.share) - len(shown)
-    asked += itertools.islice(itertools.cycle(further), min(evaluate_settings.rows, available))
-    if not asked and not rehearsal.tests:
+    available = round((len(examples) + len(further)) / rehearsal.share) - len(examples)
+    problems += itertools.islice(itertools.cycle(further), min(evaluate_settings.rows, available))
+    if not problems and not rehearsal.tests:
         return
     limit = evaluate_settings.sampling.max_new_tokens
     rehearsal.table.is_whole = True
     with in_phase("evaluation"):
-        solver(asked, n=1, temperature=0.0, max_new_tokens=limit)
+        solver(problems, n=1, temperature=0.0, max_new_tokens=limit)
 
 
 def estimate_rows(stage: Stage, share: float) -> RowEstimate:

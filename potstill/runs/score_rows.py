@@ -208,7 +208,7 @@ def find_start(request: ScoreRequest, student: Student) -> Path:
         candidates += [earlier.folder for earlier in store.students.all()]
     roles: Mapping[str, str] = manifest.read(request.run_folder).settings.get("roles", {})
     for spec in roles.values():
-        candidates += _local_checkpoint(str(spec))
+        candidates += local_checkpoints(str(spec))
     for path in candidates:
         if (path / "config.json").is_file() and _content_id(path) == start_id:
             return path
@@ -219,8 +219,8 @@ def find_start(request: ScoreRequest, student: Student) -> Path:
     )
 
 
-def _local_checkpoint(spec: str) -> list[Path]:
-    """The folder of a model's checkpoint; none of a model that has no weights on this machine."""
+def local_checkpoints(spec: str) -> list[Path]:
+    """Where the checkpoint of a model would lie; nothing of a model that has no weights on this machine."""
     from potstill.models.local.gguf_checkpoint import cached_checkpoint, is_gguf
 
     kind, _, place = spec.partition(":")

@@ -63,8 +63,8 @@ class RolloutLog:
         line.
         """
         if self.path.is_file():
-            kept = [rollout for rollout in read_rollouts(self.path) if rollout.step < step]
-            write_text(self.path, "".join(_line(rollout) for rollout in kept))
+            earlier = [rollout for rollout in read_rollouts(self.path) if rollout.step < step]
+            write_text(self.path, "".join(_line(rollout) for rollout in earlier))
 
     def append(self, rollouts: Sequence[KeptRollout]) -> None:
         """Add an evaluation's rollouts, at most `KEPT_ROLLOUTS`."""

@@ -23,9 +23,11 @@ def describe_rollouts(store: Store, run_folder: Path, student: str, step: int) -
         InputError: there is no such student, or nothing of it is kept from that step.
     """
     # Looked up, never joined to a path unseen: a student is one that the store knows rows of.
-    known = [stage for (stage,) in store.database.read("SELECT DISTINCT stage FROM rows")]
-    if student not in known:
-        raise InputError(f"there is no student {student[:60]!r}", available=known, wanted=student)
+    students = [stage for (stage,) in store.database.read("SELECT DISTINCT stage FROM rows")]
+    if student not in students:
+        raise InputError(
+            f"there is no student {student[:60]!r}", available=students, wanted=student
+        )
     rollouts = [one for one in _read(run_folder / STUDENTS_FOLDER / student) if one.step == step]
     if not rollouts:
         looks = [str(look) for look in list_looks(run_folder / STUDENTS_FOLDER / student)]

@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+from potstill.records import Trace
 from potstill.runs.row_logprobs import LOGPROBS_FILE, MOMENTS
 from potstill.store.store import Store
 from potstill.viewer.row_files import read_rows
@@ -40,19 +41,32 @@ def describe_surprise(
         document["ranks"] = {moment: scores[f"{moment}_ranks"] for moment in MOMENTS}
     if drawn:
         logprobs["drawn"] = drawn
-    document["mean_nats"] = {name: _mean_nats(row, values) for name, values in logprobs.items()}
-    plain = {name: [plain_number(value) for value in values] for name, values in logprobs.items()}
-    return {**document, "logprobs": plain or None}
-
-
-def _mean_nats(row: Mapping[str, Any], logprobs: Logprobs) -> float | None:
-    """The mean surprise, -log p, over the tokens that are learnt."""
     weights = chain.from_iterable(map(repeat, row["run_weights"], row["run_lengths"]))
-    learnt = []
-    for weight, value in zip(weights, logprobs, strict=True):
-        if weight > 0 and value is not None:
-            learnt.append(-value)
-    return sum(learnt) / len(learnt) if learnt else None
+    return {**document, **describe_logprobs(logprobs, is_counted=[w > 0 for w in weights])}
+
+
+def describe_logprobs(
+    logprobs: Mapping[str, Logprobs], *, is_counted: Sequence[bool]
+) -> dict[str, Any]:
+    """Log-probabilities as the page reads them, with the mean surprise, -log p, over the tokens that count."""
+    means: dict[str, float | None] = {}
+    for name, values in logprobs.items():
+        counted = [
+            -value
+            for value, counts in zip(values, is_counted, strict=True)
+            if counts and value is not None
+        ]
+        means[name] = sum(counted) / len(counted) if counted else None
+    plain = {name: [plain_number(value) for value in values] for name, values in logprobs.items()}
+    return {"logprobs": plain or None, "mean_nats": means}
+
+
+def drawn_completion(store: Store, trace: Trace) -> Sequence[float]:
+    """The log-probabilities with which a whole text was drawn, in one call; nothing where they were not kept."""
+    call = find_call(store, trace)
+    if call is None or call.text != trace.text:
+        return ()  # no model wrote it alone: it goes on from a text, or was edited
+    return store.completions.get([call.key])[call.key].logprobs
 
 
 def drawn_logprobs(store: Store, trace_id: str, tokens: Mapping[str, Any]) -> Logprobs:
@@ -66,10 +80,9 @@ def drawn_logprobs(store: Store, trace_id: str, tokens: Mapping[str, Any]) -> Lo
         tokens: the page of its tokens.
     """
     trace = store.history.trace(trace_id)
-    call = find_call(store, trace) if trace is not None else None
-    if trace is None or call is None or call.text != trace.text:
-        return []  # no model wrote it alone: it goes on from a text, or was edited
-    logprobs = store.completions.get([call.key])[call.key].logprobs
+    if trace is None:
+        return []
+    logprobs = drawn_completion(store, trace)
     start, stop = tokens["prompt_length"], tokens["prompt_length"] + len(logprobs)
     texts = tokens["texts"][start:stop]
     if not logprobs or len(texts) < len(logprobs) or "".join(texts) != trace.text:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from potstill.errors import InputError
 from potstill.store.store import Store
 from potstill.training.settings import TOKENS_FILE
+from potstill.viewer.drawn_tokens import describe_drawn_tokens
 from potstill.viewer.row_files import read_rows
 from potstill.viewer.surprise import describe_surprise, drawn_logprobs
 from potstill.viewer.token_texts import decode_tokens, read_vocabulary
@@ -34,7 +35,11 @@ def describe_tokens(store: Store, run_folder: Path, request: TokenRequest) -> di
     arm_of_student = dict(store.database.read(sql, (request.trace,)))
     students = list(arm_of_student)
     if not students:
-        return _unavailable("no student was trained on this trace")
+        trace = store.history.trace(request.trace)
+        drawn_tokens = (
+            describe_drawn_tokens(store, run_folder, trace) if trace is not None else None
+        )
+        return drawn_tokens or _unavailable("no student was trained on this trace")
     student = request.student or students[0]
     if student not in students:
         return _unavailable(f"the student {student[:60]} was not trained on this trace")

@@ -84,6 +84,7 @@ def test_every_module_is_a_command_or_a_part_of_them() -> None:
         "results",
         "retry",
         "rows",
+        "sharing",
         "show",
         "viewing",
         "width",

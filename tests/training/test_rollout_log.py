@@ -39,7 +39,7 @@ def test_a_training_keeps_what_its_student_wrote(tiny_checkpoint: Path, tmp_path
     config = ObjectiveConfig(
         "opd", teacher=tiny_checkpoint, on_policy_fraction=1.0, max_new_tokens=6, eval_steps=2
     )
-    settings = TrainingSettings(max_steps=4, batch_size=3, threads=1)
+    settings = TrainingSettings(max_steps=4, batch_size=3, threads=1, save_steps=1)
     fit(traces, tiny_checkpoint, tmp_path / "out", settings, config=config)
     kept = list(read_rollouts(tmp_path / "out" / "rollouts.jsonl"))
     assert [one.step for one in kept[::8]] == [0, 2, 4] and len(kept) == 24
@@ -48,3 +48,15 @@ def test_a_training_keeps_what_its_student_wrote(tiny_checkpoint: Path, tmp_path
     assert {one.trace for one in kept} == {trace.id for trace in traces}
     assert all(one.tokens <= 6 and one.status in ("right", "wrong", "unparsed") for one in kept)
     assert {one.is_truncated for one in kept if one.tokens < 6} <= {False}
+
+    # Stopped behind the evaluation before step 2, and taken up again from the checkpoint before it.
+    def stop(label: str, done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    again = tmp_path / "again"
+    with pytest.raises(KeyboardInterrupt):
+        fit(traces, tiny_checkpoint, again, settings, config=config, progress=stop)
+    assert [one.step for one in read_rollouts(again / "training" / "rollouts.jsonl")][::8] == [0, 2]
+    fit(traces, tiny_checkpoint, again, settings, config=config)
+    assert list(read_rollouts(again / "rollouts.jsonl")) == kept

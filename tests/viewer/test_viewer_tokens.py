@@ -7,17 +7,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from viewed_run import SAMPLING, make_problems, open_reader, written
 
+from potstill.models.model import Completion, Request
+from potstill.runs import manifest
+from potstill.runs.sources import CHECKPOINTS
+from potstill.store import Store
 from potstill.viewer.overlap_page import shared_runs
 from potstill.viewer.row_files import read_rows
-from potstill.viewer.surprise import describe_surprise
-from potstill.viewer.token_page import find_tokens_file
+from potstill.viewer.surprise import describe_surprise, drawn_logprobs
+from potstill.viewer.token_page import TokenRequest, describe_tokens, find_tokens_file
 from potstill.viewer.token_texts import (
     Vocabulary,
     byte_of_character,
     decode_tokens,
     read_vocabulary,
 )
+
+STUDENT = CHECKPOINTS / "student"
 
 
 def test_a_token_may_end_inside_a_character():
@@ -94,3 +101,34 @@ def test_a_row_has_its_log_probabilities_by_moment(tmp_path: Path):
     }
     assert known["mean_nats"] == {"before": 2.0, "after": 0.5, "drawn": 1.0}
     assert known["ranks"]["before"] == [None, 4, 1] and not known["no_logprobs"]
+
+
+@pytest.mark.slow
+def test_a_drawn_text_has_its_own_log_probabilities_where_they_fit(tmp_path: Path):
+    tokenizer = pytest.importorskip("tokenizers").Tokenizer.from_file(
+        str(STUDENT / "tokenizer.json")
+    )
+    folder = tmp_path / "run"
+    manifest.start(folder, {"roles": {"student": "world:student"}})
+    [problem] = make_problems(1)
+    text = "Take 14 away. That leaves 5."
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    drawn = tuple(-float(place) for place in range(len(ids)))
+    request = Request(problem.question, "", SAMPLING, 0)
+    with Store.open(folder) as store:
+        trace = written(problem, "model-student", text)
+        completion = Completion(text, "stop", logprobs=drawn)
+        store.completions.put("model-student", "student", "sft", [(request, completion)])
+        store.ledger("sft").add_traces([trace])
+    reader = open_reader(folder, tmp_path / "index")
+    with reader.store() as store:
+        page = describe_tokens(store, folder, TokenRequest(trace.id))
+        assert page["ids"] == ids and "".join(page["texts"]) == text
+        assert page["logprobs"] == {"drawn": list(drawn)} and page["students"] == []
+        assert page["mean_nats"]["drawn"] == pytest.approx((len(ids) - 1) / 2)
+        # As a row it stands behind a prompt, and ends with a token that was not drawn.
+        row = {"prompt_length": 2, "texts": ["<s>", "?", *page["texts"], "<e>"]}
+        row["ids"] = [0, 0, *ids, 0]
+        assert drawn_logprobs(store, trace.id, row) == [None, None, *drawn, None]
+        row["texts"] = ["<s>", "?", *page["texts"][:-1], "!", "<e>"]
+        assert drawn_logprobs(store, trace.id, row) == []

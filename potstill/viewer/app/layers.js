@@ -116,9 +116,9 @@
     tokens.texts.forEach((text, i) => {
       const classes = ["token"];
       if (isWeighted) classes.push(weights[i] === 0 ? "off" : weights[i] < 1 ? "half" : "on");
-      else if (nats && weights[i] === 0) classes.push("off");
+      else if (nats && weights[i] === 0 && tokens.learnt) classes.push("off");
       // Of what is given every token may be a surprise, and none is learnt: it would drown the others.
-      const value = nats && weights[i] > 0 ? nats[i] : null;
+      const value = nats && (weights[i] > 0 || !tokens.learnt) ? nats[i] : null;
       const level = value == null ? 0 : levelOf(Math.abs(value));
       if (level) classes.push((value < 0 ? "warm" : "cold") + level);
       const shown = level && hasNumbers ? (isSigned ? (value < 0 ? "\u2212" : "+") : "") + Math.abs(value).toFixed(1) : undefined;

@@ -28,13 +28,13 @@
     const step = (by) => setIndex((old) => (old === null ? tokens.text_start : Math.max(0, Math.min(tokens.ids.length - 1, old + by))));
     return html`<div class="row small">
         ${tokens.students.length > 1 && html`<label class="soft">as trained on by <select value=${tokens.student} onChange=${(event) => setStudent(event.target.value)}>${tokens.students.map((name) => html`<option>${name}</option>`)}</select></label>`}
-        <span><b>${count(tokens.learnt)}</b> of ${count(tokens.ids.length)} tokens are learnt${tokens.num_train_epochs ? `, in ${tokens.num_train_epochs} epochs` : ""}; grey is given.</span>
+        ${tokens.students.length > 0 && html`<span><b>${count(tokens.learnt)}</b> of ${count(tokens.ids.length)} tokens are learnt${tokens.num_train_epochs ? `, in ${tokens.num_train_epochs} epochs` : ""}; grey is given.</span>`}
         ${moment && html`<label class="soft">surprise <select value=${moment.name} onChange=${(event) => P.route.setQuery({ moment: event.target.value }, true)}>${moments.map(({ name, label }) => html`<option value=${name}>${label}</option>`)}</select></label>
           <label class="soft"><input type="checkbox" checked=${hasNumbers} onChange=${() => setNumbers(!hasNumbers)} /> numbers</label>`}</div>
       ${isSurprise && html`<${Unscored} tokens=${tokens} />`}
       ${moment && html`<${Summary} tokens=${tokens} isSigned=${isSigned} />`}
       <p class="detail mono" aria-live="polite">${index === null ? "Point at a token, or go to the text and use the arrow keys." : tokenSentence(tokens, index)}</p>
-      <${P.MarkedText} text=${text} marks=${marks} showSpaces=${layers.includes("spaces")} onToken=${setIndex} onStep=${step} wanted=${wanted === null ? null : wanted + start} label="The text as it was trained on" />
+      <${P.MarkedText} text=${text} marks=${marks} showSpaces=${layers.includes("spaces")} onToken=${setIndex} onStep=${step} wanted=${wanted === null ? null : wanted + start} label=${tokens.students.length ? "The text as it was trained on" : "The text as it was drawn"} />
       ${moment && html`<${MostSurprising} tokens=${tokens} nats=${nats} isSigned=${isSigned} choose=${setIndex} />`}`;
   }
 
@@ -48,7 +48,7 @@
   function Summary({ tokens, isSigned }) {
     const means = tokens.mean_nats || {};
     const parts = MOMENTS.filter(({ name }) => means[name] != null).map(({ name, label }) => html`<li>${label} <b>${means[name].toFixed(3)}</b></li>`);
-    return html`<ul class="facts">${parts.length > 0 && html`<li>nats a learnt token:</li>`}${parts}</ul>
+    return html`<ul class="facts">${parts.length > 0 && html`<li>nats a ${tokens.learnt ? "learnt " : ""}token:</li>`}${parts}</ul>
       <p class="small soft">${isSigned
         ? "The number is what a token's surprise fell (\u2212, line above) or rose (+, line below) by, in nats; the line is dotted from 1, dashed from 2.5, solid from 5."
         : "The number is a token's surprise in nats, from 1 on: 1 is 37 %, 2.5 is 8 %, 5 is 0.7 % likely. The line below is dotted from 1, dashed from 2.5, solid from 5."}</p>`;
@@ -58,14 +58,14 @@
   function MostSurprising({ tokens, nats, isSigned, choose }) {
     const weights = P.layers.weightOfEach(tokens);
     const size = (i) => (isSigned ? Math.abs(nats[i]) : nats[i]);
-    const places = nats.map((value, i) => i).filter((i) => nats[i] != null && weights[i] > 0).sort((a, b) => size(b) - size(a)).slice(0, MOST);
+    const places = nats.map((value, i) => i).filter((i) => nats[i] != null && (weights[i] > 0 || !tokens.learnt)).sort((a, b) => size(b) - size(a)).slice(0, MOST);
     const columns = [
       { key: "token", head: "token", cell: (i) => html`<button type="button" class="mono" onClick=${() => choose(i)}>${P.visible(JSON.stringify(tokens.texts[i]))}</button>` },
       { key: "place", head: "place", number: true, cell: (i) => count(i - tokens.text_start) },
       ...MOMENTS.filter(({ name }) => natsOf(tokens, name)).map(({ name, label }) => ({ key: name, head: "nats " + label, number: true, cell: (i) => signed(natsOf(tokens, name)[i], name === "difference") })),
       ...["before", "after"].filter((name) => tokens.ranks && tokens.ranks[name]).map((name) => ({ key: "rank " + name, head: "rank " + name, number: true, cell: (i) => rank(tokens, name, i) })),
     ];
-    return html`<details class="small"><summary>${isSigned ? "The learnt tokens that changed most" : "The learnt tokens that were expected least"}</summary>
+    return html`<details class="small"><summary>${isSigned ? "The tokens that changed most" : "The tokens that were expected least"}</summary>
       <${P.SortedTable} caption="Tokens" rows=${places} columns=${columns} /></details>`;
   }
 

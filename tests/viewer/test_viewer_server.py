@@ -12,7 +12,8 @@ from viewed_run import HOSTILE, make_run, open_reader
 
 from potstill.errors import PotstillError
 from potstill.store import Store
-from potstill.viewer.answers import Answers, Parameters
+from potstill.viewer.answers import _PAGES, Answers, Parameters
+from potstill.viewer.live import LiveStream
 from potstill.viewer.notes import NotesFile
 from potstill.viewer.query import parse_query, quote_value
 from potstill.viewer.reader import RunReader
@@ -108,15 +109,25 @@ def test_looking_changes_nothing(tmp_path: Path):
         for path in folder.rglob("*")
         if path.is_file()
     }
+    listing = folder.stat().st_mtime_ns
     reader = open_reader(folder, tmp_path / "index")
-    for path in ("", "/traces", "/facets", "/notes"):
-        ask(reader, f"run/{reader.run.name}{path}")
+    ask(reader, "runs")
+    [trace, *_] = ask(reader, f"run/{reader.run.name}/traces", q="row:yes")["items"]
+    for page in (
+        "",
+        *sorted(_PAGES.keys() - {"trace", "problem", "rollouts"}),
+        f"trace/{trace['id']}",
+        "problem/p1",
+    ):
+        ask(reader, f"run/{reader.run.name}/{page}".rstrip("/"))
+    list(LiveStream(Answers({reader.run.name: reader})).next_lines())
     after = {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in folder.rglob("*")
         if path.is_file()
     }
-    assert after == before
+    # Not even a file that comes and goes.
+    assert (after, folder.stat().st_mtime_ns) == (before, listing)
 
 
 @pytest.mark.slow
@@ -154,6 +165,7 @@ def test_notes_mark_traces_and_change_no_run(tmp_path: Path):
 @pytest.mark.slow
 def test_the_server_over_http(reader: RunReader):
     from aiohttp.test_utils import TestClient, TestServer
+    from yarl import URL
 
     from potstill.viewer.server import Viewer
 
@@ -181,6 +193,13 @@ def test_the_server_over_http(reader: RunReader):
             plain = await client.put(f"/api/run/{reader.run.name}/notes", data="x", headers=headers)
             assert plain.status == 415
             assert (await client.get("/app/../viewer/server.py")).status == 404
+            for name in ("..%2F..%2Fmanifest.json", "trace-..%2Fmanifest.json"):
+                address = URL(f"/api/run/{reader.run.name}/trace/{name}", encoded=True)
+                assert (await client.get(address, headers=headers)).status == 404
+            for method in ("POST", "DELETE"):
+                assert (await client.request(method, "/api/runs", headers=headers)).status == 405
+            for wrong in ({"Host": "127.evil.com"}, {"Sec-Fetch-Site": "cross-site"}):
+                assert (await client.get("/api/runs", headers={**headers, **wrong})).status == 403
 
     asyncio.run(talk())
 

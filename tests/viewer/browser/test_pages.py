@@ -23,12 +23,9 @@ def test_no_page_complains(tab: Tab, run: str):
     for row in problems:
         tab.open(f"run/{run}/problem/{row['problem']}")
     assert tab.complaints == []
-
-
-def test_only_its_own_server_is_asked(tab: Tab):
-    tab.open("run/quickstart/traces")
-    others = [url for url in tab.requests if not url.startswith((tab.served.url, "data:", "blob:"))]
-    assert others == []
+    # No page asks another server for anything.
+    own = (tab.served.url, "data:", "blob:")
+    assert [url for url in tab.requests if not url.startswith(own)] == []
 
 
 def test_the_token_stays_in_no_address(tab: Tab):
@@ -153,6 +150,13 @@ def test_two_arms_are_compared(tab: Tab):
     assert said["comparison"]["shown"] in page.inner_text("main")
     page.click("main details summary >> nth=0")
     page.wait_for_selector("main article.passage")
+
+
+def test_arms_of_other_tasks_are_refused_with_what_differs(tab: Tab):
+    page = tab.open("compare?a=quickstart:orion&b=walk:orion")
+    page.wait_for_selector("text=These two can't be compared")
+    assert page.locator("table[aria-label], table").inner_text().count("problems")
+    assert page.locator(".whiskers").count() == 0
 
 
 def test_a_note_marks_a_trace(tab: Tab):

@@ -20,7 +20,7 @@
         ${writers.length > 1 && html`<label class="small soft">student <select value=${chosen.student} onChange=${(event) => P.route.setQuery({ writer: event.target.value, look: undefined }, true)}>
           ${writers.map((student) => html`<option value=${student.student}>${P.visible(student.title)}</option>`)}</select></label>`}
         <button type="button" disabled=${place === 0} onClick=${() => go(place - 1)} aria-label="earlier evaluation">\u2190</button>
-        <label class="small soft">evaluation <input type="range" min="0" max=${looks.length - 1} value=${place} onInput=${(event) => go(Number(event.target.value))} aria-valuetext=${when} /></label>
+        <label class="row small soft">evaluation <input type="range" min="0" max=${looks.length - 1} value=${place} onInput=${(event) => go(Number(event.target.value))} aria-valuetext=${when} /></label>
         <button type="button" disabled=${place === looks.length - 1} onClick=${() => go(place + 1)} aria-label="later evaluation">\u2192</button>
         <span class="small" aria-live="polite">${when}, ${place + 1} of ${looks.length}</span></div>
       <${Look} run=${run} student=${chosen} step=${looks[place]} /></section>`;

@@ -62,7 +62,7 @@
     const columns = [
       { key: "token", head: "token", cell: (i) => html`<button type="button" class="mono" onClick=${() => choose(i)}>${P.visible(JSON.stringify(tokens.texts[i]))}</button>` },
       { key: "place", head: "place", number: true, cell: (i) => count(i - tokens.text_start) },
-      ...MOMENTS.filter(({ name }) => natsOf(tokens, name)).map(({ name, label }) => ({ key: name, head: "nats " + label, number: true, cell: (i) => signed(natsOf(tokens, name)[i], name === "difference") })),
+      ...MOMENTS.filter(({ name }) => natsOf(tokens, name)).map(({ name, label }) => ({ key: name, head: name === "difference" ? "change, nats" : "nats " + label, number: true, cell: (i) => signed(natsOf(tokens, name)[i], name === "difference") })),
       ...["before", "after"].filter((name) => tokens.ranks && tokens.ranks[name]).map((name) => ({ key: "rank " + name, head: "rank " + name, number: true, cell: (i) => rank(tokens, name, i) })),
     ];
     return html`<details class="small"><summary>${isSigned ? "The tokens that changed most" : "The tokens that were expected least"}</summary>

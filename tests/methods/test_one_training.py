@@ -127,25 +127,16 @@ def test_a_line_without_a_teacher_needs_none():
 
 # On tiny checkpoints: what a line trains.
 
-QUESTIONS = [
-    {"question": f"What is {n} + 2?", "answer": str(n + 2), "solution": f"{n} + 2 = {n + 2}."}
-    for n in range(4)
-]
 STEPS = ("max_steps=2", "batch_size=2", "learning_rate=1e-3")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A folder with a tiny teacher and student, and four sums with solutions."""
+    """A folder with tiny checkpoints and four sums with solutions."""
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
-    from tiny import tiny_checkpoint
+    from tiny_sums import write_sums
 
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_checkpoint(folder / "teacher", seed=1)
-    tiny_checkpoint(folder / "student", seed=2)
-    lines = [json.dumps(question) + "\n" for question in QUESTIONS]
-    (folder / "sums.jsonl").write_text("".join(lines))
-    return folder
+    return write_sums(tmp_path_factory.mktemp("tiny"))
 
 
 def flags(sets):
@@ -186,6 +177,9 @@ def test_a_line_trains_what_potstill_train_does_with_the_same_constants(name, ti
     command += ["--objective", line.objective, *flags([*sets, *STEPS])]
     assert main([*command, "--out", str(tmp_path / "train")]) == 0
     weights = (tmp_path / "train" / "model.safetensors").read_bytes()
+    # All but those who want a thought of words, which the tiny student never has, learn something.
+    start = (tiny / "student" / "model.safetensors").read_bytes()
+    assert (weights != start) or name == "nover"
     assert weights == (folder / "model.safetensors").read_bytes()
 
 

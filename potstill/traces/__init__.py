@@ -18,6 +18,7 @@ from potstill.traces.filters import (
     has_box,
     has_length,
     is_finished,
+    is_shorter,
     mentions_none,
     repeats_little,
 )
@@ -120,6 +121,7 @@ __all__ = [
     "has_length",
     "hide_ends",
     "is_finished",
+    "is_shorter",
     "keep",
     "keep_reasoned",
     "learn",

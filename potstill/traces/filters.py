@@ -6,7 +6,7 @@ A failed generation that fails a test has its error as the reason; a test need n
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from potstill.records import Trace
 
@@ -60,3 +60,13 @@ def repeated_share(words: Words, n: int) -> float:
     """Share of n-grams that stood there before: 0 without repetition, near 1 in a loop."""
     grams = ngrams(words, n)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def is_shorter(texts: Mapping[str, str], trace: Trace) -> tuple[bool, str]:
+    """It has fewer words than what it was made from: `partial(is_shorter, {chain.line: chain.text for …})`."""
+    length = len(trace.text.split())
+    original_length = len(texts[trace.line].split())
+    return (
+        length < original_length,
+        f"not shorter: {length} words, where there were {original_length}",
+    )

@@ -23,6 +23,7 @@ from potstill.traces import (
     ReferenceGate,
     Share,
     is_finished,
+    is_shorter,
     keep,
     keep_reasoned,
     of_each,
@@ -136,7 +137,7 @@ def dap(
 
     # What is as right as its chain, shorter, and in the form that was asked for.
     rows = keep(is_right, verify(rows))
-    rows = keep(partial(is_shorter, {chain.id: chain.text for chain in chains}), rows)
+    rows = keep(partial(is_shorter, {chain.line: chain.text for chain in chains}), rows)
     if arm == "dap":
         rows = score("level", of_each(level_of), keep(has_level, rows))
     rows = keep_reasoned(rows, chains, gate=gate)
@@ -157,13 +158,6 @@ def level_of(trace: Trace) -> str:
 def has_level(trace: Trace) -> tuple[bool, str]:
     """It has the headings of one of the levels, and a solution."""
     return bool(level_of(trace)), "not in the form of one of the levels"
-
-
-def is_shorter(chain_texts: Mapping[str, str], trace: Trace) -> tuple[bool, str]:
-    """It has fewer words than the chain that it was made from."""
-    length = len(trace.text.split())
-    chain_length = len(chain_texts[trace.parents[0]].split())
-    return length < chain_length, f"not shorter: {length} words, where the chain has {chain_length}"
 
 
 def report_levels(chains: Sequence[Trace], rows: Sequence[Trace]) -> None:

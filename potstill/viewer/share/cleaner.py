@@ -25,6 +25,7 @@ from potstill.viewer.reader import RunReader
 from potstill.viewer.utf16 import utf16_length
 
 DOT = "•"
+MAX_SEEN = 20_000  # texts that are remembered
 PORTION = 1000  # records between two reports
 MIN_CUT = 6  # characters of a secret at the end of a text that was cut there
 TEXT_FIELDS = ("question", "gold", "text")  # of documents that describe the run
@@ -135,9 +136,15 @@ def make_cleaner(
         found.add(secret)
         return dots(secret)
 
+    # A question and a prompt stand in the record of every trace: each is looked at once, as long as it is remembered.
+    seen: set[str] = set()
     for record in _records_of_run(reader, progress):
         for text in _texts_in(record):
-            replace_secrets(text, note)
+            if len(text) >= MIN_VARIABLE_LENGTH and text not in seen:
+                seen.add(text)
+                replace_secrets(text, note)
+        if len(seen) > MAX_SEEN:
+            seen.clear()
     # A word behind `Authorization:` is taken out there alone: elsewhere it is a word.
     found = {secret for secret in found if not is_placeholder_key(secret) and DOT not in secret}
     for name, value in os.environ.items():

@@ -109,13 +109,21 @@ def replace_secrets(text: str, replace: Callable[[str], str]) -> str:
             return match[0]
         return replace_value(match)
 
-    text = _URL_PASSWORD.sub(replace_all, text)
+    # Whole stores are read: a pattern is tried only where a character stands that every match of it has.
+    if "@" in text:
+        text = _URL_PASSWORD.sub(replace_all, text)
     text = _TOKENS.sub(replace_all, text)
-    text = _PREFIXED.sub(replace_prefixed, text)
-    text = _AUTHORIZATION.sub(replace_value, text)
-    text = _BEARER.sub(replace_bearer, text)
-    text = _PARAMETER.sub(replace_named, text)
-    return _QUOTED_FIELD.sub(replace_named, text)
+    if "-" in text or "_" in text:
+        text = _PREFIXED.sub(replace_prefixed, text)
+    if ":" in text or "=" in text:
+        text = _AUTHORIZATION.sub(replace_value, text)
+    if "earer" in text:
+        text = _BEARER.sub(replace_bearer, text)
+    if "=" in text:
+        text = _PARAMETER.sub(replace_named, text)
+    if ":" in text:
+        text = _QUOTED_FIELD.sub(replace_named, text)
+    return text
 
 
 def is_placeholder_key(key: str) -> bool:

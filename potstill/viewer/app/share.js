@@ -215,9 +215,9 @@
   }
 
   async function blockOfProblem(problem) {
-    const number = (await pages).blocks[problem];
-    if (number === undefined) throw refusal(`This copy does not hold what was written about ${problem}.`);
-    return readBlock(number);
+    const { blocks: numbers } = await pages;
+    if (!Object.hasOwn(numbers, problem)) throw refusal(`This copy does not hold what was written about ${problem}.`);
+    return readBlock(numbers[problem]);
   }
 
   function pageOfBlock(block, name, message) {

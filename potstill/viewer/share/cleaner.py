@@ -28,7 +28,8 @@ DOT = "•"
 MAX_SEEN = 20_000  # texts that are remembered
 PORTION = 1000  # records between two reports
 MIN_CUT = 6  # characters of a secret at the end of a text that was cut there
-TEXT_FIELDS = ("question", "gold", "text")  # of documents that describe the run
+# Of documents that describe the run: what others wrote, and names by which pages are found.
+TEXT_FIELDS = ("question", "gold", "text", "problem", "query")
 MIN_HOST = 5  # characters of this machine's name: a shorter one is a word of any text
 
 _PATH = re.compile(

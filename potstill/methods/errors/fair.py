@@ -71,7 +71,8 @@ The correct answer is {answer}.
 A colleague's reasoning:
 {text}
 
-How good is this reasoning, from 1 (wrong) to 5 (right and clear)? Write "Score: " and the number as the last line."""
+How good is this reasoning, from 1 to 5? 1 is wrong, 5 is right and clear. Write "Score: " and the number as the last \
+line."""
 Arm = Literal["fair", "no-feedback", "no-review", "verified", "one-teacher"]
 REVIEWED = ("fair", "no-feedback")  # the arms whose rationales peers accept
 SCHEDULE: dict[str, Any] = {

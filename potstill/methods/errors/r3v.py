@@ -36,6 +36,7 @@ from potstill.traces import (
     split_by,
     verify,
     vote,
+    words,
     wrong,
 )
 from potstill.traces.keys import group_traces
@@ -87,8 +88,8 @@ def r3v(
     Needs: teacher (writes the chains of the warm-up), student (writes, is trained, and chooses).
     Controls: arm=cot (its own solutions alone), no-refine (no mended errors), no-select (no choices), answer_by=vote
         (the most frequent answer of three: does it choose, or only vote?), plain (one solution).
-    Departure: text alone. With `steps` a learnt solution is right in every step. A row to choose from has the sentence
-        that states the answer, in a box.
+    Departure: text alone. Candidates are of different wording. With `steps` a learnt solution is right in every step. A
+        row to choose from has the sentence that states the answer, in a box.
     Partial: images; rows of bare answers in the warm-up.
     Paper: 37
     Cite: Kanzhi Cheng, Yantao Li, Fangzhi Xu, Jianbing Zhang, Hao Zhou, Yang Liu: Vision-Language Models Can
@@ -129,6 +130,8 @@ def r3v(
         pool = [*reversed(samples), *pool]
         require_wrong_attempts("r3v", pool, alternative="--set arm=cot")
         right_ones, wrong_ones = keep(is_right, pool), keep(wrong, pool)
+        # Each wording once: a choice between two equal texts is none.
+        right_ones, wrong_ones = dedupe(words, right_ones), dedupe(words, wrong_ones)
         solutions, errors = dedupe(problem, right_ones), dedupe(problem, wrong_ones)
 
         rows = solutions

@@ -57,7 +57,7 @@ def test_the_controls_change_balance_verdicts_or_what_is_learnt():
 @pytest.mark.slow
 def test_it_runs_on_the_built_in_world(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
-    ran = run_on_world(tmp_path, "verithinker", roles=["solver=world:teacher"], sets=[])
+    ran = run_on_world(tmp_path, "verithinker", roles=["solver=world:student"], sets=[])
     [rows] = ran.rows.values()
     verdicts = [row["completion"] for row in rows]
     assert verdicts.count(f"{RIGHT}\n</think>") == verdicts.count(f"{WRONG}\n</think>") > 0

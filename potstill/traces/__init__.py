@@ -15,6 +15,7 @@ from potstill.traces.derivation import derive, gold_by_vote
 from potstill.traces.editing import edit, segment
 from potstill.traces.few_shots import few_shot, show_as_turns
 from potstill.traces.filters import (
+    has_answer,
     has_box,
     has_length,
     is_finished,
@@ -117,6 +118,7 @@ __all__ = [
     "gain",
     "gold_by_vote",
     "grade",
+    "has_answer",
     "has_box",
     "has_length",
     "hide_ends",

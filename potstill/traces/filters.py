@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from potstill.records import Trace
+from potstill.traces.answers import read
 
 Words = Sequence[str]
 STRETCH = 32  # words of a stretch that may be repeated
@@ -22,6 +23,13 @@ def is_finished(trace: Trace) -> tuple[bool, str]:
 def has_box(trace: Trace) -> tuple[bool, str]:
     """It has a box for its answer, as its prompt asked."""
     return "\\boxed{" in trace.text, "no box for its answer"
+
+
+def has_answer(trace: Trace) -> tuple[bool, str]:
+    """An answer can be read in it, judged or not, whether or not anybody knows the right one."""
+    # A verifier may judge nothing without gold, and still read an answer.
+    has_one = trace.verdict.answer is not None or read(trace, trace.text) is not None
+    return has_one, "no answer can be read"
 
 
 def has_length(min_tokens: int, max_new_tokens: int, trace: Trace) -> tuple[bool, str]:

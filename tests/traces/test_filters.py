@@ -14,6 +14,7 @@ from potstill.traces import (
     chance,
     chance_fraction,
     constant,
+    has_answer,
     has_box,
     has_length,
     is_finished,
@@ -28,6 +29,7 @@ from potstill.traces import (
     score,
     share_of,
     using,
+    verify,
     words,
 )
 from potstill.traces.filters import repeated_share
@@ -127,3 +129,9 @@ def test_a_word_is_read_whole_or_not_at_all(reply, word):
 )
 def test_a_score_stands_in_the_last_line_and_on_its_scale(reply, value):
     assert read_score(reply, 1, 5, reader="review") == value
+
+
+def test_an_answer_counts_whether_it_was_judged_or_not(book):
+    said, silent = text("The answer is 1"), text("Hm.")
+    assert keep(has_answer, [said, silent, *verify([said])]) == [said, *verify([said])]
+    assert [drop.reason for drop in book.drops] == ["no answer can be read"]

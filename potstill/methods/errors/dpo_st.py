@@ -10,6 +10,7 @@
 | pseudo-labels a problem | at most the 90th percentile of their numbers | paper |
 | beta, learning rate, steps of DPO | 0.1, 3e-7, 100 (Llama-2-7B) | paper |
 | learning rate, epochs of the supervised stages | 2e-5, 2 (Llama-2-7B) | paper |
+| warm-up | 0.1; cosine to 10 % of the peak in the paper, to 0 here | paper |
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from potstill.traces import (
 from potstill.traces.word_overlap import word_jaccard
 
 Arm = Literal["dpo-st", "no-dpo", "random-pairs", "near-pairs"]
-SFT: dict[str, Any] = {"num_train_epochs": 2, "learning_rate": 2e-5}
-DPO: dict[str, Any] = {"max_steps": 100, "learning_rate": 3e-7, "beta": 0.1}
+SFT: dict[str, Any] = {"num_train_epochs": 2, "learning_rate": 2e-5, "warmup_steps": 0.1}
+DPO: dict[str, Any] = {"max_steps": 100, "learning_rate": 3e-7, "beta": 0.1, "warmup_steps": 0.1}
 
 
 def dpo_st(

@@ -22,11 +22,11 @@ from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
     agreement,
+    has_answer,
     is_finished,
     keep,
     pair_all,
     problem,
-    read_answers,
     report_shares,
     right,
     same_answer,
@@ -138,7 +138,7 @@ def split_by_majority(rationales: list[Trace]) -> tuple[list[Trace], list[Trace]
 
     Those without an answer, and those of a problem whose first two answers have as many votes, are neither.
     """
-    answered = keep_answered(rationales)
+    answered = keep(has_answer, rationales)
     answer = same_answer(answered)
     majorities: dict[str, Hashable] = {}
     for group in group_traces(answered, problem).values():
@@ -156,19 +156,9 @@ def split_by_majority(rationales: list[Trace]) -> tuple[list[Trace], list[Trace]
     return keep(is_of_majority, answered), keep(is_of_minority, answered)
 
 
-def keep_answered(traces: list[Trace]) -> list[Trace]:
-    """The traces that come to an answer."""
-    answers = dict(zip((trace.id for trace in traces), read_answers(traces), strict=True))
-
-    def has_answer(trace: Trace) -> tuple[bool, str]:
-        return answers[trace.id] is not None, "no answer can be read"
-
-    return keep(has_answer, traces)
-
-
 def keep_disagreeing(positives: Sequence[Trace], written: list[Trace]) -> list[Trace]:
     """The student's rationales with another answer than the positive ones of their problem."""
-    answered = keep_answered(written)
+    answered = keep(has_answer, written)
     answer = same_answer([*positives, *answered])
     positive_answers = {answer(trace) for trace in positives}
 

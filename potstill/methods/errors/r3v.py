@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from potstill.methods.answer_rows import own_answer_alone
 from potstill.methods.checks import require_wrong_attempts
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
@@ -63,6 +64,7 @@ SFT: dict[str, Any] = {
     "lr_scheduler_type": "constant",
     "warmup_steps": 0.1,
 }
+Arm = Literal["r3v", "cot", "no-refine", "no-select"]
 Solver = Callable[..., list[Trace]]
 
 
@@ -71,7 +73,7 @@ def r3v(
     teacher: Model,
     student: Trainable,
     *,
-    arm: Literal["r3v", "cot", "no-refine", "no-select"] = "r3v",
+    arm: Arm = "r3v",
     answer_by: Literal["select", "vote", "plain"] = "select",
     rounds: int = 5,
     n: int = 3,
@@ -125,21 +127,11 @@ def r3v(
 
     pool: list[Trace] = []
     for number in range(1, rounds + 1):
-        # The newest samples come first: of each kind the newest is learnt.
+        # Samples of all rounds, the newest first; every round begins with the base model.
         samples = verify(keep(is_finished, sample(student, problems, n=n, **drawn)))
         pool = [*reversed(samples), *pool]
         require_wrong_attempts("r3v", pool, alternative="--set arm=cot")
-        right_ones, wrong_ones = keep(is_right, pool), keep(wrong, pool)
-        # Each wording once: a choice between two equal texts is none.
-        right_ones, wrong_ones = dedupe(words, right_ones), dedupe(words, wrong_ones)
-        solutions, errors = dedupe(problem, right_ones), dedupe(problem, wrong_ones)
-
-        rows = solutions
-        if arm in ("r3v", "no-select"):
-            rows = rows + refine_rows(solutions, errors)
-        if arm in ("r3v", "no-refine"):
-            rows = rows + select_rows(right_ones, wrong_ones, right_count=2)
-            rows = rows + select_rows(right_ones, wrong_ones, right_count=1)
+        rows = rows_of_pool(arm, keep(is_right, pool), keep(wrong, pool))
         student = yield Stage(base, mix(warm_up, rows), "sft", name=f"round-{number}", **SFT)
 
     if answer_by == "plain":
@@ -147,6 +139,20 @@ def r3v(
     if answer_by == "vote":
         return partial(solve_by_vote, student)
     return partial(solve_by_choice, student)
+
+
+def rows_of_pool(arm: Arm, right_ones: list[Trace], wrong_ones: list[Trace]) -> list[Trace]:
+    """What is learnt of all samples so far, the newest of each kind first."""
+    # Each wording once: a choice between two equal texts is none.
+    right_ones, wrong_ones = dedupe(words, right_ones), dedupe(words, wrong_ones)
+    solutions, errors = dedupe(problem, right_ones), dedupe(problem, wrong_ones)
+    rows = solutions
+    if arm in ("r3v", "no-select"):
+        rows = rows + refine_rows(solutions, errors)
+    if arm in ("r3v", "no-refine"):
+        rows = rows + select_rows(right_ones, wrong_ones, right_count=2)
+        rows = rows + select_rows(right_ones, wrong_ones, right_count=1)
+    return rows
 
 
 def refine_rows(solutions: list[Trace], errors: list[Trace]) -> list[Trace]:
@@ -169,7 +175,7 @@ def select_rows(
             answers.append(group[0])
             candidates += shown
     posed = pose(show_candidates, answers, context={"candidates": candidates}, keep_text=True)
-    return learn("all", edit(state_answer, posed))
+    return learn("all", edit(own_answer_alone, posed))
 
 
 def show_candidates(trace: Any, candidates: Sequence[Any]) -> str:
@@ -180,11 +186,6 @@ def show_candidates(trace: Any, candidates: Sequence[Any]) -> str:
         "candidates": numbered_list(candidate.text for candidate in shuffled),
     }
     return fill_template(SELECT, values) if candidates else values["prompt"]
-
-
-def state_answer(trace: Any) -> dict[str, str]:
-    """The answer that a right solution comes to, alone."""
-    return {"text": f"The answer is \\boxed{{{trace.verdict.answer}}}.", "finish_reason": "stop"}
 
 
 # Test time.

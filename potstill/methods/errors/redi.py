@@ -7,8 +7,8 @@
 | rows of stage 2 | the first right and the first wrong trace a problem | paper |
 | longest trace of a pair | 19,000 tokens | paper |
 | alpha | 0.8; 1 is the symmetric loss, 0 the chosen side alone | paper |
-| stage 1: learning rate, epochs, warm-up | 5e-5, 5, 0.1 | paper |
-| stage 2: learning rate, epochs, warm-up | 1e-6, 1, 0.1 | paper |
+| stage 1: learning rate, epochs, warm-up, decay | 5e-5, 5, 0.1, linear | paper |
+| stage 2: learning rate, epochs, warm-up, decay | 1e-6, 1, 0.1, linear | paper |
 | rivals' rates: dpo (beta 0.001), simpo (beta 2, gamma 1), symmetric | 2e-7, 5e-7, 2e-7 | paper |
 | batch, weight decay | 128 then 32, 1e-4 | paper; a recipe's |
 """
@@ -108,8 +108,11 @@ def redi(
         require_pairs("redi", pairs, alternative="right traces alone are --set arm=sft")
 
     # Stage 1: the first right trace of each problem.
-    schedule: dict[str, Any] = {"num_train_epochs": 5, "learning_rate": 5e-5, "warmup_steps": 0.1}
-    student = yield Stage(student, dedupe(problem, positives), "sft", name="sft", **schedule)
+    schedule: dict[str, Any] = {"warmup_steps": 0.1, "lr_scheduler_type": "linear"}
+    epochs = {"num_train_epochs": 5, "learning_rate": 5e-5}
+    student = yield Stage(
+        student, dedupe(problem, positives), "sft", name="sft", **schedule, **epochs
+    )
     if arm == "sft":
         return
 
@@ -117,5 +120,4 @@ def redi(
     objective, keywords = STAGE_2[arm]
     if arm == "redi":
         keywords = {"alpha": alpha, **keywords}
-    schedule = {"num_train_epochs": 1, "warmup_steps": 0.1}
-    yield Stage(student, pairs, objective, name="redi", **schedule, **keywords)
+    yield Stage(student, pairs, objective, name="redi", num_train_epochs=1, **schedule, **keywords)

@@ -108,10 +108,10 @@ def tailored(
         written = rewrite(teacher, errors, prompt=prompt, guard=False, **dict(teacher_sampling))
         solutions = verify(keep(is_finished, written))
         shares = [
-            share_of(f"round {number}: the student is right", right, answers),
-            share_of(f"round {number}: the teacher is right", is_right, solutions),
+            share_of("the student is right", right, answers),
+            share_of("the teacher is right", is_right, solutions),
         ]
-        report_shares("Exams", shares, hint="What the teacher gets wrong is not learnt.")
+        report_shares(f"Exam {number}", shares, hint="What the teacher gets wrong is not learnt.")
         rationales = dedupe(words, [*rationales, *keep(is_right, solutions)])
         rationales = best(by_chance, rationales, by=problem, k=max_rationales)
         pairs = pair_all(rationales, errors, k=n)

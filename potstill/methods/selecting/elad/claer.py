@@ -33,11 +33,11 @@ from potstill.traces import (
     ask,
     edit,
     fill_template,
+    has_answer,
     is_finished,
     keep,
     look_up,
     prompt_text,
-    read,
     read_yes_no,
     sample,
     score,
@@ -333,13 +333,6 @@ def accept_rows(rows: Sequence[Trace], settings: Settings) -> list[Trace]:
     if settings.check_answers:
         rows = keep(is_not_wrong, rows)
     return rows
-
-
-def has_answer(row: Trace) -> tuple[bool, str]:
-    """An answer can be read in it, whether or not anybody knows the right one."""
-    # A verifier may judge nothing without gold, and still read an answer.
-    has_one = row.verdict.answer is not None or read(row, row.text) is not None
-    return has_one, "no answer can be read"
 
 
 def is_not_wrong(row: Trace) -> tuple[bool, str]:

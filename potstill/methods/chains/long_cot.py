@@ -19,6 +19,7 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from potstill.methods.replies import reply_alone, reply_of
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -125,12 +126,13 @@ def long_cot(
     seed_problems, others = by_chance[:seeds], by_chance[seeds:]
     thoughts = keep(is_right, verify(sample(reasoner, seed_problems)))
     flows = rewrite(writer, thoughts, prompt=FLOW, guard=False, **sampling)
-    flows = keep(has_outline, flows)
+    flows = keep(has_outline, edit(reply_alone, flows))
 
     # An outline of each other problem, cut to its budget.
     shown = {"examples": few_shot(flows, shots)}
     ask = partial(show_as_turns, ask_for_outline)
-    outlines = keep(has_outline, sample(writer, others, prompt=ask, context=shown, **sampling))
+    outlines = edit(reply_alone, sample(writer, others, prompt=ask, context=shown, **sampling))
+    outlines = keep(has_outline, outlines)
     plans = edit(partial(cut_outline, BUDGETS[arm], max_steps), outlines)
 
     # Step by step, then the solution behind the thought, kept where its answer is right.
@@ -208,7 +210,8 @@ def show_step(number: int, trace: Any, plan: Sequence[Any]) -> str:
 
 def end_paragraph(trace: Any) -> dict[str, str]:
     """The thought so far with a blank line behind it."""
-    return {"text": trace.text.rstrip() + "\n\n", "finish_reason": "cut"}
+    written = reply_of(trace.new).strip()
+    return {"text": trace.text[: trace.prefix_length] + written + "\n\n", "finish_reason": "cut"}
 
 
 def close_thought(trace: Any) -> dict[str, str]:

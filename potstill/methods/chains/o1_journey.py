@@ -14,6 +14,7 @@ from collections.abc import Generator
 from typing import Literal
 
 from potstill.methods.gold_solutions import has_solution, show_solution
+from potstill.methods.replies import reply_alone
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -82,7 +83,8 @@ def o1_journey(
     if arm != "distilled-only":
         solutions = verify(edit(show_solution, keep(has_solution, problems)))
         written = rewrite(editor or teacher, solutions, prompt=REFORMAT, guard=False)
-        written = keep(is_right, verify(keep(is_finished, written)))
+        written = edit(reply_alone, keep(is_finished, written))
+        written = keep(is_right, verify(written))
         student = yield Stage(student, keep_reasoned(written, gate=gate), "sft")
 
     # Second training: the teacher's own.

@@ -20,6 +20,7 @@ from random import Random
 from typing import Any, Literal, NamedTuple
 
 from potstill.methods.gold_solutions import has_solution, show_solution
+from potstill.methods.replies import reply_of
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -228,7 +229,9 @@ def read_missing_steps(text: str, count: int) -> list[MissingStep] | None:
 def insert_steps(arm: str, trace: Any, replies: Sequence[Any]) -> str | None:
     """The solution with the steps of its reply put in; unchanged where the reply failed or can't be read."""
     missing = [
-        step for reply in replies for step in read_missing_steps(reply.text, len(trace.units)) or []
+        step
+        for reply in replies
+        for step in read_missing_steps(reply_of(reply.text), len(trace.units)) or []
     ]
     if arm == "random-place":
         rng = Random(chance("places", trace.problem.id, trace.text))
@@ -256,7 +259,7 @@ def report_bridges(
 ) -> None:
     """Say how many solutions got steps, how many their bridger found complete, and how many lost them again."""
     texts = {trace.line: trace.text for trace in solutions}
-    found = sum(bool(_MISSING.search(reply.text)) for reply in replies)
+    found = sum(bool(_MISSING.search(reply_of(reply.text))) for reply in replies)
     bridged = sum(row.text != texts[row.line] for row in rows)
     shares = (
         Share("solutions with a leap, as the bridger finds", found, len(replies)),

@@ -17,11 +17,13 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from potstill.methods.replies import reply_alone
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
     ReferenceGate,
     Share,
+    edit,
     is_finished,
     is_shorter,
     keep,
@@ -122,7 +124,8 @@ def dap(
     short: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": max_rewrite_tokens}
     if arm == "generate":
         texts = sample(writer, problems, prompt=GENERATE, **short)
-        rows = keep(has_level, keep(is_right, verify(keep(is_finished, texts))))
+        texts = edit(reply_alone, keep(is_finished, texts))
+        rows = keep(has_level, keep(is_right, verify(texts)))
         yield Stage(student, score("level", of_each(level_of), rows), "sft")
         return
 
@@ -135,8 +138,8 @@ def dap(
     prompt = REWRITE if arm == "dap" else UNIFORM
     rows = keep(is_finished, rewrite(writer, chains, prompt=prompt, guard=False, **short))
 
-    # What is as right as its chain, shorter, and in the form that was asked for.
-    rows = keep(is_right, verify(rows))
+    # What the writer says behind its own thought, as right as its chain, shorter, and in the form that was asked for.
+    rows = keep(is_right, verify(edit(reply_alone, rows)))
     rows = keep(partial(is_shorter, {chain.line: chain.text for chain in chains}), rows)
     if arm == "dap":
         rows = score("level", of_each(level_of), keep(has_level, rows))

@@ -27,6 +27,7 @@ from potstill.methods.reasoning_sentences import (
     reasoning_units,
     step_starts,
 )
+from potstill.methods.replies import reply_of
 from potstill.models.model import Model, Scored, Trainable
 from potstill.models.scoring import Passage
 from potstill.records import Span, Stage, Trace
@@ -162,6 +163,7 @@ def show_steps(trace: Any) -> str:
 
 def read_kinds(text: str) -> str | None:
     """The kinds of a reply as "3:verification 5:correction"; None where no line can be read."""
+    text = reply_of(text)
     kinds = "|".join((PROGRESSIVE, *FUNCTIONAL))
     found = re.findall(
         rf"^\W*(?:step )?(\d+)\W{{1,4}}({kinds})\b", text, re.IGNORECASE | re.MULTILINE

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 from potstill.methods.answer_rows import answer_text, gold_answer_alone, is_read
+from potstill.methods.replies import reply_alone
 from potstill.models.model import Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -98,6 +99,7 @@ def system2(
     else:
         first_step = FIRST_STEPS[procedure]
         questions = sample(student, problems, prompt=first_step, n=n, **sampling)
+        questions = edit(reply_alone, questions)
         answers = rewrite(student, questions, prompt=RESPOND, guard=False, **sampling)
 
     # The filter without labels: the share of the majority among the answers that can be read.

@@ -84,3 +84,10 @@ def test_an_unreadable_outline_a_broken_step_and_another_answer_are_dropped():
 def test_the_short_arm_learns_the_writers_usual_chains():
     ran, _, reasoner = long_cot(arm="short", problems=[P1])
     assert ran.texts() == {"p1": ["Short: \\boxed{9}."]} and not reasoner.calls
+
+
+def test_what_the_writer_thinks_is_no_part_of_outline_or_step():
+    thought = "<think>\n1. Hm.\n2. So.\n3. Or.\n4. Well.\n</think>\n"
+    answers = {"due now: Check": thought + WRITER["step due now: Check."]}
+    assert long_cot(answers)[0].texts() == {"p1": [LONG]}
+    assert long_cot({"numbered list": thought + OUTLINE})[0].texts() == {"p1": [LONG]}

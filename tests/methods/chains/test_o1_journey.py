@@ -59,3 +59,8 @@ def test_the_controls_are_one_of_the_two_trainings():
     assert len(ran.stages) == 1 and ran.texts() == {"p2": [THOUGHT]} and not roles["editor"].calls
     ran, roles = o1_journey(arm="format-only")
     assert len(ran.stages) == 1 and ran.texts() == {"p1": [LONG]} and not roles["teacher"].calls
+
+
+def test_the_editors_own_thought_is_no_part_of_the_row():
+    ran, _ = o1_journey(f"<think>\nHow?\n</think>\n{LONG}")
+    assert ran.texts(0) == {"p1": [LONG]}

@@ -135,3 +135,9 @@ def test_gaps_are_no_neighbours_and_none_of_the_last_two():
         assert len(gaps) <= 2 and all(gap < 7 for gap in gaps)
         assert all(two - one > 1 for one, two in pairwise(gaps))
     assert step_starts("One. Two. Three.") == [0, 5, 10]
+
+
+def test_what_the_bridger_thinks_is_not_put_in():
+    thought = f"<think>\n{missing(0, 'Perhaps this?')}</think>\n"
+    ran, _ = bridge([thought + missing(1, FIRST)], [P1])
+    assert ran.texts() == {"p1": [f"2 + 3 = 5.\n\n{FIRST}\n\n5 * 4 = 20.\n\n#### 20"]}

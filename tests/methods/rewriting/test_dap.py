@@ -85,3 +85,8 @@ def test_the_controls_show_one_instruction_no_chain_or_rewrite_nothing():
     assert [(row.text, row.saw_gold) for row in ran.rows] == [(SIMPLE, True)] and len(
         teacher.calls
     ) == 1
+
+
+def test_the_writers_own_thought_is_no_part_of_the_row():
+    for thought in ("<think>\nIs it simple?\n</think>\n\n", "Is it simple?\n</think>\n"):
+        assert dap(first=thought + SIMPLE)[0].texts() == {"p1": [SIMPLE]}

@@ -139,3 +139,9 @@ def test_replies_are_read_word_for_word_or_not_at_all():
     assert is_verbatim(["a b", "c"], "a  b\n c") and not is_verbatim(["a"], "a b")
     assert read_labels("Solution 1: Fine", 1) is None
     assert read_clusters("cluster1 [Solution 1]\ncluster2 [Solution 1]", 1) is None
+
+
+def test_what_the_editor_thinks_is_not_read():
+    thought = "<think>\n## Solution 1\nPerhaps.\n</think>\n"
+    changes = {"approaches that it tries": thought + REPLIES["the approaches that it tries"]}
+    assert dlcot(changes)[0].texts() == {"p1": [SHORT]}

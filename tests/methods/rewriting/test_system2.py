@@ -57,3 +57,9 @@ def test_the_procedures_ask_in_their_own_words():
     assert ran.texts() == {"p1": ["The answer is \\boxed{3}."]}
     answers = {"without opinions": "What is 1 + 2?", "in other words": "\\boxed{3}"}
     assert system2(answers, [P1], procedure="attention")[0].texts() == ran.texts()
+
+
+def test_what_is_thought_before_a_rephrasing_is_not_shown_with_it():
+    answers = {"Rephrase": "<think>\nHm.\n</think>\nAdd 1 and 2.", "in other words": "\\boxed{3}"}
+    _, pupil = system2(answers, [P1])
+    assert fill_template(RESPOND, {"prompt": P1.prompt, "text": "Add 1 and 2."}) in prompts(pupil)

@@ -11,6 +11,7 @@ from functools import partial
 from random import Random
 from typing import Any, Literal, TypeVar
 
+from potstill.methods.replies import reply_of
 from potstill.methods.rewriting.dlcot import prompts, structure
 from potstill.methods.rewriting.dlcot.structure import Structure
 from potstill.models.model import Model, Trainable
@@ -191,7 +192,7 @@ def ask_about(
     for reply in rewrite(model, chains, prompt=prompt, guard=False, **GREEDY):
         if reply.error:
             continue
-        reading = read(reply.line, reply.text)
+        reading = read(reply.line, reply_of(reply.text))
         count_reading(f"dlcot {what}", reply.text, "unparsed" if reading is None else "strict")
         if reading is not None:
             readings[reply.line] = reading

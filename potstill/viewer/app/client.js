@@ -6,7 +6,7 @@
   const KEPT = 80; // answers kept in memory
   // Milliseconds between two changes of what is shown: the longer an answer takes, the more, so that looking at a run
   // takes little of its machine.
-  const REST = { least: 1000, most: 30000, times: 25 };
+  const REST = { least: 1000, most: 30000, times: 40 };
   const RETRY = 3000; // milliseconds after which a lost stream is asked for again
 
   takeToken();
@@ -123,6 +123,10 @@
       if (isOpen || controller.signal.aborted) return;
       isOpen = true;
       while (generation !== live.generation && !controller.signal.aborted) {
+        if (document.hidden && generation >= 0) {
+          live.isStale = true; // asked when somebody looks again
+          break;
+        }
         generation = live.generation;
         try {
           const data = await read(controller.signal);

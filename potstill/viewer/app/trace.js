@@ -77,7 +77,7 @@
         <span class="soft">gold</span> <b>${P.visible(problem.answer ?? NONE)}</b>
         ${trace.arms.length > 1
           ? html`<label class="soft small">as in <select value=${trace.arm} onChange=${(event) => setQuery({ arm: event.target.value })}>${trace.arms.map((one) => html`<option value=${one.arm}>${P.visible(one.arm)}</option>`)}</select></label>`
-          : html`<${P.Badge}>${P.visible(trace.arm)}<//>`}</p>
+          : html`<${P.Badge} kind="name">${P.visible(trace.arm)}<//>`}</p>
       <ul class="facts">
         <li>by <b>${P.visible((author && author.role) || NONE)}</b></li>
         <li><b>${count(trace.tokens && trace.tokens.completion)}</b> tokens</li>

@@ -38,9 +38,10 @@
     const facets = P.useData(P.runPath(run) + "/facets?" + filters);
     const showNew = () => setFresh((old) => old + 1);
     const added = countNew(anchors.data, facets.data);
-    // An arm that was begun anew has taken its old traces away: a list that still shows them is wrong.
+    // An arm that was begun anew has taken its old traces away: a list that still shows them is wrong. And nobody reads
+    // an empty one.
     useEffect(() => {
-      if (added < 0) showNew();
+      if (added < 0 || (added > 0 && anchors.data.count === 0)) showNew();
     }, [facets.data]);
     const keep = (names) => {
       setColumns(names);

@@ -20,7 +20,7 @@
           <label class="soft small">by <select value=${by} onChange=${(event) => setQuery({ by: event.target.value }, true)}><option value="step">step</option><option value="tokens">tokens</option></select></label></div>
         <div class="card"><${P.SortedTable} caption="Students" rows=${data.students} columns=${[
           { key: "title", head: "student", value: (row) => row.title, cell: (row) => html`${P.visible(row.title)}<br /><span class="mono soft small plainer">${row.student}</span>` },
-          { key: "state", head: "state", cell: (row) => html`${P.visible(row.state)}${row.state === "running" ? ` ${row.step} of ${row.steps}` : ""}` },
+          { key: "state", head: "state", cell: (row) => html`${P.visible(row.state)}${row.state === "running" ? `, step ${count(row.step)}` : ""}` },
           { key: "rows", head: "rows", number: true, cell: (row) => html`<a href=${P.tracesLink(run, row.rows_query)}>${count(row.report && row.report.rows)}</a>` },
           { key: "steps", head: "steps", number: true, cell: (row) => count(row.steps) },
           { key: "epochs", head: "epochs", number: true, cell: (row) => P.format.number(row.report && row.report.num_train_epochs) },

@@ -39,6 +39,13 @@
     return table.made[place];
   }
 
+  // One part of an object, without the others.
+  function unpackPart(table, place, name) {
+    const entry = table.values[place];
+    const part = entry[1 + table.shapes[entry[0] - 1].indexOf(name)];
+    return unpack(table, part < 0 ? place + part : part);
+  }
+
   const remembered = {};
   function readDocument(name) {
     remembered[name] = remembered[name] || isParsed.then(() => unzip(document.getElementById(name).textContent)).then((table) => unpack(table, table.root));
@@ -170,7 +177,7 @@
     const texts = new Map();
     for (const number of new Set(Object.values((await pages).blocks))) {
       const block = await readBlock(number);
-      for (const [id, [[, place]]] of Object.entries(block.traces)) texts.set(id, unpack(block, place).text);
+      for (const [id, [[, place]]] of Object.entries(block.traces)) texts.set(id, unpackPart(block, place, "text"));
     }
     return texts;
   }

@@ -131,8 +131,9 @@
     return html`<${Badge} kind=${kind}>${P.visible(stateText(state))}<//>`;
   }
 
-  // As the server words it (run_state.py), at the time of this clock.
+  // As the server words it (run_state.py), at the time of this clock; a copy says how it was.
   function stateText(state) {
+    if (P.share) return state.text;
     if (state.status === "running" || state.status === "unreadable" || !state.since) return state.text || state.status;
     const seconds = Math.max(0, Date.now() / 1000 - state.since);
     let age = "just now";

@@ -94,9 +94,11 @@
     const live = useLive(run);
     const state = (live && live.state) || (overview.data && overview.data.state);
     if (!state) return null;
-    const progress = state.status === "running" && live && live.progress;
+    // A killed run leaves what it was at.
+    const isAt = state.status === "running" || state.status === "killed";
+    const progress = isAt && live && live.progress;
     return html`<span class="row small" aria-live="polite"><${P.State} state=${state} /></span>
-      ${progress && html`<span class="row small soft">${P.visible(progress.label || progress.arm || "")}
+      ${progress && html`<span class="row small soft">${state.status === "killed" ? "at " : ""}${P.visible(progress.label || progress.arm || "")}
         ${progress.total ? html`<${P.Bar} share=${progress.done / progress.total} /> ${P.format.count(progress.done)} of ${P.format.count(progress.total)}` : ""}</span>`}`;
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -83,10 +84,14 @@ def test_a_kill_is_told(live_tab: Tab, growing: Served):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with child.started(command, **pipes) as run:
         run.stdout.readline()
+        progress = {"pid": run.pid, "arm": "rft", "label": "rft/teacher", "done": 3, "total": 40}
+        (growing.runs / "growing" / "progress.json").write_text(json.dumps(progress))
         wait_for_text(page, "header", "running", KILLED)
         run.send_signal(signal.SIGKILL)
         run.wait()
         wait_for_text(page, "header", "(killed)", KILLED)
+        wait_for_text(page, "header", "at rft/teacher", KILLED)
+        wait_for_text(page, "header", "3 of 40", KILLED)
 
 
 def test_a_hidden_tab_asks_for_nothing_and_then_sees_all(live_tab: Tab, growing: Served):

@@ -34,7 +34,7 @@ from live_writer import LIVE_SECONDS, Writer
 
 from potstill.viewer.reader import RunReader
 from potstill.viewer.run_folders import find_runs
-from potstill.viewer.trace_page import TracePage
+from potstill.viewer.trace_page import RunFacts, TracePage
 
 REPEATS = 7
 IDLE_SECONDS = 10.0
@@ -79,18 +79,19 @@ def main() -> None:
         with view_browser.open_browser() if not args.no_browser else nullcontext() as browser:
             if browser is None:
                 print("no browser: nothing is painted", file=sys.stderr)
-            figures = measure(folder, Path(temporary), browser)
+            figures = []
+            table = sys.stderr if args.json else sys.stdout
+            print(f"{'':<44}{'clock':>10}{'CPU':>10}{'aim':>8}", file=table)
+            for figure in measure(folder, Path(temporary), browser):
+                print(format_figure(figure), file=table, flush=True)
+                figures.append(figure)
     if args.json:
         print(json.dumps([asdict(figure) for figure in figures]))
-        return
-    print(f"{'':<40}{'clock':>10}{'CPU':>10}{'aim':>8}")
-    for figure in figures:
-        print(format_figure(figure))
 
 
 def format_figure(figure: Figure) -> str:
     """A line of the table; it ends in ! where the CPU time misses the aim, or the clock where that is all there is."""
-    parts = [f"{figure.name:<40}"]
+    parts = [f"{figure.name:<44}"]
     for value in (figure.clock, figure.cpu):
         parts.append(f"{'' if value is None else format(value, ',.1f'):>10}")
     parts.append(f"{'' if figure.aim is None else format(figure.aim, 'g'):>8} {figure.unit}")
@@ -99,28 +100,28 @@ def format_figure(figure: Figure) -> str:
     return "".join(parts) + (" !" if is_missed else "")
 
 
-def measure(folder: Path, temporary: Path, browser: Any) -> list[Figure]:
+def measure(folder: Path, temporary: Path, browser: Any) -> Iterator[Figure]:
     """All figures, of one viewer after another."""
-    figures: list[Figure] = []
     index = temporary / "index"
     # First with an empty cache, as somebody who has just copied the run here.
-    with serve(folder, index, browser, figures, "not indexed") as server:
-        figures += wait_for_index(server)
-    with serve(folder, index, browser, figures, "indexed") as server:
+    with serve(folder, index) as server:
+        yield from measure_start(server, browser, folder.name, "not indexed")
+        yield from wait_for_index(server)
+    with serve(folder, index) as server:
+        yield from measure_start(server, browser, folder.name, "indexed")
         for name, (path, aim) in list_requests(server).items():
-            figures.append(time_requests(server, name, path, aim))
-        figures.append(time_lineage(folder, index))
-        figures.append(Figure("server RSS", "MB", clock=server.resident_megabytes(), aim=150))
-        figures.append(measure_idle(server, "nobody looks"))
+            yield time_requests(server, name, path, aim)
+        yield time_lineage(folder, index)
+        yield Figure("server RSS", "MB", clock=server.resident_megabytes(), aim=150)
+        yield measure_idle(server, "nobody looks")
         if browser is not None:
             for values in view_browser.measure(browser, server, folder.name):
-                figures.append(Figure(**values))
+                yield Figure(**values)
             with view_browser.following(browser, server, folder.name):
-                figures.append(measure_idle(server, "a tab is open"))
+                yield measure_idle(server, "a tab is open")
             megabytes = server.resident_megabytes()
-            figures.append(Figure("server RSS, at the end", "MB", clock=megabytes, aim=150))
-    figures += measure_live(folder, index, browser)
-    return figures
+            yield Figure("server RSS, at the end", "MB", clock=megabytes, aim=150)
+    yield from measure_live(folder, index, browser)
 
 
 class Server:
@@ -176,28 +177,28 @@ def process_cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def serve(
-    folder: Path, index: Path, browser: Any, figures: list[Figure], name: str
-) -> Iterator[Server]:
-    """A server, with how long it took to its first answers."""
+def serve(folder: Path, index: Path) -> Iterator[Server]:
+    """A viewer that ends with the block."""
     server = Server(folder, index)
     try:
-        for what, path in (("page", ""), ("overview", server.run)):
-            server.read(path)
-            clock = 1000 * (time.monotonic() - server.started)
-            cpu = 1000 * server.cpu_seconds()
-            figures.append(Figure(f"start, {name}: first byte, {what}", "ms", clock, cpu, aim=500))
-        if browser is not None:
-            values = view_browser.measure_start(browser, server, folder.name, f"start, {name}")
-            figures.append(Figure(**values))
         yield server
     finally:
         server.close()
 
 
-def wait_for_index(server: Server) -> list[Figure]:
+def measure_start(server: Server, browser: Any, run: str, name: str) -> Iterator[Figure]:
+    """How long it takes to the first answers, from the start of the process, and until a tab shows the overview."""
+    for what, path in (("page", ""), ("overview", server.run)):
+        server.read(path)
+        clock = 1000 * (time.monotonic() - server.started)
+        cpu = 1000 * server.cpu_seconds()
+        yield Figure(f"start, {name}: first byte, {what}", "ms", clock, cpu, aim=500)
+    if browser is not None:
+        yield Figure(**view_browser.measure_start(browser, server, run, f"start, {name}"))
+
+
+def wait_for_index(server: Server) -> Iterator[Figure]:
     """How long it takes until lists are whole, then words, then calls."""
-    figures = []
     missing = {"lists", "words", "calls"}
     while missing:
         time.sleep(0.5)
@@ -212,8 +213,7 @@ def wait_for_index(server: Server) -> list[Figure]:
             if is_whole[what]:
                 missing.remove(what)
                 clock = time.monotonic() - server.started
-                figures.append(Figure(f"{what} indexed", "s", clock, server.cpu_seconds()))
-    return figures
+                yield Figure(f"{what} indexed", "s", clock, server.cpu_seconds())
 
 
 def list_requests(server: Server) -> dict[str, tuple[str, float | None]]:
@@ -288,7 +288,7 @@ def time_lineage(folder: Path, index: Path) -> Figure:
         assert trace is not None
         began, used = time.monotonic(), time.process_time()
         for _ in range(REPEATS):
-            TracePage(store, trace, "orion").lineage()
+            TracePage(RunFacts(store), trace, "orion").lineage()
         cpu = 1000 * (time.process_time() - used) / REPEATS
         clock = 1000 * (time.monotonic() - began) / REPEATS
     return Figure("lineage", "ms", clock, cpu, aim=20)

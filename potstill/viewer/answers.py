@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, final
 
 from potstill.errors import InputError, PotstillError
@@ -209,6 +210,11 @@ class Answers:
             NotFoundError: there is none.
             PotstillError: the run can't be read, or a parameter is wrong.
         """
+        # Whoever looks comes before the index, also on a machine with one free core.
+        with self.indexer.held() if self.indexer is not None else nullcontext():
+            return self._answer(path, parameters)
+
+    def _answer(self, path: Sequence[str], parameters: Parameters) -> dict[str, Any]:
         if list(path) == ["runs"]:
             return self._runs()
         if list(path) == ["compare"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from viewed_run import fill_orion, make_problems, make_run, open_reader
 
 from potstill.store import Store
 from potstill.viewer.index.calls import served_name
-from potstill.viewer.index.indexer import build_index
+from potstill.viewer.index.indexer import Indexer, build_index
 from potstill.viewer.query import parse_query
 from potstill.viewer.reader import RunReader
+from potstill.viewer.run_folders import find_runs
 from potstill.viewer.selection import Chosen, Selection
 from potstill.viewer.trace_lists import (
     PageRequest,
@@ -149,3 +151,20 @@ def test_a_request_sees_one_state_of_the_store_and_its_index(tmp_path: Path):
             [(made,)] = beside.database.read("SELECT count(*) FROM made")
             assert made == sum(Selection(beside, Chosen()).count_by_group.values()) == 24
         assert page(reader)["count"] == 8
+
+
+@pytest.mark.slow
+def test_no_portion_is_begun_while_a_request_is_answered(tmp_path: Path):
+    [run] = find_runs([make_run(tmp_path / "run")]).values()
+    reader = RunReader(run, tmp_path / "index")
+    indexer = Indexer({run.name: reader})
+    indexer.ask_for(run.name)
+    with indexer.held():
+        indexer.start()
+        while not reader.index.progress_mark():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert reader.index.progress_mark() == 1
+    while page(reader)["indexed"]["words"] < 1:
+        time.sleep(0.01)
+    indexer.close()

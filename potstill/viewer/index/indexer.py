@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
@@ -19,6 +20,7 @@ POLL_SECONDS = 1.0  # between two looks at the stores of runs that somebody watc
 WATCHED_SECONDS = 60.0  # after the last request for a run its store is no longer followed
 REST_SHARE = 0.01  # of a core that following a run may take
 MAX_REST_SECONDS = 30.0
+MAX_HELD_SECONDS = 5.0  # that a portion waits for requests
 
 log = logging.getLogger("potstill.viewer")
 
@@ -73,6 +75,10 @@ class Indexer:
             str, tuple[FileStamp, ...]
         ] = {}  # the store's files when it was last read to its end
         self._rests_until: dict[str, float] = {}  # when the store of each run is looked at again
+        self._requests = 0  # that are being answered
+        self._requests_lock = threading.Lock()
+        self._has_no_request = threading.Event()
+        self._has_no_request.set()
         self._wake = threading.Event()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="potstill-view-index", daemon=True)
@@ -83,9 +89,22 @@ class Indexer:
         self._thread.start()
 
     def ask_for(self, name: str) -> None:
-        """Note that somebody looks at a run."""
+        """Note that somebody looks at a run: it is indexed from the next look at the runs on, behind the answer."""
         self._asked[name] = time.monotonic()
-        self._wake.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a request go first: no portion is begun while one is being answered."""
+        with self._requests_lock:
+            self._requests += 1
+            self._has_no_request.clear()
+        try:
+            yield
+        finally:
+            with self._requests_lock:
+                self._requests -= 1
+                if not self._requests:
+                    self._has_no_request.set()
 
     def close(self) -> None:
         """End after the portion that is being read."""
@@ -142,6 +161,7 @@ class Indexer:
             for step in _phases(self._with_words):
                 while step(store.database):
                     reader.index.has_grown()
+                    self._has_no_request.wait(MAX_HELD_SECONDS)
                     if self._is_closed or self._next_run() not in (reader.run.name, None):
                         return False
         return True

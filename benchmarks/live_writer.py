@@ -60,11 +60,14 @@ def main() -> None:
         ledger = store.ledger(ARM)
         used = time.process_time()
         problems = make_problems(ARM, LIVE_SECONDS * PROBLEMS_PER_SECOND)
+        # New calls at every run of this script: an equal one would replace the call that is there.
+        first_index = int(time.time()) * DRAWS
         began = time.monotonic()
         for number, problem in enumerate(problems):
             time.sleep(max(0.0, began + number / PROBLEMS_PER_SECOND - time.monotonic()))
-            drafts = [write_trace(problem, STUDENT, index, 2200, rng) for index in range(DRAWS)]
-            traces = [judge_trace(draft, rng) for draft in drafts]
+            traces = []
+            for index in range(first_index, first_index + DRAWS):
+                traces.append(judge_trace(write_trace(problem, STUDENT, index, 2200, rng), rng))
             store_calls(store, ARM, traces)
             ledger.add_traces([blank(problem), *traces])
         print(json.dumps(time.process_time() - used))

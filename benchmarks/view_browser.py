@@ -13,6 +13,7 @@ from typing import Any, Protocol
 CHROMIUM = Path(os.environ.get("POTSTILL_CHROMIUM", "/usr/bin/chromium"))
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 TIMEOUT = 120_000  # milliseconds, on a machine with other work
+SETTLED = 3000  # after which a page that nothing happens on asks for nothing more
 TRACE_ROW = ".list .line[data-read]"
 
 # Milliseconds from a change of the address until what a selector names is painted.
@@ -150,6 +151,7 @@ def following(browser: Any, server: Served, run: str) -> Iterator[None]:
     if browser is not None:
         tab = Tab(browser, server)
         tab.load(f"run/{run}", "main table")
+        tab.page.wait_for_timeout(SETTLED)
         yield
         tab.context.close()
         return

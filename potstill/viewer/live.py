@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 from potstill.errors import PotstillError
 from potstill.runs.progress_file import PROGRESS_FILE
 from potstill.training.step_log import STEPS_FILE
+from potstill.viewer.index.calls import count_calls
 from potstill.viewer.reader import RunReader
 from potstill.viewer.run_state import RunState, read_state
 from potstill.viewer.token_page import STUDENTS_FOLDER, WORK_FOLDER
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from potstill.viewer.answers import Answers
 
 LAST_BYTES = 16 * 1024  # of a file of steps that hold its last line
-_COUNTED = {"traces": "made", "rows": "rows", "drops": "drops", "completions": "completions"}
+POLL_SECONDS = 0.5  # between two looks of a live stream
+REST_SHARE = 0.01  # of a core that counting a store may take
+MAX_REST_SECONDS = 10.0
 
 
 def describe_now(reader: RunReader) -> dict[str, Any]:
@@ -41,9 +45,11 @@ def describe_now(reader: RunReader) -> dict[str, Any]:
     try:
         with reader.store() as store:
             read = store.database.read
-            for name, table in _COUNTED.items():
-                [(line["counts"][name],)] = read(f"SELECT count(*) FROM {table}")
             line["by_arm"] = dict(read("SELECT arm, count(*) FROM made GROUP BY arm"))
+            line["counts"]["traces"] = sum(line["by_arm"].values())
+            line["counts"]["completions"] = count_calls(store.database)
+            for name in ("rows", "drops"):
+                [(line["counts"][name],)] = read(f"SELECT count(*) FROM {name}")
             [(line["under_way"],)] = read("SELECT count(*) FROM intents")
     except PotstillError as error:
         # The page's own request says it whole.
@@ -88,6 +94,8 @@ class RunWatch:
 
     def __init__(self, reader: RunReader, seen: Seen | None = None) -> None:
         self.reader, self._seen = reader, seen
+        self._status = ""
+        self._rests_until = 0.0
 
     def look(self) -> dict[str, Any] | None:
         """The line of the run, with how many traces are new since the last one; None where nothing has changed."""
@@ -99,8 +107,16 @@ class RunWatch:
             return self._describe_unreadable(str(error))
         if self._seen is not None and mark == self._seen.mark:
             return None
+        # A large store takes long to be counted, and is counted less often; how the run is, is told at once.
+        if state.status == self._status and time.monotonic() < self._rests_until:
+            return None
         # Something has changed: now the store is opened and counted.
+        used = time.thread_time()
         line = describe_now(self.reader)
+        rest = (time.thread_time() - used) / REST_SHARE
+        if rest > POLL_SECONDS:
+            self._rests_until = time.monotonic() + min(rest, MAX_REST_SECONDS)
+        self._status = state.status
         by_arm: dict[str, int] = line.pop("by_arm")
         # The first line has nothing before it, and so nothing new.
         before = by_arm if self._seen is None else self._seen.by_arm

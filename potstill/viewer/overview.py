@@ -27,7 +27,7 @@ from potstill.runs.budget_file import read_limits
 from potstill.store.history import DropCount
 from potstill.store.store import Store
 from potstill.viewer.cost_page import describe_limits, read_spent
-from potstill.viewer.index.calls import has_all_calls
+from potstill.viewer.index.calls import count_calls, has_all_calls
 from potstill.viewer.query import quote_value
 from potstill.viewer.reader import RunReader
 from potstill.viewer.run_state import read_state
@@ -104,7 +104,7 @@ def _count_store(reader: RunReader) -> dict[str, Any]:
     with reader.store() as store:
         read = store.database.read
         [(counts["traces"],)] = read("SELECT count(*) FROM made")
-        [(counts["calls"],)] = read("SELECT count(*) FROM completions")
+        counts["calls"] = count_calls(store.database)
         for (created,) in read("SELECT created FROM completions ORDER BY rowid LIMIT 1"):
             counts["began"] = created
         # A large table of completions is summed up by the index alone, which may be on its way.
@@ -148,13 +148,8 @@ def describe_overview(reader: RunReader, base: str = "") -> dict[str, Any]:
         for arm in _program_arms(results, arms):
             funnels[arm] = _describe_funnel(results, store, arm)
         document["funnels"] = funnels
-        counts: dict[str, int] = {}
-        for name, source in (
-            ("traces", "made"),
-            ("rows", "rows"),
-            ("drops", "drops"),
-            ("completions", "completions"),
-        ):
+        counts = {"completions": count_calls(store.database)}
+        for name, source in (("traces", "made"), ("rows", "rows"), ("drops", "drops")):
             [(counts[name],)] = store.database.read(f"SELECT count(*) FROM {source}")
         document["counts"] = counts
     return document
@@ -169,7 +164,7 @@ def _update_results(saved: Results, store: Store) -> Results:
     from potstill.runs.results import collect_costs, collect_trainings
 
     costs = dict(saved.costs)
-    for arm in store.history.arms():
+    for arm in (*saved.evaluations, *_program_arms(saved, store.history.arms())):
         if not costs.get(arm):
             costs[arm] = collect_costs(store, arm)
     training = dict(saved.training)

@@ -23,12 +23,11 @@ from potstill.viewer.answers import (
     Parameters,
     describe_error,
 )
-from potstill.viewer.live import LiveStream
+from potstill.viewer.live import POLL_SECONDS, LiveStream
 from potstill.viewer.security import HEADERS, Guard
 from potstill.viewer.trace_page import NoTraceError
 
 THREADS = 4
-POLL_SECONDS = 0.5  # between two looks of a live stream
 BEAT_SECONDS = 15.0
 MAX_BODY = 64 * 1024
 PACKAGE = Path(__file__).parent

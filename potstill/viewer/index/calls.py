@@ -15,6 +15,7 @@ from potstill.store.database import Database, from_column
 PORTION = 1000
 LINKED_PORTION = 4000  # entries whose calls are looked up in one transaction
 MINUTE = 60
+COUNTED_ROWS = 20_000  # that are counted one by one: some milliseconds
 
 
 def add_functions(database: Database) -> None:
@@ -133,3 +134,16 @@ def has_all_calls(database: Database) -> bool:
     """Whether every completion of the store was read."""
     [(last,)] = database.read("SELECT coalesce(max(rowid), 0) FROM completions")
     return bool(last == read_place(database))
+
+
+def count_calls(database: Database) -> int:
+    """How many completions the store has: those that the index knows, and those behind them."""
+    done = read_place(database)
+    [(last,)] = database.read("SELECT coalesce(max(rowid), 0) FROM completions")
+    # Without an index, or far behind it, all are counted by their keys.
+    if not done or last - done > COUNTED_ROWS:
+        [(count,)] = database.read("SELECT count(*) FROM completions")
+        return int(count)
+    [(known,)] = database.read("SELECT coalesce(sum(calls), 0) FROM view.minutes")
+    [(behind,)] = database.read("SELECT count(*) FROM completions WHERE rowid > ?", (done,))
+    return int(known + behind)

@@ -41,6 +41,7 @@ from potstill.runs.examples import (
 from potstill.runs.folder_layout import UNTRAINED
 from potstill.runs.recipe import Recipe
 from potstill.runs.stages import read_rows, stage_rows, stage_title
+from potstill.store.history import DropCount
 from potstill.store.store import Store
 
 
@@ -162,8 +163,20 @@ def collect_costs(store: Store, arm: str) -> dict[str, Cost]:
     return costs
 
 
-def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
-    """Steps with roles for model ids; drops counted by reason, without the ids of single traces in it."""
+def collect_funnel(
+    store: Store,
+    arm: str,
+    names: Mapping[str, str],
+    drops_by_reason: Sequence[DropCount] | None = None,
+) -> Funnel:
+    """Steps with roles for model ids; drops counted by reason, without the ids of single traces in it.
+
+    Args:
+        store: of the run.
+        arm: of the run.
+        names: the roles of model ids.
+        drops_by_reason: what the store says of them, where that was asked already.
+    """
     steps: list[FunnelStep] = []
     for step in store.history.steps(arm):
         label = names.get(step.label, step.label)
@@ -177,8 +190,10 @@ def collect_funnel(store: Store, arm: str, names: Mapping[str, str]) -> Funnel:
         steps.append(FunnelStep("train", "rows", 0, 0))
 
     # By frequency: inside `each` drops come in an order of chance.
+    if drops_by_reason is None:
+        drops_by_reason = store.history.count_drops_by_reason(arm)
     drops = []
-    for count in store.history.count_drops_by_reason(arm):
+    for count in drops_by_reason:
         drops.append(FunnelDrop(count.operator, count.test, count.reason, count.drops))
     return Funnel(tuple(steps), tuple(drops))
 

@@ -29,7 +29,7 @@ from potstill.store.store import Store
 from potstill.viewer.cost_page import describe_limits, read_spent
 from potstill.viewer.index.calls import count_calls, has_all_calls
 from potstill.viewer.query import quote_value
-from potstill.viewer.reader import RunReader
+from potstill.viewer.reader import ArmDrops, RunReader
 from potstill.viewer.run_state import read_state
 
 MAX_SUMMED_CALLS = (
@@ -146,7 +146,7 @@ def describe_overview(reader: RunReader, base: str = "") -> dict[str, Any]:
         document |= _describe_results(results, base, arms)
         funnels: dict[str, Any] = {}
         for arm in _program_arms(results, arms):
-            funnels[arm] = _describe_funnel(results, store, arm)
+            funnels[arm] = _describe_funnel(reader, results, store, arm)
         document["funnels"] = funnels
         counts = {"completions": count_calls(store.database)}
         for name, source in (("traces", "made"), ("rows", "rows"), ("drops", "drops")):
@@ -271,22 +271,36 @@ def describe_comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _describe_funnel(results: Results, store: Store, arm: str) -> dict[str, Any]:
+def _read_drops(reader: RunReader, store: Store, arm: str) -> ArmDrops:
+    """What an arm dropped; of one that has come to its end it is counted once."""
+    sql = "SELECT generation FROM arms WHERE arm = ? AND finished"
+    for (generation,) in store.database.read(sql, (arm,)):
+        key = (arm, generation)
+        if key not in reader.finished_drops:
+            reader.finished_drops[key] = _count_drops(store, arm)
+        return reader.finished_drops[key]
+    return _count_drops(store, arm)
+
+
+def _count_drops(store: Store, arm: str) -> ArmDrops:
+    by_reason = store.history.count_drops_by_reason(arm)
+    return ArmDrops(store.history.count_drops_by_test(arm), by_reason)
+
+
+def _describe_funnel(reader: RunReader, results: Results, store: Store, arm: str) -> dict[str, Any]:
     """An arm's way from problems to rows; each line with the query that lists its traces."""
+    drops = _read_drops(reader, store, arm)
     stored = results.funnels.get(arm)
     is_known = arm in results.recipe.get("arms", {})
     # As the results have it; else from the store, as far as it has come.
     if stored is None or not stored.steps or results.ending.status != "finished":
         from potstill.runs.results import collect_funnel, names_of_models
 
-        stored = collect_funnel(store, arm, names_of_models(results, arm) if is_known else {})
+        names = names_of_models(results, arm) if is_known else {}
+        stored = collect_funnel(store, arm, names, drops.by_reason)
     # A trace may be dropped by several tests, and twice by one: drops are counted, and traces are listed.
-    by_test: dict[str, DropCount] = {}
-    for count in store.history.count_drops_by_test(arm):
-        by_test[f"{count.operator} {count.test}"] = count
-    traces_by_reason: dict[tuple[str, str, str], int] = {}
-    for count in store.history.count_drops_by_reason(arm):
-        traces_by_reason[count[:3]] = count.traces
+    by_test = {f"{count.operator} {count.test}": count for count in drops.by_test}
+    traces_by_reason = {count[:3]: count.traces for count in drops.by_reason}
 
     # The steps in program order, stretches that repeat folded as the report folds them.
     of_arm = f"arm:{quote_value(arm)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -20,6 +20,7 @@ from potstill.runs import manifest
 from potstill.runs.folder_layout import BUDGET_FILE, RESULTS_FILE, UNFINISHED_FILE
 from potstill.runs.row_logprobs import LOGPROBS_FILE
 from potstill.store import database, lock
+from potstill.store.history import DropCount
 from potstill.store.store import Store
 from potstill.training.rollout_log import ROLLOUTS_FILE
 from potstill.viewer.index.index_file import IndexFile
@@ -47,6 +48,13 @@ def stamp_of(path: Path) -> FileStamp:
     return FileStamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+class ArmDrops(NamedTuple):
+    """What an arm dropped, counted in two ways."""
+
+    by_test: Sequence[DropCount]
+    by_reason: Sequence[DropCount]
+
+
 @final
 class RunReader:
     """Reads one run; several threads may use it at once.
@@ -63,6 +71,7 @@ class RunReader:
         self.index = IndexFile(run.path, index_folder)
         self._of_thread = threading.local()
         self._results_lock = threading.Lock()
+        self.finished_drops: dict[tuple[str, int], ArmDrops] = {}  # by arm and its generation
         self._documents: dict[str, tuple[str, dict[str, Any]]] = {}
         self._results: tuple[tuple[FileStamp, ...], Results] | None = None
 

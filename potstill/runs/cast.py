@@ -59,6 +59,7 @@ class ScriptedRun:
         solver: what it returned, or the one that samples its last student.
         orphans: pairs (trace, parent) whose parent is in no ledger.
         stored_rows: the ids of the rows that the ledger holds, by stage.
+        other_rivals: rows that the ledger holds with another rejected side than a stage trained them with.
         errored: ids of failed generations.
         dropped: ids of what operators took out.
         evaluation: of the solver on the same problems, where it was measured.
@@ -70,6 +71,7 @@ class ScriptedRun:
     solver: Any
     orphans: list[tuple[str, str]]
     stored_rows: dict[str, list[str]]
+    other_rivals: list[str] = field(default_factory=list)
     errored: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     evaluation: Evaluation | None = None
@@ -224,11 +226,31 @@ def _drive_in_store(
             solver=solver,
             orphans=store.history.missing_parents(),
             stored_rows=store.history.row_ids(name),
+            other_rivals=find_other_rivals(store, name, stages),
             errored={trace.id for trace in store.history.traces(name) if trace.error},
             dropped={drop.id for drop in store.history.drops(name)},
             evaluation=evaluation,
             uncounted=uncounted,
         )
+
+
+def find_other_rivals(store: Store, arm: str, stages: Sequence[Stage]) -> list[str]:
+    """The rows that the ledger holds with another rejected side than a stage trained them with.
+
+    It holds one annotated trace for each id: a text that is a row by itself, or in several pairs, needs `pair_all`.
+    """
+    other: list[str] = []
+    for stage in stages:
+        stored_rows = store.history.traces_by_id(row_ids(stage), arm)
+        for row, stored in zip(stage.rows, stored_rows):
+            if rival_id(row) != rival_id(stored):
+                other.append(row.id)
+    return other
+
+
+def rival_id(row: Trace) -> str:
+    """The id of a row's rejected side; "" without one."""
+    return row.rejected.id if row.rejected is not None else ""
 
 
 def count_calls(evaluation: Evaluation) -> int:

@@ -208,6 +208,11 @@ def check_lineage(case: Case) -> None:
     _require(not run.orphans, f"{len(run.orphans)} traces have parents that no ledger knows")
     rows = {stage.id: row_ids(stage) for stage in run.stages}
     _require(run.stored_rows == rows, "the ledger's rows are not the stages'")
+    _require(
+        not run.other_rivals,
+        f"{len(run.other_rivals)} rows are stored with another rejected side than they were trained with: a text that "
+        "is a row by itself, or in several pairs, is paired by pair_all",
+    )
 
 
 def check_solver(case: Case) -> None:

@@ -193,6 +193,13 @@ def prefers_without_pairs(problems, student: Trainable):
     yield Stage(student, sample(student, problems), "dpo", beta=0.1)
 
 
+def pairs_its_rows(problems, student: Trainable):
+    """A method whose rows are the chosen side of a pair in another stage."""
+    drawn = sample(student, problems, n=2)
+    student = yield Stage(student, drawn[::2], "sft")
+    yield Stage(student, pair(drawn[::2], drawn[1::2]), "dpo")
+
+
 def distils_a_server(problems, teacher: Model, student: Trainable):
     """A method that reads distributions of a model that need not have any."""
     yield Stage(student, sample(teacher, problems), "jsd", teacher=teacher)
@@ -244,6 +251,7 @@ BROKEN = [
     (no_default, conformance.check_signature, "n has no default"),
     (asks_anew, conformance.check_repetition, "the repetition asked for"),
     (follows_order, conformance.check_order, "in another order"),
+    (pairs_its_rows, conformance.check_lineage, "stored with another rejected side"),
     (orphan_rows, conformance.check_lineage, "the ledger's rows|parents that no ledger knows"),
     (local_solver, conformance.check_solver, "closure"),
 ]

@@ -24,7 +24,7 @@ from potstill.traces import (
     chance,
     keep,
     note,
-    pair,
+    pair_all,
     problem,
     right_test,
     sample,
@@ -90,7 +90,7 @@ def phi4_mini_reasoning(
 
     # 3. Preference: right chains against wrong ones of the same problem.
     if arm != "no-preference":
-        pairs = pair(right_chains, wrong_chains)
+        pairs = pair_all(right_chains, wrong_chains, k=1)
         keywords: dict[str, Any] = {"beta": PREFERENCE_BETA}
         student = yield Stage(student, pairs, "dpo", name="preference", **keywords)
 

@@ -34,6 +34,7 @@ from potstill.traces import (
     keep,
     line,
     pair,
+    pair_all,
     pose,
     report_shares,
     rewrite,
@@ -132,7 +133,8 @@ def make_pairs(
         settings: what is preferred, and what the sides hold.
     """
     if settings.preference == "whole":
-        return pair(templates, attempts, k=settings.errors_per_problem)
+        # One pair a problem; the template is also a row of the first stage.
+        return pair_all(templates, attempts, k=1)
     if settings.preference == "step":
         right_steps = cut_to_step(settings, chosen, attempts)
         wrong_steps = cut_to_wrong_step(settings, attempts, chosen)

@@ -63,6 +63,8 @@ TABLE: Mapping[str, Objective] = MappingProxyType(
         "adaptive_kl": Objective("divergence", needs=("distribution",)),
         "taid": Objective("divergence", needs=("distribution",)),
         "self_evolution": Objective("divergence", needs=("distribution",)),
+        "cwtm": Objective("divergence", needs=("distribution",)),
+        "dkpp": Objective("divergence", needs=("distribution",)),
         "kid": Objective("divergence", needs=("distribution", "replaced")),
         "distillm2": Objective("divergence", "pair", ("distribution", "pairs")),
         "dpo": Objective("preference", "pair", ("pairs", "reference")),

@@ -29,7 +29,7 @@ from potstill.objectives.chunked import Kernel, full, losses, pieced, teacher_lo
 from potstill.objectives.hooks import ConstantSchedule, Hooks, Mistake
 from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
 from potstill.objectives.likelihood import nll, token_logp
-from potstill.objectives.numerics import finite, vecdot
+from potstill.objectives.numerics import LEAST, finite, vecdot
 from potstill.objectives.schedules import FIRST, FirstStepAnchors, TaidSchedule, distillm2_skew
 from potstill.objectives.truncated import Tail, truncated
 
@@ -161,6 +161,30 @@ def kid(x: Inputs, *, mle: float = 1.0, temperature: float = 1.0, chunk: int = 0
     )
 
 
+def cwtm(x: Inputs, *, chunk: int = 0) -> Loss:
+    """`max p (-log q(y))`: labels weighted by the teacher's confidence.
+
+    What is left of a teacher where nothing of what it says but how sure it is of its best token is learnt: a control of
+    born-again networks (CWTM, Furlanello et al., arXiv:1805.04770, eq. 9). Departure: the paper divides by the sum of
+    the batch's confidences; here it is a factor of the whole loss that is left out (the statistic `confidence` has it),
+    so that micro-batches add up.
+    """
+    with torch.no_grad():
+        confidence = _largest_shares(x, "cwtm", chunk)  # [N]
+    values = losses(x, nll(x.targets_N), chunk=chunk) * confidence
+    return Loss(values, {"cwtm": summed(values), "confidence": summed(confidence)})
+
+
+def dkpp(x: Inputs, **how: Any) -> Loss:
+    """`KL(p' || q)`, p' the teacher's with all shares but the largest given to other tokens: no dark knowledge is left.
+
+    A control of born-again networks (DKPP, Furlanello et al., arXiv:1805.04770). Departure: each share goes to the next
+    token of the vocabulary but the best one; the paper permutes them at random.
+    """
+    _refuse_top_k(x, "dkpp")
+    return _divergence(x, "dkpp", _permuted, **how)
+
+
 def distillm2(
     x: Inputs,
     *,
@@ -268,6 +292,19 @@ def _check_share(value: float, name: str, *, below: float = 2) -> None:
         raise ConfigError(
             f"{name} is {value}", expected="a share of 1" + (", below 1" if below == 1 else "")
         )
+
+
+def _largest_shares(x: Inputs, name: str, chunk: int) -> Tensor:
+    """The probability of the teacher's best token at each position, [N]."""
+    if isinstance(x.teacher, TopK):
+        return full(x.teacher.logp_NK).max(-1).values.exp()
+    teacher = _teacher(x, name)
+    rows_at_once = chunk or 64
+    shares = [x.hidden_ND.new_zeros(0, dtype=full(x.hidden_ND[:0]).dtype)]
+    for start in range(0, len(x.targets_N), rows_at_once):
+        logits = teacher(slice(start, min(start + rows_at_once, len(x.targets_N))))  # [C, V]
+        shares.append((logits.max(-1).values - logits.logsumexp(-1)).exp())
+    return torch.cat(shares)
 
 
 def _refuse_top_k(x: Inputs, name: str) -> None:
@@ -518,6 +555,18 @@ def _self_evolution(
         return value, None
     pulled = _pull(q, p / mixture).mul_(given - 1)
     return value, torch.where(is_hard, pulled, q - p)
+
+
+def _permuted(lq: Tensor, lp: Tensor, gradient: bool) -> tuple[Tensor, Tensor | None]:
+    # Tokens that may take another's share, [C, V]: neither the best one nor those that the student bans.
+    is_movable = (lq > LEAST / 2).scatter(-1, lp.argmax(-1, keepdim=True), False)
+    # They come first here, in the order of their ids; each takes the share of the one before it.
+    order = (~is_movable).to(torch.int8).argsort(dim=-1, stable=True)
+    count = is_movable.sum(-1, keepdim=True)
+    place = torch.arange(lp.shape[-1], device=lp.device).expand_as(order)
+    source = torch.where(place < count, (place - 1) % count.clamp_min(1), place)
+    moved = lp.gather(-1, order.gather(-1, source))
+    return _forward(lq, torch.empty_like(lp).scatter_(-1, order, moved), gradient)
 
 
 def _mixture(first: Tensor, share: float, second: Tensor) -> Tensor:

@@ -64,6 +64,30 @@ def test_self_evolution_is_what_plain_python_computes(threshold):
     assert loss.values_N.tolist() == pytest.approx(by_hand, abs=1e-12)
 
 
+def test_cwtm_is_the_golden_value():
+    """golden: ban_cwtm."""
+    loss = d.cwtm(inputs(S, T))
+    whole = loss.values_N.sum() / loss.stats["confidence"].total
+    assert float(whole) == pytest.approx(1.03122513883, abs=1e-9)
+    x = linear()
+    for chunk in (1, 5):
+        assert torch.allclose(d.cwtm(x, chunk=chunk).values_N, d.cwtm(x).values_N, atol=1e-12)
+    every = Inputs(S, lambda logits: logits, Y, teacher=top_k(T, 2))
+    assert torch.allclose(d.cwtm(every).values_N, loss.values_N, atol=1e-12)
+
+
+def test_dkpp_keeps_the_best_token_alone():
+    values = d.dkpp(inputs(S, T)).values_N
+    for value, z, zt in zip(values.tolist(), S, T, strict=True):
+        p = softmax(zt)
+        best = p.index(max(p))
+        others = [token for token in range(4) if token != best]
+        permuted = list(p)
+        for place, token in enumerate(others):
+            permuted[token] = p[others[place - 1]]
+        assert value == pytest.approx(kl(permuted, softmax(z)), abs=1e-12)
+
+
 def test_limits_are_the_losses_that_they_are_made_of():
     forward = d.forward_kl(inputs(S, T)).values_N
     for easy in ({"threshold": 9.0}, {"prior": 0.0, "threshold": 0.0}):
@@ -77,6 +101,7 @@ def test_limits_are_the_losses_that_they_are_made_of():
 
 
 LOSSES = {
+    "dkpp": (d.dkpp, {}),
     "kid": (d.kid, {"mle": 0.7, "temperature": 1.5}),
     "self_evolution": (d.self_evolution, {"threshold": 1.0, "gold": 0.6}),
 }

@@ -48,6 +48,11 @@ def test_each_generation_begins_anew_and_learns_from_the_one_before():
         ("generation-2", "forward_kl"),
     ]
     assert all(stage.model is models["student"] for stage in ran.stages)
+    objectives = [
+        run("born_again", [SUM], pupils("student"), arm=arm, generations=1).stages[1].objective
+        for arm in ("cwtm", "dkpp")
+    ]
+    assert objectives == ["cwtm", "dkpp"]
     assert ran.stages[2].constants["kd"] == 1.0 and "teacher" in ran.stages[2].constants
     assert not models["student"].calls
 

@@ -116,6 +116,25 @@
     }
   }
 
+  // The row that is chosen in a list. Who is quicker than the list is read opens it all the same, once it is there.
+  function useChosen(open) {
+    const row = useRef(null);
+    const isAwaited = useRef(false);
+    return {
+      take(newRow) {
+        row.current = newRow;
+        if (!newRow || !isAwaited.current) return;
+        isAwaited.current = false;
+        open(newRow);
+      },
+      open() {
+        if (row.current) open(row.current);
+        else isAwaited.current = true;
+      },
+    };
+  }
+
+  P.useChosen = useChosen;
   P.List = List;
   P.PAGE = PAGE;
 })((window.potstill = window.potstill || {}));

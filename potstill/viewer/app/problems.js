@@ -38,7 +38,7 @@
     const at = Number((query.at && query.at[0]) ?? -1);
     const sort = query.sort ? query.sort[0] : "spread";
     const order = query.order ? query.order[0] : "desc";
-    const chosen = useRef(null);
+    const chosen = P.useChosen((row) => P.route.go(["run", run, "problem", row.problem]));
     const cursors = useRef({ base, known: [null] }); // the cursor of each page of 100, as far as it was read
     if (cursors.current.base !== base) cursors.current = { base, known: [null] };
     const read = async (page) => {
@@ -57,14 +57,14 @@
       heads: [head("problem", "problem"), html`<span>gold</span>`, ...data.columns.map((column) => head(column.column, P.visible(column.label))), head("spread", "spread", "the largest difference between two columns")],
     };
     const move = (index, row) => {
-      chosen.current = row;
+      chosen.take(row);
       if (index !== at) setQuery({ at: String(index) }, true);
     };
     const step = (by) => move(Math.max(0, Math.min(data.count - 1, at + by)));
     P.useKeys({
       j: { name: "next", run: () => step(1) },
       k: { name: "previous", run: () => step(-1) },
-      Enter: { name: "open", run: () => chosen.current && P.route.go(["run", run, "problem", chosen.current.problem]) },
+      Enter: { name: "open", run: () => at >= 0 && chosen.open() },
     });
     if (!data.count) return html`<p class="card">No problem matches.</p>`;
     return html`<div class="scroll matrix" tabindex="0" role="region" aria-label="Problems by arms"><div class="wide" style=${{ minWidth: 21 + 6.1 * data.columns.length + "rem" }}>

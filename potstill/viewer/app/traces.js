@@ -172,16 +172,16 @@
       }
       return items.slice(skipped);
     };
-    const chosen = useRef(null);
+    const chosen = P.useChosen((row) => P.route.go(["run", run, "trace", row.id], traceQuery(row, query)));
     const move = (index, row) => {
-      chosen.current = row;
+      chosen.take(row);
       if (index !== at) setQuery({ at: String(index) }, true);
     };
     const step = (by) => move(Math.max(0, Math.min(anchors.count - 1, at + by)));
     P.useKeys({
       j: { name: "next", run: () => step(1) },
       k: { name: "previous", run: () => step(-1) },
-      Enter: { name: "open", run: () => chosen.current && P.route.go(["run", run, "trace", chosen.current.id], traceQuery(chosen.current, query)) },
+      Enter: { name: "open", run: () => at >= 0 && chosen.open() },
     });
     if (!anchors.count) return html`<p class="card">No trace matches.</p>`;
     return html`<${P.List} name="trace" label="Traces" total=${anchors.count} rowHeight=${54} columns=${layout} read=${read} source=${base + fresh} at=${at} onMove=${move}

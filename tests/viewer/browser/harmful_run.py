@@ -7,8 +7,10 @@ from pathlib import Path
 
 from viewed_run import Dropped, judged, make_problems, store_call, written
 
+from potstill.budget.amounts import Limit
 from potstill.records import blank
 from potstill.runs import manifest
+from potstill.runs.budget_file import write_limits
 from potstill.store import Store
 
 SCRIPT = "<img src=x onerror=window.xss=1></script><script>window.xss=1</script>"
@@ -32,6 +34,7 @@ BOMBS = (
 def make_harmful_run(folder: Path) -> Path:
     """A run of one arm with four problems: hostile words, a megabyte on a line, formulas, an endless sentence."""
     manifest.start(folder, {"arms": {ARM: {"method": "sft"}}, "seed": 0})
+    write_limits(folder, {"": Limit(tokens=1000, money=0.01), "student": Limit(money=5.0)})
     words, long_line, formulas, dots = make_problems(4)
     words = dataclasses.replace(words, question=f"{words.question} {SCRIPT} {UNSEEN}")
     texts = [

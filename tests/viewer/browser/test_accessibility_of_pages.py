@@ -42,7 +42,7 @@ def test_axe_finds_nothing(open_tab: Callable[..., Tab], axe: str, scheme: str, 
     )
     if (width, scheme) == (390, "light"):
         # Where it is narrowest: long names, formulas, and two texts beside each other.
-        addresses += ["run/harmful", "run/harmful/traces"]
+        addresses += ["run/harmful", "run/harmful/traces", "run/harmful/costs?of=cost"]
         addresses.append(tab.trace_of("harmful", "operator:rewrite frac") + "&layers=math")
         addresses.append(tab.trace_of("quickstart", ROW) + "&layers=difference")
     findings = []

@@ -79,13 +79,17 @@ def test_a_click_on_a_number_of_the_funnel_lists_as_many(tab: Tab, run: str):
     assert clicked
 
 
-def test_costs_add_up_to_those_of_cache_stats(tab: Tab):
+def test_costs_add_up_and_limits_are_shown(tab: Tab):
     costs = tab.get("run/quickstart/costs")
     page = tab.open("run/quickstart/costs")
     assert f"{costs['total']['calls']:,}" in page.inner_text(".facts")
     assert sum(row["completions"] for row in costs["paid"]) == costs["total"]["calls"]
     shown = page.locator("section:has-text('Paid, by role') tbody tr").count()
     assert shown == len(costs["paid"])
+    page = tab.open("run/harmful/costs?of=cost")
+    for limit in tab.get("run/harmful/costs")["limits"]:
+        assert limit["shown"] in page.inner_text("section:has(h2:text-is('Limits'))")
+    assert "is the dashed line" in page.inner_text("figure")
 
 
 def test_facets_in_the_page_sum_to_its_count(tab: Tab):

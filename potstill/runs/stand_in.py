@@ -15,7 +15,7 @@ from potstill.errors import ConfigError
 from potstill.models.model import ChecksRequests, Completion, Model, Request, cut_at_stop
 from potstill.models.phase import Phase, account_name, current_phase
 from potstill.models.scoring import PassageLike, to_passages
-from potstill.models.scripted import render
+from potstill.models.scripted import last_user, render
 from potstill.records import Tokens, digest
 
 RIGHT_ANSWER = "1000003"  # what a stand-in writes where it is right: no wrong one writes it
@@ -26,6 +26,9 @@ MAX_CALLS = (
 
 _SCORE_RANGE = re.compile(r"from (-?\d+) to (-?\d+)")
 _SECTION = re.compile(r"<(?!think\b)(\w+)>[^<>]*</\1>")
+_HEADING = re.compile(r"\*\*([A-Z][\w -]{1,40}):\*\*")
+_LIST = "numbered list"
+LIST_ITEMS = 3  # of a list that a stand-in writes
 _YES_OR_NO = re.compile(r"(?i)\byes\b.{0,40}\bno\b|\bno\b.{0,40}\byes\b", re.DOTALL)
 
 
@@ -264,6 +267,12 @@ class StandIn:
         sections = named_sections(prompt)
         if sections and not request.prefix and ending != UNREADABLE:
             return write_sections(sections, key, ending, chars=filler_chars)
+        headings = list(dict.fromkeys(_HEADING.findall(prompt)))
+        if headings and ending != UNREADABLE:
+            return write_under_headings(headings, key, ending, chars=3 * filler_chars // 4)
+        if _LIST in last_user(request.prompt):
+            items = [f"{number}. {key[-6:]}{number}" for number in range(1, LIST_ITEMS + 1)]
+            return "\n".join(items)
         return example + filler_text(key, filler_chars) + ending
 
     def _write_ending(self, request: Request, chance: float) -> str:
@@ -350,6 +359,13 @@ def write_sections(names: Sequence[str], key: str, ending: str, *, chars: int) -
         content = filler + ending if name == names[-1] else filler
         parts.append(f"<{name}>\n{content.strip()}\n</{name}>")
     return "\n".join(parts)
+
+
+def write_under_headings(names: Sequence[str], key: str, ending: str, *, chars: int) -> str:
+    """The same under headings in bold: a write-up, and so shorter than a chain."""
+    share = chars // len(names)
+    parts = [f"**{name}:** {filler_text(f'{key}{name}', share).strip()}" for name in names]
+    return "\n".join(parts) + ending
 
 
 def measured_assumptions(

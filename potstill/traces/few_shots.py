@@ -8,6 +8,7 @@ from typing import Any, final
 
 from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
+from potstill.traces import session
 
 
 @final
@@ -23,10 +24,10 @@ class Examples(list[Trace]):
 class FewShot:
     """Examples of other problems for each trace: a context of `sample`, `rewrite`, `pose`, `edit` and `ask`."""
 
-    def __init__(self, examples: Sequence[Trace], n: int) -> None:
+    def __init__(self, examples: Sequence[Trace], n: int, at_least: int) -> None:
         """Take the examples in the order of preference, one a problem."""
         self._examples = tuple(examples)
-        self._n = n
+        self._n, self._at_least = n, at_least
 
     def __call__(self, trace: Trace) -> Examples:
         """The first n examples that are of another problem than this trace, and do not ask its question."""
@@ -35,16 +36,19 @@ class FewShot:
             is_own = example.problem.id == trace.problem.id or example.question == trace.question
             if not is_own and len(examples) < self._n:
                 examples.append(example)
-        if len(examples) < self._n:
+        if len(examples) < self._at_least:
             raise StageError(
-                f"{self._n} examples are to be shown with problem {trace.problem.id!r}, and there are {len(examples)}",
+                f"{self._at_least} examples are to be shown with problem {trace.problem.id!r}, "
+                f"and there are {len(examples)}",
                 expected="a pool with examples of other problems",
                 fix="a larger pool, or a smaller n",
             )
         return examples
 
 
-def few_shot(pool: Sequence[Trace], n: int, seed: int = 0) -> FewShot:
+def few_shot(
+    pool: Sequence[Trace], n: int, seed: int = 0, *, at_least: int | None = None
+) -> FewShot:
     """Choose examples to show: `sample(model, traces, prompt=…, context={"examples": few_shot(pool, 4)})`.
 
     Every trace is shown the same `n` examples, but never one of its own problem: the next one takes its place. They are
@@ -56,6 +60,7 @@ def few_shot(pool: Sequence[Trace], n: int, seed: int = 0) -> FewShot:
             are none.
         n: examples shown with each trace.
         seed: another seed chooses others; the order of the pool decides nothing.
+        at_least: fewer than n do where the pool has no more, down to this number; a note says so.
 
     Raises:
         ConfigError: `n` is less than 1.
@@ -71,7 +76,13 @@ def few_shot(pool: Sequence[Trace], n: int, seed: int = 0) -> FewShot:
     one_a_problem: dict[str, Trace] = {}
     for trace in shuffled:
         one_a_problem.setdefault(trace.problem.id, trace)
-    return FewShot(list(one_a_problem.values()), n)
+    # One of them may be of the problem that is asked, which is shown the others.
+    available = len(one_a_problem) - 1
+    if at_least is not None and at_least <= available < n:
+        session.note(
+            f"{available} worked examples are shown where {n} were asked for: there are no more"
+        )
+    return FewShot(list(one_a_problem.values()), n, n if at_least is None else at_least)
 
 
 def show_as_turns(

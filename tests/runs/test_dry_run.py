@@ -490,3 +490,13 @@ def test_a_setting_that_a_server_does_not_have_stops_the_plan_as_it_stops_the_ru
     recipe["values"] = {"n": 2, "settings": settings}
     plan = make_plan(from_data(recipe), tmp_path / "out", parse_assumptions({}), rows_only=True)
     assert {need.role for need in plan.needs} == {"student", "teacher"}
+
+
+def test_a_stand_in_writes_headings_and_lists_where_a_prompt_asks_for_them() -> None:
+    assume = parse_assumptions({"completion": "50", "right": "1", "unparsed": "0"})
+    model = stand_in.StandIn("editor", assume, stand_in.CallTable(), weights=Path("nowhere"))
+    asked = ("Write **Analysis:** and **Solution:** of it.", "Write a numbered list of steps.")
+    headed, listed = model.write([Request(prompt) for prompt in asked])
+    assert headed.text.startswith("**Analysis:** ") and "\n**Solution:** " in headed.text
+    assert headed.text.endswith(f"\\boxed{{{stand_in.RIGHT_ANSWER}}}.")
+    assert [line[:3] for line in listed.text.splitlines()] == ["1. ", "2. ", "3. "]

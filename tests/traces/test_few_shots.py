@@ -9,7 +9,7 @@ import pytest
 from potstill.errors import ConfigError, StageError
 from potstill.models.scripted import ScriptedModel
 from potstill.records import Problem, Trace, blank
-from potstill.traces import few_shot, sample
+from potstill.traces import Session, few_shot, sample, show_as_turns, using
 
 
 def example(name: str, text: str = "", **fields) -> Trace:
@@ -64,3 +64,21 @@ def test_a_template_shows_them_with_their_questions_and_they_become_parents():
     shown = model.calls[0].prompt
     assert "question a\ntext a" in shown and shown.endswith("\n\nquestion z")
     assert set(made.parents) > {trace.id for trace in pool} and made.saw_gold
+
+
+def test_fewer_do_where_they_may_and_a_note_says_so():
+    notes = []
+    with using(Session(on_note=notes.append)):
+        examples = few_shot(POOL[:2], 8, at_least=1)
+    assert len(examples(POOL[0])) == 1 and len(examples(blank(Problem("z", "?")))) == 2
+    assert notes == ["1 worked examples are shown where 8 were asked for: there are no more"]
+    with pytest.raises(StageError, match="1 examples are to be shown"):
+        few_shot(POOL[:1], 8, at_least=1)(POOL[0])
+
+
+def test_examples_can_be_earlier_turns():
+    shown = show_as_turns(
+        lambda trace: f"Ask {trace.question}", blank(Problem("z", "z?")), POOL[:1]
+    )
+    question, text = POOL[0].question, POOL[0].text
+    assert shown == [("user", f"Ask {question}"), ("assistant", text), ("user", "Ask z?")]

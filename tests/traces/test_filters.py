@@ -18,6 +18,7 @@ from potstill.traces import (
     has_box,
     has_length,
     is_finished,
+    is_shorter,
     keep,
     look_up,
     mentions_none,
@@ -135,3 +136,12 @@ def test_an_answer_counts_whether_it_was_judged_or_not(book):
     said, silent = text("The answer is 1"), text("Hm.")
     assert keep(has_answer, [said, silent, *verify([said])]) == [said, *verify([said])]
     assert [drop.reason for drop in book.drops] == ["no answer can be read"]
+
+
+def test_a_text_that_is_no_shorter_than_what_it_was_made_from_is_told_with_both_lengths():
+    original = dataclasses.replace(ASKED, text="one two three")
+    texts = {original.line: original.text}
+    for text, is_kept in (("one two", True), ("one two four", False)):
+        made = dataclasses.replace(original, text=text, root=original.line)
+        passed, reason = is_shorter(texts, made)
+        assert passed == is_kept and "where there were 3" in reason

@@ -78,7 +78,7 @@ def hinted(
     context = None
     if shots:
         pool = edit(show_solution, keep(has_solution, problems))
-        context = {"examples": few_shot(pool, shots)}
+        context = {"examples": few_shot(pool, shots, at_least=1)}
     chains = sample(
         teacher,
         problems,

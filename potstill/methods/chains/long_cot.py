@@ -5,7 +5,7 @@ budget scales the number of steps that an outline is asked for.
 
 | constant | value | source |
 |---|---|---|
-| seed problems with the reasoner's flow | 20 here, 1,000 for 100,000 in the paper | notes |
+| share of seed problems, with the reasoner's flow | a tenth here; 1,000 for 100,000 in the paper | notes |
 | outline, then each step from those before, its own item and the next one | | notes |
 | budget of steps | 100, 50, 25 % | notes: MATH-500 66.6, 60.7, 57.6 |
 | kept by the check of the answer | about 76 % | notes |
@@ -40,6 +40,7 @@ from potstill.traces import (
     verify,
 )
 
+THOUGHT_TOKENS = 32768  # of the reasoner
 BUDGETS = {"long": 1.0, "half": 0.5, "quarter": 0.25}
 FLOW = """\
 Here is how somebody thought about a question. Write the flow of the thought as a numbered list: what each step does, \
@@ -82,7 +83,7 @@ def long_cot(
     student: Trainable,
     *,
     arm: Literal["long", "half", "quarter", "short"] = "long",
-    seeds: int = 20,
+    seeds: float = 0.1,
     shots: int = 2,
     max_steps: int = 16,
     steps: bool | None = None,
@@ -108,7 +109,7 @@ def long_cot(
         writer: a model that writes short chains, such as GPT-4o.
         student: learns.
         arm: the method or one of its controls.
-        seeds: how many of the problems the reasoner thinks about.
+        seeds: share of the problems that the reasoner thinks about; one at least.
         shots: flows that are shown to the writer.
         max_steps: longest outline; a longer one is cut there.
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
@@ -123,13 +124,14 @@ def long_cot(
 
     # The flow of the reasoner's thoughts about the seed problems.
     by_chance = sorted(problems, key=lambda one: chance("seed", one.problem.id))
-    seed_problems, others = by_chance[:seeds], by_chance[seeds:]
-    thoughts = keep(is_right, verify(sample(reasoner, seed_problems)))
+    count = max(1, round(seeds * len(problems)))
+    seed_problems, others = by_chance[:count], by_chance[count:]
+    thoughts = keep(is_finished, sample(reasoner, seed_problems, max_new_tokens=THOUGHT_TOKENS))
     flows = rewrite(writer, thoughts, prompt=FLOW, guard=False, **sampling)
     flows = keep(has_outline, edit(reply_alone, flows))
 
     # An outline of each other problem, cut to its budget.
-    shown = {"examples": few_shot(flows, shots)}
+    shown = {"examples": few_shot(flows, shots, at_least=1)}
     ask = partial(show_as_turns, ask_for_outline)
     outlines = edit(reply_alone, sample(writer, others, prompt=ask, context=shown, **sampling))
     outlines = keep(has_outline, outlines)

@@ -77,8 +77,8 @@ def dualformer(
     Learns from: the teacher's right chains with parts of their reasoning dropped at random, up to all of it.
     Needs: teacher (writes chains), student (is trained).
     Controls: arm=any-sentence (sentences of every kind are dropped, as in the paper's mathematics: is it the kinds?),
-        complete (nothing is dropped), answer-only (all reasoning is: the paper's Solution-Only). The mode it is
-        measured in is mode=slow, fast, auto.
+        complete (nothing is dropped), answer-only (all reasoning is, the paper's Solution-Only), mode=slow (it is
+        measured thinking), fast (it is measured answering at once).
     Departure: what is dropped is drawn for each of a chain's copies, where the paper draws anew in every epoch. All
         reasoning stands in `<think>`, also where the teacher writes none. A chain is right before it is thinned; with
         `steps` its steps are right too.

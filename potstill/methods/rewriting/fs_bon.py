@@ -98,7 +98,7 @@ def fs_bon(
             pool = keep_distinct(is_right, short_texts)
         elif examples == "solutions":
             pool = edit(show_solution, keep(has_solution, problems))
-        shown = {"examples": few_shot(pool, shots)}
+        shown = {"examples": few_shot(pool, shots, at_least=1)}
         samples = sample(
             student,
             problems,

@@ -70,8 +70,8 @@ def system2(
     Learns from: the answers alone on which most of its own slow samples agree.
     Needs: student (answers slowly, and is trained to answer at once).
     Controls: arm=unfiltered (the majority is learnt however small it is), system1 (the votes are direct answers: is it
-        the procedure?), gold (the gold answers). The procedure is procedure=rephrase, attention, think; the paper finds
-        that chains of thought on arithmetic (think) do not compile.
+        the procedure?), gold (the gold answers), procedure=attention (what does not matter is left out first), think
+        (chains of thought, which the paper finds not to compile on arithmetic).
     Departure: what is inferred is named above.
     Partial: branch-solve-merge is not here, nor the filter of answers that change when the input is perturbed.
     Paper: 56

@@ -13,7 +13,7 @@ from potstill.records import learnt_stretches
 from potstill.runs.cast import Cast
 
 # Enough seeds among four problems, and a writer of outlines and steps.
-CAST = Cast(models={"writer": STEP_BY_STEP}, values={"seeds": 2, "shots": 1})
+CAST = Cast(models={"writer": STEP_BY_STEP}, values={"seeds": 0.5, "shots": 1})
 
 SEED = number("a", "What is 1 + 1?", "2")  # the first by the chance of its id
 P1 = number("p1", "What is 2 + 3 + 4?", "9")
@@ -38,7 +38,7 @@ def long_cot(answers=(), problems=(SEED, P1), **values):
     writer = script({**dict(answers), **WRITER})
     reasoner = ScriptedModel(["<think>\nHm, 2.\n</think>\n\\boxed{2}"], name="reasoner")
     roles = {"writer": writer, "reasoner": reasoner, "student": student(["-"])}
-    values = {"seeds": 1, "shots": 1, **values}
+    values = {"seeds": 0.3, "shots": 1, **values}
     return run("long_cot", list(problems), roles, **values), writer, reasoner
 
 

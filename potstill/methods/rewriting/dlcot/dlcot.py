@@ -61,8 +61,8 @@ def dlcot(
     Needs: teacher (writes long chains), student (is trained), [editor] (splits, labels and edits them), [clusterer]
         (groups approaches by method).
     Controls: arm=errors (wrong approaches and parts go too; the paper's weaker variant), random (as many approaches and
-        checks by chance: is it the redundancy?), whole (the chains as they are). How much of what is redundant goes is
-        delete=last, last-two, all; the paper compares the three.
+        checks by chance: is it the redundancy?), whole (the chains as they are), delete=last (only the last of what is
+        redundant goes), last-two (only the last two).
     Departure: an edited chain is a row where it is finished, right, shorter and shows as much of its chain as `gate`
         asks for; all other chains stay whole, also those that can't be taken apart. An approach is completed by the
         first checks, where the paper takes any consecutive ones. With `steps` a row's steps are right too.

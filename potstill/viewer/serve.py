@@ -86,6 +86,8 @@ def serve(settings: ServerSettings, announce: Callable[[Address], None]) -> None
     guard = Guard(token, port, tuple(settings.trusted_hosts) + _own_hosts(settings, port))
     if answers.indexer is not None:
         answers.indexer.start()
+        for name in list(answers.readers)[:1]:
+            answers.indexer.ask_for(name)
     # The server itself; everything it needs is open, and nothing can be refused any more.
     viewer = Viewer(answers, guard)
 

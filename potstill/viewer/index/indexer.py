@@ -18,9 +18,9 @@ from potstill.viewer.reader import FileStamp, RunReader, stamp_of
 
 POLL_SECONDS = 1.0  # between two looks at the stores of runs that somebody watches
 WATCHED_SECONDS = 60.0  # after the last request for a run its store is no longer followed
-REST_SHARE = 0.01  # of a core that following a run may take
+REST_SHARE = 0.03  # of a core that following a run may take
 MAX_REST_SECONDS = 30.0
-MAX_HELD_SECONDS = 5.0  # that a portion waits for requests
+MAX_HELD_SECONDS = 20.0  # that a portion waits for requests
 
 log = logging.getLogger("potstill.viewer")
 
@@ -89,8 +89,9 @@ class Indexer:
         self._thread.start()
 
     def ask_for(self, name: str) -> None:
-        """Note that somebody looks at a run: it is indexed from the next look at the runs on, behind the answer."""
+        """Note that somebody looks at a run."""
         self._asked[name] = time.monotonic()
+        self._wake.set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -110,6 +111,7 @@ class Indexer:
         """End after the portion that is being read."""
         self._is_closed = True
         self._wake.set()
+        self._has_no_request.set()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -159,12 +161,15 @@ class Indexer:
         """Read a run until its end, or until another one is asked for; whether the end was reached."""
         with _open_for_indexing(reader) as store:
             for step in _phases(self._with_words):
-                while step(store.database):
+                while self._read_portion(step, store):
                     reader.index.has_grown()
-                    self._has_no_request.wait(MAX_HELD_SECONDS)
                     if self._is_closed or self._next_run() not in (reader.run.name, None):
                         return False
         return True
+
+    def _read_portion(self, step: Callable[[database.Database], bool], store: Store) -> bool:
+        self._has_no_request.wait(MAX_HELD_SECONDS)
+        return step(store.database)
 
 
 def _store_stamps(folder: Path) -> tuple[FileStamp, ...]:

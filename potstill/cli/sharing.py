@@ -113,7 +113,8 @@ def describe_contents(contents: Contents) -> list[str]:
     if contents.traces < contents.of:
         traces += f" of {contents.of:,}"
     lines = [
-        f"holds    {traces}, the prompts that were sent for them, results, costs and curves",
+        f"holds    {traces} with {contents.characters / 1e6:.1f} MB of text and the prompts that were sent for them",
+        "         results, costs and curves of the run",
         f"         {contents.problems:,} problems, {contents.golds:,} with their gold answer",
     ]
     if contents.notes:

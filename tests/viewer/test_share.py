@@ -166,7 +166,7 @@ def test_a_folder_has_a_script_for_each_block(
     scripts = (out / "blocks" / "3.js").read_text("ascii")
     [encoded] = re.findall(r'potstill\.share\.take\(3,"([^"]+)"\);', scripts)
     assert decode(encoded)["traces"]
-    assert "'self'" in (out / "index.html").read_text("utf-8")
+    assert "'self' file:;" in (out / "index.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("names", [("mine.txt",), ("index.html",), ("index.html", "blocks")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -55,6 +56,7 @@ class Contents:
     Args:
         traces: lines of the list of traces.
         of: how many the run has.
+        characters: of their texts.
         problems: problems whose questions it shows.
         golds: of these, with their gold answer.
         benchmark: the set that was measured on, where its answers are no program's; "" for none.
@@ -64,6 +66,7 @@ class Contents:
 
     traces: int
     of: int
+    characters: int
     problems: int
     golds: int
     benchmark: str
@@ -146,6 +149,8 @@ def _check_contents(request: ShareRequest, contents: Contents) -> None:
 
 def _describe_contents(copy: RunCopy) -> Contents:
     [(of,)] = copy.store.database.read("SELECT count(*) FROM view.entries")
+    sql = "SELECT sum(length) FROM view.entries WHERE seq IN (SELECT value FROM json_each(?))"
+    [(characters,)] = copy.store.database.read(sql, (json.dumps(copy.seqs),))
     # The matrix of problems shows all of them, whatever traces were chosen.
     problems: dict[str, bool] = {}
     for problem, answer in copy.store.database.read("SELECT id, answer FROM view.problems"):
@@ -153,6 +158,7 @@ def _describe_contents(copy: RunCopy) -> Contents:
     return Contents(
         traces=len(copy.seqs),
         of=int(of),
+        characters=int(characters or 0),
         problems=len(problems),
         golds=sum(problems.values()),
         benchmark=name_benchmark(copy.reader.saved_results()),

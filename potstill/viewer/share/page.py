@@ -76,7 +76,8 @@ def render_page(first: str, last: str, *, has_scripts: bool) -> str:
 def make_policy(scripts: list[str], styles: list[str], *, has_scripts: bool) -> str:
     """The content security policy: scripts and styles by their hashes, no connection, no frame, no form."""
     if has_scripts:
-        scripts = [*scripts, "'self'"]
+        # From a web server they are 'self'; opened from a disk they are that in some browsers alone.
+        scripts = [*scripts, "'self'", "file:"]
     return "; ".join(
         (
             "default-src 'none'",

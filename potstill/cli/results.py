@@ -155,6 +155,8 @@ def next_commands(results: Results, out: Path, students: Mapping[str, Path]) -> 
     measured = sorted(arm for arm in students if arm in results.evaluations)
     last = arms[-1] if arms else ""
     best = max(measured, key=lambda arm: average(results.evaluations[arm]).value, default=last)
+    if arms:
+        commands.append(f"potstill view {shlex.quote(str(out))}")
     if students:
         spec = shlex.quote(f"transformers:{students.get(best, next(iter(students.values())))}")
         commands.append(f"potstill evaluate --model {spec} --problems FILE.jsonl")

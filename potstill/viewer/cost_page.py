@@ -47,7 +47,7 @@ def describe_costs(store: Store, limits: Mapping[str, Limit] | None = None) -> d
         "paid": paid,
         "failed": _describe_failed(store),
         "spent": _describe_spent(spent),
-        "total": _describe_total(paid),
+        "total": {**_describe_total(paid), **_read_span(store)},
         "limits": describe_limits(limits or {}, spent),
         "under_way": _describe_intents(store),
     }
@@ -178,7 +178,19 @@ def _describe_total(paid: Sequence[dict[str, Any]]) -> dict[str, Any]:
     tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in paid)
     usd = sum(row["cost"] for row in paid)
     calls = sum(row["completions"] for row in paid)
-    return {"calls": calls, "tokens": tokens, "usd": usd, "shown": format_usd(usd)}
+    seconds = sum(row["seconds"] for row in paid)
+    shown = format_usd(usd)
+    return {"calls": calls, "tokens": tokens, "usd": usd, "shown": shown, "seconds": seconds}
+
+
+def _read_span(store: Store) -> dict[str, float | None]:
+    """When the first and the newest completion were written down, in seconds since 1970."""
+    times: dict[str, float | None] = {"first": None, "last": None}
+    for name, order in (("first", "ASC"), ("last", "DESC")):
+        sql = f"SELECT created FROM completions ORDER BY rowid {order} LIMIT 1"
+        for (created,) in store.database.read(sql):
+            times[name] = created
+    return times
 
 
 def _describe_intents(store: Store) -> list[dict[str, Any]]:

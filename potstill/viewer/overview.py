@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill import __version__
@@ -81,6 +83,7 @@ def _summarize(results: Results) -> dict[str, Any]:
         }
     return {
         "arms": list(results.recipe.get("arms", {})) or list(results.evaluations),
+        "measured": list(results.evaluations),
         "best": best,
         "problems": len(evaluations[0].rows) if evaluations else 0,
         "task": evaluations[0].fingerprint.task_id if evaluations else "",
@@ -306,11 +309,21 @@ def _describe_funnel(reader: RunReader, results: Results, store: Store, arm: str
     of_arm = f"arm:{quote_value(arm)}"
     steps = []
     ended = _step_times(store, arm, len(stored.steps))
-    folded = zip(fold_repeats(stored.steps), repeated_places(stored.steps), strict=True)
+    folded_steps = fold_repeats(stored.steps)
+    # A test may stand twice in a program: what was dropped is told apart by the operator that had made it.
+    tests = Counter(f"{step.operator} {step.label}" for step, _ in folded_steps)
+    makers = _makers_of_drops(store, arm, [test for test, count in tests.items() if count > 1])
+    maker = ""
+    folded = zip(folded_steps, repeated_places(stored.steps), strict=True)
     for (step, times), places in folded:
         times_of_step = [ended[place] for place in places]
         test = f"{step.operator} {step.label}"
         query, traces = _list_of_step(store, arm, step, by_test.get(test))
+        if any(step.operator in of_test for of_test in makers.values()):
+            maker = step.operator
+        if query and len(makers.get(test, {})) > 1 and step.operator != "train":
+            query = f"{query} operator:{quote_value(maker)}"
+            traces = makers[test].get(maker, 0)
         steps.append(
             {
                 **step._asdict(),
@@ -342,6 +355,19 @@ def _step_times(store: Store, arm: str, count: int) -> list[float | None]:
         trained = store.database.read(sql, (stage.stage,))
         times.append(trained[0][0] if trained else None)
     return [*times, *[None] * count][:count]
+
+
+def _makers_of_drops(store: Store, arm: str, tests: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Of each test, how many of the traces that it dropped each operator had made."""
+    if not tests:
+        return {}
+    sql = """SELECT d.operator || ' ' || d.test, t.operator, count(DISTINCT d.id)
+        FROM drops d JOIN traces t ON t.id = d.id
+        WHERE d.arm = ? AND d.operator || ' ' || d.test IN (SELECT value FROM json_each(?)) GROUP BY 1, 2"""
+    makers: dict[str, dict[str, int]] = {}
+    for test, operator, traces in store.database.read(sql, (arm, json.dumps(list(tests)))):
+        makers.setdefault(test, {})[operator] = traces
+    return makers
 
 
 def _list_of_step(

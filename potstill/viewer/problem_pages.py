@@ -138,7 +138,7 @@ def describe_problems(store: Store, results: Results, request: MatrixRequest) ->
         "count": len(ordered),
         "of": len(rows),
         "columns": [_describe_column(column, rows) for column in columns],
-        "facets": _count_facets(searched, chosen, values, request.facets),
+        "facets": _count_facets(searched, chosen, values, request.facets, base),
         "rows": [_describe_row(row, values[row.problem], request.excerpt) for row in part],
         "next": part[-1].problem if part and has_more else None,
         "from": origin,
@@ -294,18 +294,19 @@ def _facet_values(row: MatrixRow, columns: Sequence[Column], base: str) -> dict[
         solved = "never"
     elif all(share == 1 for share in shares.values()):
         solved = "always"
-    # By any column, against the base.
-    flipped: list[str] = []
+    # Against the base: by any column, and by which.
+    by_way: dict[str, list[str]] = {"gained": [], "lost": []}
     if base in shares:
         was_solved = shares[base] >= SOLVED_SHARE
-        for share in shares.values():
+        for name, share in shares.items():
             is_solved = share >= SOLVED_SHARE
-            value = "gained" if is_solved else "lost"
-            if is_solved != was_solved and value not in flipped:
-                flipped.append(value)
+            if is_solved != was_solved:
+                by_way["gained" if is_solved else "lost"].append(name)
     return {
         "solved": [solved],
-        "flipped": flipped,
+        "flipped": [way for way, names in by_way.items() if names],
+        "lost": by_way["lost"],
+        "gained": by_way["gained"],
         "teacher": [STUDENT_ERRS] if _student_errs(shares, columns) else [],
         "kind": [row.kind] if row.kind else [],
         "source": [row.source] if row.source else [],
@@ -321,7 +322,9 @@ def _student_errs(shares: Mapping[str, float], columns: Sequence[Column]) -> boo
 
 FACET_LABELS = {
     "solved": "solved",
-    "flipped": "against the base",
+    "flipped": "against {base}",
+    "lost": "lost against {base}, by",
+    "gained": "gained against {base}, by",
     "teacher": "student and teacher",
     "kind": "kind of problem",
     "source": "source",
@@ -352,6 +355,7 @@ def _count_facets(
     chosen: Sequence[MatrixRow],
     values: Mapping[str, Mapping[str, Sequence[str]]],
     facets: Mapping[str, Sequence[str]],
+    base: str,
 ) -> list[dict[str, Any]]:
     listed = []
     for name, label in FACET_LABELS.items():
@@ -376,9 +380,13 @@ def _count_facets(
                     "is_chosen": value in chosen_values,
                 }
             )
-        is_multiple = name in ("flipped", "teacher")
         listed.append(
-            {"name": name, "label": label, "is_multiple": is_multiple, "values": facet_values}
+            {
+                "name": name,
+                "label": label.format(base=base),
+                "is_multiple": name in ("flipped", "lost", "gained", "teacher"),
+                "values": facet_values,
+            }
         )
     return listed
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,6 +48,7 @@ class Refusal(NamedTuple):
     status: int
     message: str
     expected: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,7 @@ class Guard:
         """Why this request is refused; None where it may pass."""
         host = headers.get("Host", "")
         if not self._is_own_host(host):
-            return Refusal(
-                403,
-                "this server does not answer for that host",
-                "127.0.0.1 or localhost, with its port",
-            )
+            return self._refuse_host(host)
         if headers.get("Sec-Fetch-Site", "none") in ("cross-site", "same-site"):
             return Refusal(403, "the request comes from another site")
         origin = headers.get("Origin")
@@ -87,6 +85,21 @@ class Guard:
                 "Authorization: Bearer TOKEN, from the address that was printed",
             )
         return None
+
+    def _refuse_host(self, host: str) -> Refusal:
+        # Of this machine under another port it is most likely a tunnel: what to do is said.
+        shown = host[:80]
+        trusted = f"start the viewer with --trust-host {shlex.quote(shown)}"
+        if not self.port:
+            expected = "127.0.0.1 or localhost, with any port"
+            return Refusal(403, f"this viewer does not answer as {shown!r}", expected, trusted)
+        tunnel = f"ssh -L {self.port}:127.0.0.1:{self.port} HOST"
+        return Refusal(
+            403,
+            f"this viewer does not answer as {shown!r}",
+            f"127.0.0.1:{self.port} or localhost:{self.port}",
+            f"through a tunnel the same port at both ends: {tunnel}; or {trusted}",
+        )
 
     def _is_own_host(self, host: str) -> bool:
         # Exactly: `127.evil.com` begins as ours does.

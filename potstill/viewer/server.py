@@ -24,7 +24,7 @@ from potstill.viewer.answers import (
     describe_error,
 )
 from potstill.viewer.live import POLL_SECONDS, LiveStream
-from potstill.viewer.security import HEADERS, Guard
+from potstill.viewer.security import API_PREFIX, HEADERS, Guard
 from potstill.viewer.trace_page import NoTraceError
 
 THREADS = 4
@@ -88,8 +88,11 @@ class Viewer:
         """Refuse what must be refused, and put the headers on everything that is sent."""
         refusal = self.guard.refuse(request.method, request.path, request.headers)
         if refusal is not None:
-            error = ConfigError(refusal.message, expected=refusal.expected)
+            error = ConfigError(refusal.message, expected=refusal.expected, fix=refusal.fix)
             response: web.StreamResponse = send_json(describe_error(error), refusal.status)
+            # A person looks at what a browser opens, and a program at the API.
+            if not request.path.startswith(API_PREFIX):
+                response = web.Response(text=f"{error}\n", status=refusal.status)
         else:
             try:
                 response = await handler(request)

@@ -143,13 +143,13 @@ def test_next_commands_are_about_the_highest_arm(tmp_path: Path) -> None:
         "run", 0, recipe={"arms": {"b": {}, "a": {}, "c": {}}}, evaluations=evaluations
     )
     students = {arm: tmp_path / arm for arm in "bac"}
-    measure, compare, export = next_commands(outcome, tmp_path, students)
+    view, measure, compare, export = next_commands(outcome, tmp_path, students)
     # Of a and b, which are as good, the name decides, as where the highest arm is named.
     assert f"transformers:{tmp_path / 'a'} " in measure and "--arm a " in export
-    assert compare == f"potstill compare {tmp_path}"
+    assert (view, compare) == (f"potstill view {tmp_path}", f"potstill compare {tmp_path}")
 
 
 def test_next_commands_of_rows_alone_name_the_last_arm(tmp_path: Path) -> None:
     outcome = Results("run", 0, recipe={"arms": {"b": {}, "a": {}}})
-    [export] = next_commands(outcome, tmp_path, {})
+    [_, export] = next_commands(outcome, tmp_path, {})
     assert "--arm a " in export

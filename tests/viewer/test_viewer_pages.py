@@ -12,6 +12,7 @@ import pytest
 from demo_results import arm, evaluation, results
 from viewed_run import (
     STAGE,
+    Dropped,
     fill_orion,
     judged,
     make_problems,
@@ -92,6 +93,53 @@ def test_numbers_of_the_overview_are_those_of_the_results(measured: RunReader):
             assert line["difference"]["difference"] == comparison.difference.value
             assert line["difference"]["sentence"] == comparison.sentence
     assert overview["standings"][0].startswith("Highest avg@4: orion")
+
+
+@pytest.mark.slow
+def test_problems_are_found_by_the_arm_that_lost_them(tmp_path: Path):
+    folder = make_run(tmp_path / "run")
+    names = {"untrained": ("rrrr", "rrww", "wwww"), "a": ("rwww", "rrww", "rrrr")}
+    evaluations = {name: evaluation(name, *draws) for name, draws in names.items()}
+    demo = dataclasses.replace(results(), evaluations=evaluations, comparisons=())
+    save(demo, folder / "results.json")
+    reader = open_reader(folder, tmp_path / "index")
+    facets = {facet["name"]: facet for facet in ask(reader, "run/{R}/problems")["facets"]}
+    assert facets["lost"]["label"] == "lost against untrained, by"
+    for way, problem in (("lost", "p0"), ("gained", "p2")):
+        assert [value["value"] for value in facets[way]["values"]] == ["a"]
+        found = ask(reader, "run/{R}/problems", **{f"f.{way}": "a"})
+        assert [row["problem"] for row in found["rows"]] == [problem]
+        assert found["rows"][0]["facets"][way] == ["a"]
+
+
+def test_what_was_measured_can_be_chosen_for_a_comparison(measured: RunReader):
+    [line] = ask(measured, "runs")["runs"]
+    assert line["measured"][0] == "untrained" and len(line["measured"]) == 4
+
+
+@pytest.mark.slow
+def test_a_test_that_stands_twice_says_what_it_dropped_each_time(tmp_path: Path):
+    problems = make_problems(3)
+    chains = [written(problem, "model-teacher", "a chain") for problem in problems]
+    rewrites = [
+        written(problem, "model-student", "a rewrite", operator="rewrite", parents=(chain.id,))
+        for problem, chain in zip(problems, chains, strict=True)
+    ]
+    folder = make_run(tmp_path / "run")
+    with Store.open(folder) as store:
+        ledger = store.ledger("twice")
+        ledger.add_traces([*chains, *rewrites])
+        for operator, dropped in (("sample", chains[:1]), ("rewrite", rewrites[:2])):
+            ledger.add_step(operator, "model", 3, 3)
+            ledger.add_step("keep", "sound", 3, 3 - len(dropped))
+            ledger.add_drops([Dropped(trace, "keep", "sound", "") for trace in dropped])
+        ledger.finish()
+    reader = open_reader(folder, tmp_path / "index")
+    steps = ask(reader, "run/{R}")["funnels"]["twice"]["steps"]
+    kept = [step for step in steps if step["operator"] == "keep"]
+    assert [step["traces"] for step in kept] == [1, 2]
+    for step in kept:
+        assert ask(reader, "run/{R}/traces", q=step["query"])["count"] == step["traces"]
 
 
 @pytest.mark.slow

@@ -58,6 +58,12 @@ def test_the_guard(method: str, path: str, headers: dict[str, str], status: int 
     assert (refusal.status if refusal else None) == status
 
 
+def test_under_the_port_of_a_tunnel_it_is_said_what_to_do():
+    refusal = GUARD.refuse("GET", "/", {"Host": "localhost:9001"})
+    assert refusal is not None and "ssh -L 7747:127.0.0.1:7747" in refusal.fix
+    assert "--trust-host localhost:9001" in refusal.fix
+
+
 def test_the_overview_of_a_killed_run_has_its_funnel(reader: RunReader):
     overview = ask(reader, f"run/{reader.run.name}")
     assert overview["state"]["status"] == "killed"
@@ -200,6 +206,8 @@ def test_the_server_over_http(reader: RunReader):
                 assert (await client.request(method, "/api/runs", headers=headers)).status == 405
             for wrong in ({"Host": "127.evil.com"}, {"Sec-Fetch-Site": "cross-site"}):
                 assert (await client.get("/api/runs", headers={**headers, **wrong})).status == 403
+            page = await client.get("/", headers={"Host": "evil.com"})
+            assert page.content_type == "text/plain" and "--trust-host" in await page.text()
 
     asyncio.run(talk())
 

@@ -16,8 +16,9 @@
   }
 
   function Choice({ runs, run, a, b }) {
-    const arms = runs.filter((one) => one.arms && (!run || one.run === run)).flatMap((one) => one.arms.map((arm) => [one.run + ":" + arm, run ? arm : one.name + ": " + arm]));
-    // Of one run, the best arm beside the next is a start.
+    // Only what was measured can be compared; the untrained student is no arm of a recipe, and was measured all the same.
+    const arms = runs.filter((one) => one.measured && (!run || one.run === run)).flatMap((one) => one.measured.map((arm) => [one.run + ":" + arm, run ? arm : one.name + ": " + arm]));
+    // Of one run, the best arm beside the untrained student, which is measured first, is a start.
     useEffect(() => {
       const own = runs.find((one) => one.run === run);
       if (run && own && own.best && !a && arms.length > 1) setQuery({ a: run + ":" + own.best.arm, b: (arms.find(([name]) => name !== run + ":" + own.best.arm) || [])[0] }, true);
@@ -40,9 +41,9 @@
     const spread = Math.max(Math.abs(comparison.low), Math.abs(comparison.high), 0.02) * 1.1;
     return html`<section class="card"><h2>${P.visible(comparison.sentence)}</h2><p class="soft">${P.visible(comparison.counts_sentence || "")}</p>
         <p class="row"><b>${P.visible(comparison.shown)}</b> points</p><${P.Whisker} value=${comparison.difference} low=${comparison.low} high=${comparison.high} from=${-spread} to=${spread} tone=${comparison.low > 0 ? "better" : comparison.high < 0 ? "worse" : "plain"} />
-        <div class="scroll narrow" tabindex="0" role="region" aria-label="Solved by"><table><caption class="soft small">${P.visible(table.rule)}</caption><thead><tr><td></td><th scope="col" class="number">${P.visible(data.b.arm)} solves</th><th scope="col" class="number">it does not</th></tr></thead>
+        <div class="scroll narrow" tabindex="0" role="region" aria-label="Solved by"><table><caption class="soft small">${P.visible(table.rule)}</caption><thead><tr><td></td><th scope="col" class="number">${P.visible(data.b.arm)} solves</th><th scope="col" class="number">${P.visible(data.b.arm)} does not</th></tr></thead>
           <tbody><tr><th scope="row">${P.visible(data.a.arm)} solves</th><td class="number">${count(table.both)}</td><td class="number">${count(table.only_a)}</td></tr>
-          <tr><th scope="row">it does not</th><td class="number">${count(table.only_b)}</td><td class="number">${count(table.neither)}</td></tr></tbody></table></div></section>
+          <tr><th scope="row">${P.visible(data.a.arm)} does not</th><td class="number">${count(table.only_b)}</td><td class="number">${count(table.neither)}</td></tr></tbody></table></div></section>
       <section class="card"><div class="row"><h2>What changed</h2><span class="soft small" aria-live="polite">${count(data.count)} problems</span>
         ${["gained", "lost"].map((way) => html`<button type="button" aria-pressed=${(query["f.direction"] || [])[0] === way} onClick=${() => setQuery({ "f.direction": (query["f.direction"] || [])[0] === way ? "" : way, after: "" })}>${way}</button>`)}
         <button type="button" aria-pressed=${!!query["f.flip"]} onClick=${() => setQuery({ "f.flip": query["f.flip"] ? "" : "yes", after: "" })}>flips only</button></div>

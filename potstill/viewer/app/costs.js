@@ -18,7 +18,9 @@
   function CostsPage({ run, query }) {
     const state = P.useData(P.runPath(run) + "/costs");
     return html`<h1>Money and time</h1><${P.Loaded} state=${state}>${(data) => html`
-      <ul class="facts"><li><b>${count(data.total.calls)}</b> calls</li><li><b>${count(data.total.tokens)}</b> tokens</li><li><b>${P.visible(data.total.shown)}</b> paid</li></ul>
+      <ul class="facts"><li><b>${count(data.total.calls)}</b> calls</li><li><b>${count(data.total.tokens)}</b> tokens</li><li><b>${P.visible(data.total.shown)}</b> paid</li>
+        <li title="the seconds of all calls added up: calls that run at once count each"><b>${duration(data.total.seconds)}</b> of models</li>
+        ${data.total.first != null && html`<li title=${P.format.date(data.total.first) + " to " + P.format.date(data.total.last)}><b>${duration(data.total.last - data.total.first)}</b> from the first call to the last</li>`}</ul>
       <${Limits} limits=${data.limits} />
       ${data.under_way.map((call) => html`<div class="notice"><p>${count(call.calls)} calls of ${P.visible(call.role)} under way: at most ${count(call.tokens)} tokens, ${money(call.cost)}.</p></div>`)}
       <${OverTime} data=${data} query=${query} />
@@ -30,7 +32,7 @@
         { key: "prompt_tokens", head: "tokens read", number: true, value: (row) => row.prompt_tokens, cell: (row) => html`${count(row.prompt_tokens)}${row.cached_tokens ? html`<br /><span class="soft small">${count(row.cached_tokens)} cached</span>` : ""}` },
         { key: "completion_tokens", head: "tokens written", number: true, value: (row) => row.completion_tokens, cell: (row) => html`${count(row.completion_tokens)}${row.reasoning_tokens ? html`<br /><span class="soft small">${count(row.reasoning_tokens)} reasoning</span>` : ""}` },
         { key: "seconds", head: "seconds", number: true, value: (row) => row.seconds, cell: (row) => duration(row.seconds) },
-        { key: "p50", head: "p50, p95 a call", number: true, value: (row) => row.p95, cell: (row) => `${duration(row.p50)}, ${duration(row.p95)}` },
+        { key: "p50", head: "p50, p95 a call", hint: "half of the calls took at most the first, 95 % at most the second", number: true, value: (row) => row.p95, cell: (row) => `${latency(row.p50)}, ${latency(row.p95)}` },
         { key: "cost", head: "cost", number: true, value: (row) => row.cost, cell: (row) => money(row.cost) },
       ]} /></section>
       ${data.failed.length > 0 && html`<section class="card"><h2>Attempts that failed</h2><${P.SortedTable} caption="Attempts that failed" rows=${data.failed} columns=${[
@@ -38,6 +40,10 @@
         { key: "attempts", head: "attempts", number: true, value: (row) => row.attempts, cell: (row) => count(row.attempts) }, { key: "billed", head: "billed", number: true, cell: (row) => count(row.billed) },
         { key: "tokens", head: "tokens", number: true, cell: (row) => count(row.tokens) }, { key: "cost", head: "cost", number: true, cell: (row) => money(row.cost) },
       ]} /></section>`}`}<//>`;
+  }
+
+  function latency(seconds) {
+    return seconds < 1 ? Math.round(1000 * seconds) + " ms" : duration(seconds);
   }
 
   // What the run may spend, and how much of it is gone; calls under way count at their worst.

@@ -90,7 +90,7 @@
         <svg class="flow" viewBox="0 0 100 10" preserveAspectRatio="none" width="100%" aria-hidden="true">
           <rect y="2" width=${share(step.taken)} height="6" fill="var(--track)" /><rect class="fill" y="2" width=${share(step.returned)} height="6" /></svg>
         <span class="number">${count(step.taken)} \u2192 ${count(step.returned)}</span>
-        <span class="number">${step.query ? html`<a href=${tracesLink(run, step.query)} title=${step.operator === "train" ? "the rows" : "the traces that were dropped here"}>${count(step.traces)} ${step.operator === "train" ? "rows" : "dropped"}</a>` : ""}</span>
+        <span class="number">${droppedCell(run, step)}</span>
         <span class="number soft ended">${step.ended != null && html`<time title=${"ended " + P.format.date(step.ended)}>${P.format.clock(step.ended)}</time>`}</span>`)}</div>
       ${funnel.reasons.length > 0 && html`<h3>Why</h3>
         <${P.SortedTable} caption=${"Reasons of " + arm} rows=${funnel.reasons} columns=${[
@@ -99,6 +99,14 @@
           { key: "count", head: "dropped", number: true, value: (row) => row.count, cell: (row) => (row.query ? html`<a href=${tracesLink(run, row.query)}>${count(row.count)}</a>` : count(row.count)) },
         ]} />`}
     </details>`;
+  }
+
+  // What a step dropped, as the list of it; some steps choose without a word of each text that they leave.
+  function droppedCell(run, step) {
+    if (!step.query) return step.dropped > 0 ? html`<span class="soft">${count(step.dropped)} fewer</span>` : "";
+    if (!step.traces) return "";
+    const [word, title] = step.operator === "train" ? ["rows", "the rows"] : ["dropped", "the traces that were dropped here"];
+    return html`<a href=${tracesLink(run, step.query)} title=${title}>${count(step.traces)} ${word}</a>`;
   }
 
   function Shares({ arm, section }) {

@@ -15,7 +15,8 @@
         ${P.visible(set.label)} <span class="small">${count(set.problems)}</span></button>`)}
         <form role="search" class="row" onSubmit=${(event) => event.preventDefault()}><label><span class="hidden">Words of the question</span><input type="search" value=${(query.q || [""])[0]}
           placeholder="words of the question" onChange=${(event) => setQuery({ q: event.target.value, at: "" })} /></label></form></div>
-      <p class="soft small" aria-live="polite">${count(data.count)} of ${count(data.of)} problems; right answers of n, from ${data.from === "traces" ? "the traces so far" : data.from}.</p>
+      <p class="soft small" aria-live="polite">${count(data.count)} of ${count(data.of)} problems; right answers of n, from ${data.from === "traces" ? "the traces so far" : data.from}.
+        ${data.base && data.columns.length > 1 && ` Lost (\u2193) and gained (\u2191) against ${P.visible(data.base)}: whether at least half of the answers are right.`}</p>
       <div class="withfacets"><${ProblemFacets} data=${data} query=${query} /><${Matrix} run=${run} data=${data} base=${base} query=${query} /></div>`}<//>`;
   }
 
@@ -67,20 +68,27 @@
       Enter: { name: "open", run: () => at >= 0 && chosen.open() },
     });
     if (!data.count) return html`<p class="card">No problem matches.</p>`;
-    return html`<div class="scroll matrix" tabindex="0" role="region" aria-label="Problems by arms"><div class="wide" style=${{ minWidth: 21 + 6.1 * data.columns.length + "rem" }}>
+    return html`<div class="scroll matrix" tabindex="0" role="region" aria-label="Problems by arms"><div class="wide" style=${{ minWidth: 19 + 6.1 * data.columns.length + "rem" }}>
       <${P.List} name="problem" label="Problems" total=${data.count} rowHeight=${48} columns=${columns} read=${read} source=${base} at=${at} onMove=${move}
       href=${(row) => link(["run", run, "problem", row.problem])}
       line=${(row) => [
         html`<span role="gridcell" class="lines2 small"><a class="quiet" tabindex="-1" href=${link(["run", run, "problem", row.problem])}>${P.visible(row.question)}</a></span>`,
         html`<span role="gridcell" class="cell">${P.visible(row.gold ?? NONE)}</span>`,
-        ...data.columns.map((column) => html`<span role="gridcell" class="cell"><${Cell} cell=${row.cells[column.column]} /></span>`),
+        ...data.columns.map((column) => html`<span role="gridcell" class="cell"><${Cell} cell=${row.cells[column.column]} flip=${flipOf(row, column.column)} base=${data.base} /></span>`),
         html`<span role="gridcell" class="cell number">${number(row.spread)}</span>`,
       ]} /></div></div>`;
   }
 
-  function Cell({ cell }) {
+  // How often a column solves a problem; with `flip`, that it gained or lost it against the base.
+  function Cell({ cell, flip, base }) {
     if (!cell || !cell.n) return NONE;
-    return html`<${P.Bar} share=${cell.right / cell.n} label=${cell.right + " of " + cell.n + " right"} /> <span class="small">${cell.right}/${cell.n}</span>`;
+    const sign = { gained: " \u2191", lost: " \u2193" }[flip] || "";
+    return html`<${P.Bar} share=${cell.right / cell.n} label=${cell.right + " of " + cell.n + " right"} /> <span class=${"small " + ({ gained: "better", lost: "worse" }[flip] || "")}
+      title=${flip && flip + " against " + base}>${cell.right}/${cell.n}${sign}</span>`;
+  }
+
+  function flipOf(row, column) {
+    return ["gained", "lost"].find((way) => (row.facets[way] || []).includes(column));
   }
 
   function ProblemPage({ run, id, query }) {

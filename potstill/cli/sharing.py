@@ -12,7 +12,7 @@ from potstill.errors import ConfigError
 from potstill.runs.folder_layout import evaluation_ledger, examples_ledger
 from potstill.viewer.notes import MARKS
 from potstill.viewer.query import quote_value
-from potstill.viewer.run_folders import find_runs
+from potstill.viewer.run_folders import find_meant_runs
 
 if TYPE_CHECKING:
     from potstill.viewer.share.make import Contents
@@ -61,7 +61,7 @@ def write_share(args: argparse.Namespace) -> None:
     from potstill.viewer.reader import RunReader
     from potstill.viewer.share.make import ShareRequest, make_copy
 
-    runs = find_runs(args.runs or [Path("runs")])
+    runs = find_meant_runs(args.runs or [Path("runs")])
     if len(runs) != 1:
         raise ConfigError(
             f"--share copies one run, and there are {len(runs)}",

@@ -57,19 +57,19 @@ def execute(args: argparse.Namespace) -> None:
     if Path(args.trace).is_dir() and args.run is not None:
         # The folder first, as other commands have it.
         args.trace, args.run = str(args.run), Path(args.trace)
-    found = find_trace(args.trace, args.run, args.arm)
-    run = RunFolder(found.run.name, found.run.resolve(), str(found.run))
+    match = find_trace(args.trace, args.run, args.arm)
+    run = RunFolder(match.run.name, match.run.resolve(), str(match.run))
     reader = RunReader(run, default_index_folder())
     # The descent needs neither the words of texts nor who called what.
     build_index(reader, with_words=False, with_calls=False)
     with reader.store() as store:
-        page = describe_trace(store, TraceRequest(found.trace_id, found.arm))
-        descent = read_descent(store, page, found.arm)
+        page = describe_trace(store, TraceRequest(match.trace_id, match.arm))
+        descent = read_descent(store, page, match.arm)
     if args.json:
-        ancestors = [member for member in descent if member["id"] != found.trace_id]
+        ancestors = [member for member in descent if member["id"] != match.trace_id]
         document = {
-            "run": str(found.run),
-            "arm": found.arm,
+            "run": str(match.run),
+            "arm": match.arm,
             "trace": descent[0],
             "ancestors": ancestors,
         }
@@ -78,7 +78,7 @@ def execute(args: argparse.Namespace) -> None:
         document["answers"] = describe_answers(page)
         show.print_json(document)
         return
-    show.print_line(f"{found.run}, arm {found.arm}")
+    show.print_line(f"{match.run}, arm {match.arm}")
     for place, member in enumerate(descent):
         _print_member(member, is_first=place == 0)
     if page["is_lineage_cut"]:
@@ -99,6 +99,7 @@ def read_descent(store: Store, page: Mapping[str, Any], arm: str) -> list[dict[s
     for drop in store.history.drops(arm):
         drops.setdefault(drop.id, f"{drop.operator} {drop.test}: {drop.reason}")
     members = []
+    # A page has the oldest generation first: a terminal is read from the trace that was asked for.
     for generation in reversed(page["lineage"]):
         ids = [entry["id"] for entry in generation]
         for entry, trace in zip(generation, store.history.traces_by_id(ids, arm), strict=True):
@@ -123,6 +124,7 @@ def describe_answers(page: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _print_outcome(page: Mapping[str, Any]) -> None:
     """What became of a trace: rows, further texts, and the answers of the students that were trained on it."""
     show.print_line()
+    # What it was used for here, then what the students that were trained on it make of it.
     for row in page["rows"]:
         show.print_line(
             f"row {row['position'] + 1} of {row['of']} that {row['arm']} was trained on"

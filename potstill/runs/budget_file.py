@@ -35,6 +35,7 @@ def read_limits(folder: Path) -> dict[str, Limit]:
         StoreError: the file is no such file.
     """
     path = folder / BUDGET_FILE
+    # A folder may come from anywhere: what is in it is checked as any file of a user's.
     try:
         document = json.loads(path.read_text("utf-8"))
         limits = {}

@@ -134,8 +134,8 @@ def read_spent(store: Store) -> dict[str, Spent]:
 def _describe_spent(spent: Mapping[str, Spent]) -> dict[str, dict[str, Any]]:
     described = {}
     for role, amount in spent.items():
-        shown = format_usd(amount.cost)
-        described[role] = {"tokens": amount.tokens, "usd": amount.cost, "shown": shown}
+        usd = format_usd(amount.cost)
+        described[role] = {"tokens": amount.tokens, "usd": amount.cost, "shown": usd}
     return described
 
 

@@ -175,6 +175,7 @@ class LiveStream:
         readers = dict(self._answers.readers)
         if readers.keys() == self._watches.keys():
             return False
+        # What a page was told of a run that goes on to be there stays known.
         watches = {}
         for name, reader in readers.items():
             watches[name] = self._watches.get(name) or RunWatch(reader)
@@ -194,6 +195,7 @@ def read_progress(reader: RunReader) -> dict[str, Any] | None:
 
 def _read_trainings(reader: RunReader) -> list[dict[str, Any]]:
     """The last step of each training that is under way."""
+    # A finished training has no such folder any more.
     trainings = []
     for folder in sorted((reader.folder / STUDENTS_FOLDER).glob(f"*/{WORK_FOLDER}")):
         step = _read_last_step(folder / STEPS_FILE)

@@ -119,6 +119,7 @@ def _count_store(reader: RunReader) -> dict[str, Any]:
         # Before the first call, or with the first one: what is copied has the time of its copy.
         times = [time for time in (counts["began"], made_by.stat().st_mtime) if time is not None]
         counts["began"] = min(times)
+    # Everything that was paid, whatever it was for.
     counts["tokens"] = sum(amount.tokens for amount in spent.values())
     counts["cost"] = sum(amount.cost for amount in spent.values())
     counts["limits"] = describe_limits(read_limits(reader.folder), spent)

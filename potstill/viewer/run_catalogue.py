@@ -50,10 +50,12 @@ class RunCatalogue:
             if began < self._next_search:
                 return
             folders = list_run_folders(self._paths)
-            known = {reader.folder for reader in self.readers.values()}
-            new_folders = [folder for folder in folders if folder not in known]
+            # Runs that were begun since; the names of those that are there stay, whatever theirs are.
+            open_folders = {reader.folder for reader in self.readers.values()}
+            new_folders = [folder for folder in folders if folder not in open_folders]
             for name, run in name_folders(new_folders, self.readers).items():
                 self.readers[name] = self._make_reader(run)
+            # And those whose folder was deleted or moved.
             for name, reader in list(self.readers.items()):
                 if reader.folder not in folders:
                     del self.readers[name]

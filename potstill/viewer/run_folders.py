@@ -46,6 +46,18 @@ def find_runs(paths: Sequence[Path]) -> dict[str, RunFolder]:
     return name_folders(folders)
 
 
+def find_meant_runs(paths: Sequence[Path]) -> dict[str, RunFolder]:
+    """The runs that paths name themselves, without others that lie within them; where none is named, all below.
+
+    Raises:
+        InputError: there is none.
+    """
+    runs = find_runs(paths)
+    places = {(path.parent if path.is_file() else path).resolve() for path in paths}
+    meant_runs = {name: run for name, run in runs.items() if run.path in places}
+    return meant_runs or runs
+
+
 def list_run_folders(paths: Sequence[Path]) -> list[Path]:
     """The real paths of the runs at these paths and below them, each once."""
     folders: dict[Path, None] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill.errors import ConfigError
-from potstill.viewer.run_folders import RunFolder, find_runs
+from potstill.viewer.run_folders import RunFolder, find_meant_runs
 from potstill.viewer.security import MIN_TOKEN, Guard, make_token
 
 if TYPE_CHECKING:
@@ -147,18 +147,13 @@ def _find_run_of_notes(settings: ServerSettings) -> Path | None:
     """
     if settings.notes is None:
         return None
-    runs = find_runs(settings.paths)
-    # A run that is named holds its notes there, whatever other runs lie in its folder.
-    named = {path.resolve() for path in settings.paths}
-    candidates = [run.path for run in runs.values()]
-    if named.intersection(candidates):
-        candidates = sorted(named.intersection(candidates))
-    if len(candidates) > 1:
+    runs = list(find_meant_runs(settings.paths).values())
+    if len(runs) > 1:
         raise ConfigError(
-            f"--notes names one file, and there are {len(candidates)} runs",
+            f"--notes names one file, and there are {len(runs)} runs",
             fix="leave the file out: each run gets its own notes.jsonl",
         )
-    return candidates[0]
+    return runs[0].path
 
 
 def open_socket(settings: ServerSettings) -> socket.socket:

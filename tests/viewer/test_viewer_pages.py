@@ -37,7 +37,7 @@ from potstill.viewer.answers import Answers, Parameters
 from potstill.viewer.live import LiveStream, RunWatch
 from potstill.viewer.reader import RunReader
 from potstill.viewer.run_catalogue import RunCatalogue
-from potstill.viewer.run_folders import RunFolder
+from potstill.viewer.run_folders import RunFolder, find_meant_runs, find_runs
 from potstill.viewer.trace_page import find_verdict_time
 
 
@@ -385,3 +385,12 @@ def test_the_page_of_runs_knows_costs_limits_and_age_of_runs_in_every_state(tmp_
     manifest.finish(reader.folder, ["results.json"])
     [line] = ask(reader, "runs")["runs"]
     assert (line["state"]["status"], line["cost"]) == ("finished", pytest.approx(0.018))
+
+
+def test_a_run_that_lies_within_another_is_found_and_not_meant(tmp_path: Path):
+    for folder in ("one", "one/walk", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "manifest.json").touch()
+    assert list(find_runs([tmp_path])) == ["one", "walk", "two"]
+    assert list(find_meant_runs([tmp_path / "one"])) == ["one"]
+    assert list(find_meant_runs([tmp_path])) == ["one", "walk", "two"]

@@ -15,9 +15,11 @@ from potstill.traces.derivation import derive, gold_by_vote
 from potstill.traces.editing import edit, segment
 from potstill.traces.few_shots import few_shot, show_as_turns
 from potstill.traces.filters import (
+    frequent_phrases,
     has_answer,
     has_box,
     has_length,
+    has_no_phrase,
     is_finished,
     is_shorter,
     mentions_none,
@@ -115,12 +117,14 @@ __all__ = [
     "equal",
     "few_shot",
     "fill_template",
+    "frequent_phrases",
     "gain",
     "gold_by_vote",
     "grade",
     "has_answer",
     "has_box",
     "has_length",
+    "has_no_phrase",
     "hide_ends",
     "is_finished",
     "is_shorter",

@@ -6,7 +6,8 @@ A failed generation that fails a test has its error as the reason; a test need n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from potstill.records import Trace
 from potstill.traces.answers import read
@@ -68,6 +69,25 @@ def repeated_share(words: Words, n: int) -> float:
     """Share of n-grams that stood there before: 0 without repetition, near 1 in a loop."""
     grams = ngrams(words, n)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def frequent_phrases(
+    traces: Sequence[Trace], *, size: int = 20, times: int = 20
+) -> frozenset[tuple[str, ...]]:
+    """The phrases that many texts share: runs of `size` words that stand there more than `times` times in all."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for trace in traces:
+        counts.update(ngrams(trace.text.split(), size))
+    return frozenset(phrase for phrase, count in counts.items() if count > times)
+
+
+def has_no_phrase(phrases: Collection[tuple[str, ...]], trace: Trace) -> tuple[bool, str]:
+    """It says none of the phrases: `keep(partial(has_no_phrase, frequent_phrases(rows)), rows)`."""
+    for size in {len(phrase) for phrase in phrases}:
+        for phrase in ngrams(trace.text.split(), size):
+            if phrase in phrases:
+                return False, f"says what many texts say: {' '.join(phrase[:5])} …"
+    return True, ""
 
 
 def is_shorter(texts: Mapping[str, str], trace: Trace) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""Chains of the problems that are worth a teacher's call, chosen by what the student can't do yet.
+"""Chains of the problems that are worth a teacher's call, and those of its texts that are worth learning.
 
 Begin with: elad
 """

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, pstdev
 from typing import Literal
@@ -45,7 +46,24 @@ from potstill.traces import (
 
 _URL_OR_TABLE = re.compile(r"https?://|www\.|^\s*\|.*\|\s*$|<table|\\begin\{tabular", re.MULTILINE)
 # Behind these a question goes on elsewhere.
-_UNFINISHED = ("...", "…", ":", ",", ";")
+_UNFINISHED = (":", ",", ";")
+
+
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """How questions are graded and selected.
+
+    Args:
+        min_cv: a question is learnt where its coefficient of variation is above; with n=4 it is 0, 0.58, 1 or 1.73.
+        max_perplexity: of a response behind its question, under the scorer.
+        max_non_ascii: share of a question's characters.
+        responses: whose the coefficient of variation is taken over.
+    """
+
+    min_cv: float = 0.0
+    max_perplexity: float = 20.0
+    max_non_ascii: float = 0.5
+    responses: Literal["teacher", "all"] = "teacher"
 
 
 def deepdistill(
@@ -57,10 +75,7 @@ def deepdistill(
     *,
     arm: Literal["deepdistill", "stage-1", "all-right", "same-size"] = "deepdistill",
     n: int = 4,
-    graded_by: Literal["teacher", "all"] = "teacher",
-    min_cv: float = 0.0,
-    max_perplexity: float = 20.0,
-    max_non_ascii: float = 0.5,
+    grading: Grading = Grading(),
     steps: bool | None = None,
     sampling: Options = options(temperature=0.6, top_p=0.95, max_new_tokens=32768),
 ) -> Generator[Stage, Trainable, None]:
@@ -76,8 +91,8 @@ def deepdistill(
     Controls: arm=stage-1 (what the second stage adds), all-right (every right response: is it the grading?),
         same-size (as many of them by chance as the first stage has).
     Departure: a score is a verdict, 1 or 0: the shares of tests and graded scores of code, science and chat are not
-        seen. Inferred: which responses CV is over (the teacher's; graded_by=all takes the graders' too), that the
-        quality gates come behind the grading, and which ends make a question incomplete.
+        seen. Inferred: which responses CV is over (the teacher's; grading.responses=all takes the graders' too), that
+        the quality gates come behind the grading, and which ends make a question incomplete.
     Partial: the categories of chat and of following instructions, and near duplicates by embedding, are not here;
         what overlaps the evaluation set is refused by every run.
     Paper: 72
@@ -91,44 +106,32 @@ def deepdistill(
         scorer: drops responses of a high perplexity.
         arm: the method or one of its controls.
         n: responses a question, of each model.
-        graded_by: whose responses the coefficient of variation is taken over.
-        min_cv: a question is learnt where it is above; with n=4 it is 0, 0.58, 1 or 1.73.
-        max_perplexity: of a response behind its question, under the scorer.
-        max_non_ascii: share of a question's characters.
+        grading: how questions are graded and selected.
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
         sampling: of all responses.
     """
     passes = right_test(problems, steps)
-    questions = keep(partial(is_clean_question, max_non_ascii), problems)
+    questions = keep(partial(is_clean_question, grading.max_non_ascii), problems)
     questions = dedupe(question_words, questions)
 
-    # Every model tries every question; the verifier says which responses pass.
+    # Every model tries every question, and the verifier says which responses pass.
     responses = verify(sample(teacher, questions, n=n, **dict(sampling)))
     attempts_of_graders: list[list[Trace]] = []
     for grader in graders:
         attempts_of_graders.append(verify(sample(grader, questions, n=n, **dict(sampling))))
 
-    # The grade of a question: pass rate by model, and how far its scores are spread.
+    # The grade of a question: its pass rate by model, and how uneven its scores are.
     graded = [*responses]
-    for number, attempts in enumerate(attempts_of_graders, 1):
-        rates = pass_rates(passes, attempts)
-        responses = score(f"pass_rate_of_grader_{number}", look_up(rates), responses)
-        if graded_by == "all":
+    if grading.responses == "all":
+        for attempts in attempts_of_graders:
             graded += attempts
-    rates = pass_rates(passes, responses)
     variations = variation_of_scores(passes, graded)
-    responses = score("pass_rate", look_up(rates), responses)
     responses = score("variation", look_up(variations), responses)
+    responses = annotate_pass_rates(passes, responses, attempts_of_graders)
 
-    # Quality gates, on what passed.
-    passing = keep(passes, keep(is_finished, responses))
-    passing = keep(partial(has_no_phrase, frequent_phrases(passing)), passing)
-    if scorer is not None:
-        values = score("perplexity", perplexity(scorer), passing)
-        passing = keep(partial(is_likely, max_perplexity), values)
-
-    # First stage: the questions above the limit, by all their passing responses.
-    varied = keep(partial(is_varied, variations, min_cv), passing)
+    # What passes goes through the quality gates; the uneven questions are those of the first stage.
+    passing = pass_gates(grading, scorer, keep(passes, keep(is_finished, responses)))
+    varied = keep(partial(is_varied, variations, grading.min_cv), passing)
     report_grades(passes, responses, attempts_of_graders, varied)
     if arm == "all-right":
         yield Stage(student, passing, "sft")
@@ -154,6 +157,30 @@ def is_clean_question(max_non_ascii: float, trace: Trace) -> tuple[bool, str]:
         return False, "has a link or a table"
     others = sum(not character.isascii() for character in question)
     return others <= max_non_ascii * len(question), f"more than {max_non_ascii:.0%} is not ASCII"
+
+
+def annotate_pass_rates(
+    passes: Callable[[Trace], bool],
+    responses: Sequence[Trace],
+    attempts_of_graders: Sequence[Sequence[Trace]],
+) -> list[Trace]:
+    """The responses with how often their question is solved, by the teacher and by each grader."""
+    annotated = score("pass_rate", look_up(pass_rates(passes, responses)), responses)
+    for number, attempts in enumerate(attempts_of_graders, 1):
+        rates = pass_rates(passes, attempts)
+        annotated = score(f"pass_rate_of_grader_{number}", look_up(rates), annotated)
+    return annotated
+
+
+def pass_gates(grading: Grading, scorer: Scored | None, passing: Sequence[Trace]) -> list[Trace]:
+    """The responses without phrases that many share, and, where a scorer says so, without unlikely ones."""
+    distinct = keep(partial(has_no_phrase, frequent_phrases(passing)), passing)
+    if scorer is None:
+        return distinct
+    return keep(
+        partial(is_likely, grading.max_perplexity),
+        score("perplexity", perplexity(scorer), distinct),
+    )
 
 
 def question_words(trace: Trace) -> str:

@@ -70,8 +70,7 @@ def mathq_verify(
     votes: int | None = None,
     n: int = 1,
     steps: bool | None = None,
-    temperature: float = 0.7,
-    max_new_tokens: int = 8192,
+    sampling: Options = options(temperature=0.7, max_new_tokens=8192),
     judging: Options = options(temperature=0.0, max_new_tokens=2048),
 ) -> Generator[Stage, Trainable, None]:
     """MathQ-Verify: let's verify math questions step by step (Shen et al., arXiv:2505.13903).
@@ -97,8 +96,7 @@ def mathq_verify(
         votes: judges that must call a question valid; more than half of them where it is left open.
         n: chains a question.
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
-        temperature: of the teacher's chains.
-        max_new_tokens: longest chain.
+        sampling: of the teacher's chains.
         judging: of the judges' replies.
     """
     voters = judges or [teacher]
@@ -121,7 +119,7 @@ def mathq_verify(
         report_checks(checks, problems, failures, questions)
 
     # The chains, on what is left.
-    chains = sample(teacher, questions, n=n, temperature=temperature, max_new_tokens=max_new_tokens)
+    chains = sample(teacher, questions, n=n, **dict(sampling))
     yield Stage(student, keep(right_test(problems, steps), verify(chains)), "sft")
 
 

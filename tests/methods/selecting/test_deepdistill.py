@@ -6,6 +6,7 @@ import pytest
 from scripted_world import number, run, script, student
 from world_run import run_on_world
 
+from potstill.methods.selecting.deepdistill import Grading
 from potstill.models.scripted import ScriptedModel
 from potstill.traces import frequent_phrases, has_no_phrase
 
@@ -61,7 +62,7 @@ def test_graders_are_asked_too_and_only_show_how_hard_a_question_is():
     rates = {row.problem.id: row.scores["pass_rate_of_grader_1"] for row in ran.stages[0].rows}
     assert rates == {"mostly": 1.0, "rarely": 0.0}
     # With the grader's misses in it, also the question that the teacher always solves varies.
-    ran, _ = deepdistill({"graders": [weak]}, graded_by="all")
+    ran, _ = deepdistill({"graders": [weak]}, grading=Grading(responses="all"))
     assert "always" in ran.texts(0)
 
 

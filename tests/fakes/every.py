@@ -21,7 +21,8 @@ DISTRIBUTIONS = tuple(name for name, line in TABLE.items() if "distribution" in 
 # (objective, constants, what of the teacher is there)
 CASES = [(name, SETTINGS.get(name, {}), "states") for name in TABLE]
 CASES += [(name, SETTINGS.get(name, {}), "logits") for name in DISTRIBUTIONS]
-CASES += [(name, {}, "entries") for name in DISTRIBUTIONS if name != "taid"]
+WHOLE = ("taid", "kid", "self_evolution", "dkpp")  # they want all of a teacher's distribution
+CASES += [(name, {}, "entries") for name in DISTRIBUTIONS if name not in WHOLE]
 CASES += [
     ("forward_kl", {"temperature": 2.0, "squared": True, "kd": 0.3}, "states"),
     ("forward_kl", {"tail": "teacher"}, "entries"),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from potstill.models.model import Request
 from potstill.models.scripted import ScriptedModel, last_user, render
+from potstill.verifiers.story import required_equations
+from potstill.world.oracle.role import read_story
 from potstill.world.scripted import solve_by_chance
+from potstill.world.story import write_equation
 
 
 def write_under_headings(request: Request) -> str:
@@ -37,3 +42,26 @@ def write_step_by_step(request: Request) -> str:
 
 
 STEP_BY_STEP = ScriptedModel(write_step_by_step, name="step-by-step")
+
+
+def name_missing_equations(request: Request) -> str:
+    """What a numbered solution of a story lacks: each equation that stands in no step, behind the step before it."""
+    prompt = render(request.prompt)
+    question, story = read_story(prompt)
+    steps = re.split(r"Step \d+:\n", prompt.partition(question)[2])[1:]
+    parts: list[str] = []
+    place = 0
+    for equation in required_equations(story):
+        written = write_equation(equation)
+        found = [number for number, step in enumerate(steps, 1) if written in step]
+        if found:
+            place = found[0]
+            continue
+        parts.append(
+            f"Missing Step {len(parts) + 1}:\nThe missing step should be placed between Step {place} and "
+            f"Step {place + 1}.\nThe missing step is:\n{written}"
+        )
+    return "\n".join(parts) or "No missing steps."
+
+
+GAP_FINDER = ScriptedModel(name_missing_equations, name="gap-finder")

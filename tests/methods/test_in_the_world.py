@@ -8,7 +8,10 @@ never saw: its arm without them is run.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from scripted_replies import GAP_FINDER
 from scripted_world import run, stories
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
@@ -76,3 +79,22 @@ def test_the_students_own_samples_follow_the_teachers_chains(models, name, value
     student_id = models["student"].id
     assert any(row.author.model == student_id for row in ran.rows)
     assert {row.author.model for row in ran.stages[0].rows} == {models["teacher"].id}
+
+
+def test_steps_that_stories_solutions_lack_are_put_back_where_they_were(models):
+    whole = {trace.problem.id: trace.problem.solution for trace in stories(SIZE)}
+    gapped = []
+    for trace in stories(SIZE):
+        sentences = trace.problem.solution.split(". ")
+        solution = ". ".join(sentences[:1] + sentences[2:])
+        gapped.append(replace(trace, problem=replace(trace.problem, solution=solution)))
+    ran = run("cot_bridge", gapped, {"bridger": GAP_FINDER, "student": models["student"]})
+    assert {row.problem.id: row.text.strip() for row in ran.rows} == whole
+    assert all(row.scores["steps"] == 1 for row in ran.rows)
+    elsewhere = run(
+        "cot_bridge",
+        gapped,
+        {"bridger": GAP_FINDER, "student": models["student"]},
+        arm="random-place",
+    )
+    assert sum(row.text.strip() == whole[row.problem.id] for row in elsewhere.rows) < SIZE

@@ -33,6 +33,7 @@ from potstill.traces import (
     pose,
     report_shares,
     rewrite,
+    right,
     right_test,
     sample,
     segment,
@@ -91,8 +92,9 @@ def cot_bridge(
         they stand?).
     Departure: the paper's bridger is always trained; here an untrained one is asked unless there is an apprentice (its
         own comparison: 48.4 against 49.7). The apprentice learns from gaps in the solutions that are bridged later,
-        where the paper has another data set. A bridged solution whose answer, or with `steps` a step, is not right
-        stays as it was. A solution without blank lines has a step a line, and one of a single line a step a sentence.
+        where the paper has another data set. A solution is bridged where its answer is right; where its answer, or with
+        `steps` a step, is wrong afterwards, it stays as it was. A solution without blank lines has a step a line, and
+        one of a single line a step a sentence.
     Partial: no process reward model vetoes steps that were put in.
     Paper: 132
     Cite: Haolei Xu, Yuchen Yan, Yongliang Shen, Wenqi Zhang, Guiyang Hou, Shengpei Jiang, Kaitao Song, Weiming Lu, Jun
@@ -112,7 +114,8 @@ def cot_bridge(
         solutions = edit(show_solution, keep(has_solution, problems))
     else:
         solutions = sample(teacher, problems, temperature=0.6, max_new_tokens=max_new_tokens)
-    solutions = segment(step_starts, keep(is_right, verify(solutions)))
+    # A solution that leaps need not be right in every step: its answer is.
+    solutions = segment(step_starts, keep(right, verify(solutions)))
 
     # ScaleQM+: gaps are made in complete solutions, and an apprentice learns to fill them.
     if apprentice is not None and arm != "none":

@@ -201,7 +201,7 @@ def wait_for_index(server: Server) -> Iterator[Figure]:
     """How long it takes until lists are whole, then words, then calls."""
     missing = {"lists", "words", "calls"}
     while missing:
-        time.sleep(0.5)
+        time.sleep(2)
         indexed = server.ask(f"{server.run}/traces?limit=1")["indexed"]
         [line] = server.ask("api/runs")["runs"]
         is_whole = {

@@ -71,6 +71,7 @@ class RunReader:
         self.index = IndexFile(run.path, index_folder)
         self._of_thread = threading.local()
         self._results_lock = threading.Lock()
+        self._documents_lock = threading.Lock()
         self.finished_drops: dict[tuple[str, int], ArmDrops] = {}  # by arm and its generation
         self._documents: dict[str, tuple[str, dict[str, Any]]] = {}
         self._results: tuple[tuple[FileStamp, ...], Results] | None = None
@@ -172,13 +173,12 @@ class RunReader:
             name: of the document.
             describe: makes it.
         """
-        generation = self.generation()
-        with self._results_lock:
+        # One at a time: a page asks for the same document in several places at once.
+        with self._documents_lock:
+            generation = self.generation()
             remembered = self._documents.get(name)
-        if remembered is None or remembered[0] != generation:
-            remembered = (generation, describe())
-            with self._results_lock:
-                # Made outside the lock, so two threads may make one document; both are right.
+            if remembered is None or remembered[0] != generation:
+                remembered = (generation, describe())
                 if len(self._documents) > MAX_DOCUMENTS:
                     self._documents.clear()
                 self._documents[name] = remembered

@@ -16,11 +16,21 @@ FUNCTIONAL: Mapping[str, str] = {
     "alternative": r"alternatively|another (?:way|approach|method)|let me try (?:a different|another)",
 }
 
+_FORMULA = re.compile(r"\\\[.*?\\\]|\$\$.*?\$\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+_SIGN = re.compile(r"[=+*/<>]|\\(?:times|cdot|le|ge|approx)\b")
+
 
 def step_starts(text: str) -> list[int]:
     """Where the sentences of the reasoning begin, and where the answer does: behind the thought, or the last line."""
     start, stop = reasoning_part(text)
-    starts = [start + unit.start for unit in find_units(text[start:stop])]
+    formulas = [(match.start(), match.end()) for match in _FORMULA.finditer(text, start, stop)]
+    starts: list[int] = []
+    for unit in find_units(text[start:stop]):
+        place = start + unit.start
+        # A formula goes with the sentence before it, whole, and so does what begins with a sign: "4! = 24".
+        in_formula = any(first <= place < last for first, last in formulas)
+        if not in_formula and not _SIGN.match(text, place):
+            starts.append(place)
     return [place for place in (*starts, stop) if 0 < place < len(text)]
 
 

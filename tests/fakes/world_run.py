@@ -21,7 +21,14 @@ class WorldRun(NamedTuple):
     results: dict[str, Any]
 
 
-def run_on_world(folder: Path, method: str, *, roles: list[str], sets: list[str]) -> WorldRun:
+def run_on_world(
+    folder: Path,
+    method: str,
+    *,
+    roles: list[str],
+    sets: list[str],
+    problems: str = "world:story-easy?size=16",
+) -> WorldRun:
     """Run a method on sixteen stories, train two steps a stage, and answer four others.
 
     Args:
@@ -29,9 +36,10 @@ def run_on_world(folder: Path, method: str, *, roles: list[str], sets: list[str]
         method: its name.
         roles: `NAME=MODEL`; the student is the world's.
         sets: `KEY=VALUE` of the method.
+        problems: what it is run on.
     """
     out = folder / "run"
-    words = ["run", method, "--problems", "world:story-easy?size=16", "--student", "world:student"]
+    words = ["run", method, "--problems", problems, "--student", "world:student"]
     words += ["--evaluate", "world:story-easy?split=test&size=4", "--eval-n", 1]
     for role in roles:
         words += ["--role", role]

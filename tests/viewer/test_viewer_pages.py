@@ -127,7 +127,7 @@ def test_a_test_that_stands_twice_says_what_it_dropped_each_time(tmp_path: Path)
     ]
     folder = make_run(tmp_path / "run")
     with Store.open(folder) as store:
-        ledger = store.ledger("twice")
+        ledger = store.ledger("orion")
         ledger.add_traces([*chains, *rewrites])
         for operator, dropped in (("sample", chains[:1]), ("rewrite", rewrites[:2])):
             ledger.add_step(operator, "model", 3, 3)
@@ -135,7 +135,7 @@ def test_a_test_that_stands_twice_says_what_it_dropped_each_time(tmp_path: Path)
             ledger.add_drops([Dropped(trace, "keep", "sound", "") for trace in dropped])
         ledger.finish()
     reader = open_reader(folder, tmp_path / "index")
-    steps = ask(reader, "run/{R}")["funnels"]["twice"]["steps"]
+    steps = ask(reader, "run/{R}")["funnels"]["orion"]["steps"]
     kept = [step for step in steps if step["operator"] == "keep"]
     assert [step["traces"] for step in kept] == [1, 2]
     for step in kept:

@@ -130,6 +130,7 @@ def score_rows(request: ScoreRequest, progress: Progress = no_progress) -> Score
             _score_parts(scoring, moment, checkpoints[moment])
         scores.join(tokens_path, parts, finished)
     finally:
+        # The parts stay also where this call was stopped: the next one begins behind them.
         lock.release()
     return ScoreSummary(
         path=scores.path,
@@ -203,6 +204,7 @@ def find_start(request: ScoreRequest, student: Student) -> Path:
                 fix="--before SPEC with the student as it was before",
             )
         return path
+    # An earlier stage's student, or a role's model: which of them it was, only its content tells.
     candidates: list[Path] = []
     with Store.open(request.run_folder, create=False, readonly=True) as store:
         candidates += [earlier.folder for earlier in store.students.all()]
@@ -269,6 +271,7 @@ def _score_parts(scoring: _Scoring, moment: Moment, checkpoint: Path) -> None:
     for rows in missing:
         sequences = read_rows(scoring.tokens_path, rows, ["ids"]).column("ids").to_pylist()
         row_scores = []
+        # Written part by part, so that a kill costs the rows of one part.
         for ids, tokens in zip(sequences, model.score_tokens(sequences), strict=True):
             row_scores.append(_align(tokens, len(ids)))
         scoring.folder.write_part(moment, rows, row_scores)
@@ -291,6 +294,7 @@ def _summarize(scoring: _Scoring) -> dict[str, Any]:
     for scores, tokens in scored_tables(scoring.folder.path, scoring.tokens_path):
         for row, weights in zip(scores.to_pylist(), tokens.to_pylist(), strict=True):
             rows += 1
+            # Only a row that is longer than a model's context has no score at its last token.
             if row["before"][-1] is None or row["after"][-1] is None:
                 too_long += 1
                 continue
@@ -311,6 +315,7 @@ def _learnt_places(run_lengths: Sequence[int], run_weights: Sequence[float]) -> 
     """Where the tokens with a weight stand; the first token of a row has no score, and is never learnt."""
     places: list[int] = []
     start = 0
+    # Weights are stored as runs of equal ones.
     for length, weight in zip(run_lengths, run_weights, strict=True):
         if weight > 0:
             places.extend(range(max(start, 1), start + length))

@@ -49,6 +49,7 @@ def until(fn: Attempt, traces: Sequence[Trace], rounds: int) -> list[Trace]:
             )
         done, again = returned
         result += done
+        # A failed generation is a record: it stays among the results, and is not asked for again.
         errored += [trace for trace in again if trace.error]
         remaining = [trace for trace in again if not trace.error]
     reason = f"not done after {rounds} rounds"
@@ -81,7 +82,8 @@ def retry(
 
     Args:
         attempt: takes the traces and the number of the try, from 0, and returns what passed. It hands the number on as
-            `sample_index=`, so that an equal request asks anew, and drops with `keep` what does not pass.
+            `sample_index=`, so that an equal request asks anew, and drops with `keep` what does not pass. Where it makes
+            several of a trace, `first_share` is no share of the traces.
         traces: what the first try is made on; later tries are made on those of which nothing has passed.
         tries: how often `attempt` is called at most; it is not called on nothing.
         by: the key that a trace has in common with what passes of it.
@@ -98,6 +100,7 @@ def retry(
         if not remaining:
             break
         passing += attempt(remaining, number)
+        # What the first try came to says how well a model follows a prompt; later tries hide it.
         if number == 0:
             first_share = first_share._replace(part=len(passing))
         _, remaining = split_by(passing, remaining, by=by)

@@ -137,15 +137,19 @@ def drop_sentences(trace: Any, level: int, rng: Random, *, any_kind: bool) -> st
     _, stop = reasoning_part(trace.text)
     answer = str(trace.text[stop:]).removeprefix("</think>").lstrip()
     units = reasoning_units(trace)
+    # Level 4: nothing of the reasoning is left.
     if level == 4 or not units:
         return BEGINNINGS["fast"] + answer
+    # Levels 1 to 3 drop checks and corrections.
     if level >= 1 and not any_kind:
         units = without_looking_back(trace.text, units)
+    # Levels 2 and 3 leave only the sentences in which something is calculated.
     if level >= 2 and not any_kind:
         results = [step.start for step in find_reasoning_steps(trace.text)]
         units = [
             unit for unit in units if any(unit.start <= place < unit.stop for place in results)
         ]
+    # Level 3 drops a random share of what remains.
     if level == 3:
         probability = rng.uniform(LEAST_DROPPED, MOST_DROPPED)
         units = [unit for unit in units if rng.random() >= probability]

@@ -109,9 +109,11 @@ def make_copy(
             f"{reader.run.readable_path} has no store, and so no traces to show",
             fix="share its report.html",
         )
+    # What a query finds must be whole before it is copied; words take longest, and few queries ask for them.
     build_index(reader, with_words=bool(parse_query(request.query, list(FACETS)).words))
     cleaner = make_cleaner(reader, partial(progress, "look for keys"))
     with reader.open_store() as store, store.database.snapshot():
+        # One snapshot of the store, so that a run that goes on does not change what was announced.
         copy = RunCopy(reader, store, cleaner, request.query)
         contents = _describe_contents(copy)
         announce(contents)
@@ -136,6 +138,7 @@ def _check_target(request: ShareRequest) -> None:
 
 
 def _check_contents(request: ShareRequest, contents: Contents) -> None:
+    # A copy without traces would look as if the run had none.
     if request.query and not contents.traces:
         raise ConfigError(f"no trace is found by {request.query!r}", fix="potstill view shows them")
     if contents.benchmark and contents.golds and not request.gives_golds:
@@ -218,6 +221,7 @@ def _write_folder(
         shutil.rmtree(request.out)  # an earlier copy, as was checked
     size = 0
     with building_folder(request.out) as draft:
+        # Somebody else's copy stands there now: theirs is not replaced.
         if draft is None:
             raise PotstillError(f"another process has just written {request.out}")
         (draft / page.BLOCK_FOLDER).mkdir()

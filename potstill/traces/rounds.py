@@ -82,8 +82,8 @@ def retry(
 
     Args:
         attempt: takes the traces and the number of the try, from 0, and returns what passed. It hands the number on as
-            `sample_index=`, so that an equal request asks anew, and drops with `keep` what does not pass. Where it makes
-            several of a trace, `first_share` is no share of the traces.
+            `sample_index=`, so that an equal request asks anew, and drops with `keep` what does not pass. Where it
+            makes several of a trace, `first_share` is no share of the traces.
         traces: what the first try is made on; later tries are made on those of which nothing has passed.
         tries: how often `attempt` is called at most; it is not called on nothing.
         by: the key that a trace has in common with what passes of it.

@@ -13,7 +13,7 @@ from potstill.objectives import TABLE
 PACKAGE = Path(__file__).resolve().parents[1] / "potstill"
 ENGINE = ("training", "runs", "evaluation", "report", "world")
 # Words of the field, not names of one paper.
-GENERAL = {"sft", "sft_gold", "rft", "explain", "fair", "gold", "forward_kl", "reverse_kl"}
+GENERAL = {"sft", "sft_gold", "rft", "explain", "fair", "gold", "pad", "forward_kl", "reverse_kl"}
 PAPERS = {
     *(set(METHODS) - GENERAL),
     *(set(TABLE) - GENERAL),

@@ -54,6 +54,7 @@ from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.metadata import by_metadata, where
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.pairs import pair_all
+from potstill.traces.programs import has_failed, run_programs, verify_programs
 from potstill.traces.prompts import fill_template, prompt_text, show_one
 from potstill.traces.reading import count_reading, read_score, read_sections, read_word, read_yes_no
 from potstill.traces.reasoning_steps import count_steps
@@ -123,6 +124,7 @@ __all__ = [
     "grade",
     "has_answer",
     "has_box",
+    "has_failed",
     "has_length",
     "has_no_phrase",
     "hide_ends",
@@ -163,6 +165,7 @@ __all__ = [
     "rewrite",
     "right",
     "right_test",
+    "run_programs",
     "same_answer",
     "sample",
     "score",
@@ -178,6 +181,7 @@ __all__ = [
     "unparsed",
     "until",
     "using",
+    "verify_programs",
     "verify",
     "vote",
     "weigh",

@@ -97,8 +97,9 @@ def _run(body: list[ast.stmt]) -> float | None:
 
 def _evaluate(node: ast.expr, values: Mapping[str, float], assigned: set[str]) -> float:
     """The number that an expression comes to."""
+    result: float
     match node:
-        case ast.Constant(value=number) if type(number) in (int, float):
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             result = number
         case ast.Name(id=name):
             result = _look_up(name, values, assigned)

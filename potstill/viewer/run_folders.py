@@ -62,7 +62,12 @@ def list_run_folders(paths: Sequence[Path]) -> list[Path]:
     """The real paths of the runs at these paths and below them, each once."""
     folders: dict[Path, None] = {}
     for path in paths:
-        start = path.parent if path.is_file() else path
+        start = path
+        if path.is_file():
+            start = path.parent
+            # Of a file that is no run's, the other folders beside it were not asked for.
+            if not is_run(start):
+                continue
         for folder in _runs_below(start, SEARCH_DEPTH):
             folders[folder.resolve()] = None
     return list(folders)

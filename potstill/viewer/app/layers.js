@@ -158,7 +158,8 @@
         i += 1;
       } else nodes.push(changeNode(part, part.value.join("")));
     }
-    return html`<pre class="text" tabindex="0" aria-label="Differences">${nodes}</pre>`;
+    return html`<p class="small soft"><del>Struck out</del>: only in the other text. <ins>Underlined</ins>: only in this one.</p>
+      <pre class="text" tabindex="0" aria-label="Differences">${nodes}</pre>`;
   }
 
   function wordNodes(before, now) {

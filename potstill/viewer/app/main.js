@@ -1,7 +1,7 @@
 // The frame: which page the address names, the run's navigation, the theme, the help, what is said of a live run.
 (function (P) {
   "use strict";
-  const { html, render, useEffect, useRef, useState } = htmPreact;
+  const { Component, html, render, useEffect, useRef, useState } = htmPreact;
   const { link } = P.route;
 
   // The pages of a run, in the order of the navigation.
@@ -48,10 +48,23 @@
         <div class="right"><${Theme} /><button type="button" aria-label="Keys" onClick=${() => setHelp(true)}><span class="wideonly">Keys </span><kbd>?</kbd></button></div>
       </header>
       <div class="side">${place === "run" && html`<${Navigation} run=${run} page=${page || ""} />`}</div>
-      <main ref=${main} tabindex="-1">${drawPage(route)}</main>
+      <main ref=${main} tabindex="-1"><${Guarded} key=${route.parts.slice(0, 3).join("/")}>${drawPage(route)}<//></main>
       ${P.share && html`<footer class="copy small soft">${P.visible(P.share.sentence)}</footer>`}
       ${isHelpOpen && html`<${Help} close=${() => setHelp(false)} />`}
     </div>`;
+  }
+
+  // A page that can't be drawn says so, and the others go on.
+  class Guarded extends Component {
+    componentDidCatch(error) {
+      console.error(error);
+      this.setState({ error });
+    }
+    render({ children }, { error }) {
+      if (!error) return children;
+      return html`<h1>This page can't be drawn</h1><div class="notice bad" role="alert"><p>An error of the viewer's own: ${P.visible(String(error))}</p>
+        <p>The other pages are not touched by it.</p></div>`;
+    }
   }
 
   function pageName(page) {

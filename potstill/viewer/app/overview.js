@@ -8,8 +8,7 @@
   function OverviewPage({ run, query }) {
     const base = query.base && query.base[0];
     const state = P.useData(P.runPath(run) + (base ? "?base=" + encodeURIComponent(base) : ""));
-    return html`<${P.Loaded} state=${state}>${(data) => html`
-      <h1>${P.visible(data.title || data.name)}</h1>
+    return html`<h1>${P.visible((state.data && (state.data.title || state.data.name)) || run)}</h1><${P.Loaded} state=${state}>${(data) => html`
       ${data.note && html`<p class="soft">${P.visible(data.note)}</p>`}
       ${data.state.message && html`<div class="notice bad"><p>${P.visible(data.state.message)}</p></div>`}
       <ul class="facts">
@@ -18,7 +17,7 @@
       </ul>
       <${Standings} data=${data} />
       <${Arms} run=${run} data=${data} />
-      <h2>Where the traces went</h2>
+      ${Object.keys(data.funnels).length > 0 && html`<h2>Where the traces went</h2>`}
       ${Object.entries(data.funnels).map(([arm, funnel], i) => html`<${Funnel} run=${run} arm=${arm} funnel=${funnel} isOpen=${i === 0} />`)}
       ${Object.entries(data.sections || {}).map(([arm, sections]) => sections.map((section) => html`<${Shares} arm=${arm} section=${section} />`))}
       <${Setup} data=${data} />`}<//>`;
@@ -54,7 +53,7 @@
       ${data.bases.length > 1 && html`<label class="small soft">compared with <select value=${data.base} onChange=${(event) => setQuery({ base: event.target.value })}>
         ${data.bases.map((name) => html`<option value=${name}>${P.visible(name)}</option>`)}</select></label>`}</div>
       <${P.SortedTable} caption="Measures of the arms" rows=${arms} columns=${columns} />
-      ${arms.filter((arm) => arm.difference).map((arm) => html`<p class="small soft">${P.visible(arm.difference.sentence)} ${P.visible(arm.difference.counts_sentence || "")}</p>`)}
+      ${arms.filter((arm) => arm.difference).map((arm) => html`<p class="small soft">${P.visible([arm.difference.sentence, arm.difference.counts_sentence].filter(Boolean).join(". "))}.</p>`)}
     </section>`;
   }
 
@@ -116,12 +115,12 @@
 
   function Setup({ data }) {
     return html`<section class="card" aria-labelledby="setup"><h2 id="setup">How it was made</h2>
-      <dl><dt>potstill</dt><dd>${data.manifest.potstill}</dd>
+      <dl>${data.manifest && html`<dt>potstill</dt><dd>${P.visible(data.manifest.potstill)}</dd>`}
         ${Object.entries(data.models || {}).map(([role, model]) => html`<dt>${P.visible(role)}</dt><dd class="mono">${P.visible(model)}</dd>`)}
         ${(data.prompts || []).map((prompt) => html`<dt>prompt</dt><dd class="mono">${P.visible(prompt)}</dd>`)}</dl>
       ${Object.entries(data.fingerprints || {}).map(([arm, print]) => html`<details><summary>${P.visible(arm)} <span class="mono soft">${P.visible(print.task_id)}</span></summary>
         <dl>${Object.entries({ ...print.task, ...print.run }).map(([name, value]) => html`<dt>${P.visible(name)}</dt><dd class="mono">${P.visible(plain(value))}</dd>`)}</dl></details>`)}
-      <details><summary>Manifest</summary><pre class="text" tabindex="0">${P.visible(JSON.stringify(data.manifest, null, 2))}</pre></details></section>`;
+      ${data.manifest && html`<details><summary>Manifest</summary><pre class="text" tabindex="0">${P.visible(JSON.stringify(data.manifest, null, 2))}</pre></details>`}</section>`;
   }
 
   function plain(value) {

@@ -14,12 +14,13 @@
     });
     return html`<h1>Runs</h1><${P.Loaded} state=${state}>${(data) => {
       if (!data.runs.length) return html`<p>No run was found here. A run is a folder with a <span class="mono">manifest.json</span>.</p>`;
+      const comparable = data.runs.filter((row) => row.best);
       const tick = (run) => setTicked(ticked.includes(run) ? ticked.filter((one) => one !== run) : [...ticked, run].slice(-2));
       return html`
-        <p class="row"><button type="button" disabled=${ticked.length !== 2} onClick=${() => compareRuns(data.runs, ticked)}>Compare two runs</button>
-          <span class="soft small">${ticked.length === 2 ? "" : "Tick two runs with results."}</span></p>
+        ${comparable.length > 1 && html`<p class="row"><button type="button" disabled=${ticked.length !== 2} onClick=${() => compareRuns(data.runs, ticked)}>Compare two runs</button>
+          <span class="soft small">${ticked.length === 2 ? "" : "Tick two runs with results."}</span></p>`}
         <div class="card"><${P.SortedTable} caption="Runs" rows=${data.runs} columns=${[
-          { key: "run", head: "run", value: (row) => row.name, cell: (row) => nameCell(row, ticked, tick) },
+          { key: "run", head: "run", value: (row) => row.name, cell: (row) => nameCell(row, ticked, comparable.length > 1 && tick) },
           { key: "state", head: "state", value: (row) => row.state.status, cell: (row) => html`<${P.State} state=${row.state} />` },
           { key: "arms", head: "arms", cell: (row) => P.visible((row.arms || []).join(", ")) },
           { key: "best", head: "best arm", number: true, value: (row) => row.best && row.best.avg.value, cell: (row) => (row.best ? P.visible(row.best.arm + " " + row.best.shown) : NONE) },
@@ -33,9 +34,9 @@
   }
 
   function nameCell(row, ticked, tick) {
-    return html`<label class="named"><input type="checkbox" checked=${ticked.includes(row.run)} onChange=${() => tick(row.run)} disabled=${!row.best} aria-label=${"Compare " + row.name} />
+    return html`<label class="named">${tick && html`<input type="checkbox" checked=${ticked.includes(row.run)} onChange=${() => tick(row.run)} disabled=${!row.best} aria-label=${"Compare " + row.name} />`}
       <span><a data-row="" href=${link(["run", row.run])}>${P.visible(row.name)}</a>${row.title && row.title !== row.name && html`<br /><span class="soft small plainer">${P.visible(row.title)}</span>`}
-      ${row.error && html`<br /><span class="worse small">${P.visible(row.error.found)}</span>`}</span></label>`;
+      ${row.error && html`<br /><span class="worse small">${P.visible(row.error.message)}</span>`}</span></label>`;
   }
 
   function tickFocused() {

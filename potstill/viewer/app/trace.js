@@ -141,9 +141,14 @@
     if (needsTokens) {
       return html`<${P.Loaded} state=${tokens}>${(data) => data.is_available
         ? html`<${P.TokenText} trace=${trace} tokens=${data} layers=${layers} wanted=${wanted} setStudent=${setStudent} query=${query} />`
-        : html`<div class="notice"><p>${P.visible(data.message)} ${P.visible(data.fix || "")}</p></div><${PlainText} trace=${trace} query=${query} layers=${layers} overlap=${overlap} wanted=${wanted} />`}<//>`;
+        : html`<div class="notice"><p>${P.visible(sentence(data.message))}</p>${data.fix && html`<p>To have it: ${P.visible(data.fix)}.</p>`}</div><${PlainText} trace=${trace} query=${query} layers=${layers} overlap=${overlap} wanted=${wanted} />`}<//>`;
     }
     return html`<${PlainText} trace=${trace} query=${query} layers=${layers} overlap=${overlap} wanted=${wanted} />`;
+  }
+
+  // What the server says, with a capital and a stop.
+  function sentence(text) {
+    return text.charAt(0).toUpperCase() + text.slice(1) + ".";
   }
 
   function PlainText({ trace, query, layers, overlap, wanted }) {
@@ -157,7 +162,8 @@
     if (trace.thought) marks.push({ ...trace.thought, kind: "thought-text", title: "a thought" });
     return html`${trace.thought && html`<p class="small soft">A thought of ${count(trace.thought.stop - trace.thought.start)} characters stands before the answer.</p>`}
       <${P.MarkedText} text=${trace.text} marks=${marks} showSpaces=${layers.includes("spaces")} wanted=${shown} label="The text" />
-      ${overlap.data && !overlap.data.runs.length && html`<p class="small soft">No eight words in a row stand in an ancestor.</p>`}`;
+      ${overlap.data && overlap.data.runs.length > 0 && html`<p class="small soft">Underlined: words that stand in a row in a text that this one was made from.</p>`}
+      ${overlap.data && !overlap.data.runs.length && html`<p class="small soft">No three words in a row stand in a text that this one was made from.</p>`}`;
   }
 
   function AgainstAncestor({ trace }) {

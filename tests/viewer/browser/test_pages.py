@@ -28,6 +28,26 @@ def test_no_page_complains(tab: Tab, run: str):
     assert [url for url in tab.requests if not url.startswith(own)] == []
 
 
+def test_results_without_manifest_and_store_have_an_overview(tab: Tab):
+    document = tab.get("run/quickstart") | {"manifest": None, "funnels": {}}
+    tab.page.route("**/api/run/quickstart", lambda route: route.fulfill(json=document))
+    page = tab.open("run/quickstart")
+    assert document["standings"][0] in page.inner_text("main")
+    assert tab.complaints == []
+
+
+def test_a_page_that_cannot_be_drawn_says_so_and_leaves_the_others(tab: Tab):
+    tab.page.route("**/api/run/quickstart", lambda route: route.fulfill(json={}))
+    page = tab.open("run/quickstart", wait='h1:has-text("can\'t be drawn")')
+    assert "TypeError" in page.inner_text(".notice.bad")
+    tab.open("run/quickstart/files", wait="h1:text-is('Files')")
+
+
+def test_the_untrained_student_is_what_an_arm_is_compared_with_at_first(tab: Tab):
+    page = tab.open("run/quickstart/compare", wait="h2:has-text('untrained')")
+    assert page.locator("label:has-text('base') select").input_value() == "quickstart:untrained"
+
+
 def test_the_token_stays_in_no_address(tab: Tab):
     page = tab.open("run/quickstart")
     assert tab.served.token not in page.url

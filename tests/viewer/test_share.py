@@ -178,6 +178,15 @@ def test_other_files_are_never_replaced(reader: RunReader, tmp_path: Path, names
     assert {path.name for path in tmp_path.iterdir()} == set(names)
 
 
+def test_a_folder_that_may_not_be_written_to_is_said_before_anything_is_read(
+    reader: RunReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Root may write everywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(ConfigError, match="can't be written to"):
+        make_copy(reader, ShareRequest(tmp_path / "new" / "run.html"))
+
+
 @pytest.mark.slow
 def test_what_is_too_large_for_a_file_is_said(
     reader: RunReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

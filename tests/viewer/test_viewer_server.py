@@ -17,6 +17,7 @@ from potstill.viewer.live import LiveStream
 from potstill.viewer.notes import NotesFile
 from potstill.viewer.query import parse_query, quote_value
 from potstill.viewer.reader import RunReader
+from potstill.viewer.run_folders import list_run_folders
 from potstill.viewer.security import Guard
 
 TOKEN = "t" * 40
@@ -56,6 +57,15 @@ def ask(reader: RunReader, path: str, **parameters: str) -> dict:
 def test_the_guard(method: str, path: str, headers: dict[str, str], status: int | None):
     refusal = GUARD.refuse(method, path, {**GOOD, **headers})
     assert (refusal.status if refusal else None) == status
+
+
+def test_a_file_that_is_no_runs_names_no_runs_beside_it(tmp_path: Path):
+    run, other = tmp_path / "run", tmp_path / "notes.txt"
+    run.mkdir()
+    for file in (run / "results.json", other):
+        file.touch()
+    assert list_run_folders([run / "results.json"]) == [run.resolve()]
+    assert list_run_folders([other]) == []
 
 
 def test_under_the_port_of_a_tunnel_it_is_said_what_to_do():

@@ -61,9 +61,10 @@
       this.setState({ error });
     }
     render({ children }, { error }) {
-      if (!error) return children;
-      return html`<h1>This page can't be drawn</h1><div class="notice bad" role="alert"><p>An error of the viewer's own: ${P.visible(String(error))}</p>
-        <p>The other pages are not touched by it.</p></div>`;
+      // Elements of two kinds: what was drawn of a page before it failed goes with its own.
+      if (!error) return html`<div>${children}</div>`;
+      return html`<section><h1>This page can't be drawn</h1><div class="notice bad" role="alert"><p>An error of the viewer's own: ${P.visible(String(error))}</p>
+        <p>The other pages are not touched by it.</p></div></section>`;
     }
   }
 

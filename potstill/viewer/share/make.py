@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -127,6 +128,10 @@ def _check_target(request: ShareRequest) -> None:
     out = request.out
     if request.is_file and out.is_dir():
         raise ConfigError(f"--share {out} is a folder", fix=f"--share {out.with_suffix('')}")
+    # Before all traces are read, not after.
+    place = next(parent for parent in out.absolute().parents if parent.exists())
+    if not os.access(place, os.W_OK):
+        raise ConfigError(f"{place} can't be written to", fix="--share with a path of your own")
     if request.is_file or not out.exists():
         return
     if not out.is_dir():

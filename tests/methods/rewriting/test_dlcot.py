@@ -59,6 +59,7 @@ def test_what_repeats_an_approach_is_taken_out_of_the_chain():
     shown = prompts(editor)
     assert shown[0].endswith(CHAIN)
     assert f"Text that checks it:\n{CHECK}\n{AGAIN}" in shown[2]
+    assert f"First part:\n{SECOND}\n\nCheck 1:" in shown[3]
     assert f"Solution 3:\n{CHECK}\n\nSolution 4:\n{AGAIN}" in shown[5]
     assert shown[6].endswith(f"Parts to take out:\n{AGAIN}")
 
@@ -70,7 +71,7 @@ def test_what_repeats_an_approach_is_taken_out_of_the_chain():
         ("into these five parts", "I can't split it.", 1),
         ("the approaches that it tries", headed(("Solution 1", FIRST)), 2),
         ("single checks", headed(("Check 1", "Check: 9 - 4 = 6.")), 3),
-        ("smallest number of checks", "Incomplete", 4),
+        ("smallest number of checks", "I can't say.", 4),
         ("Judge each solution", LABELS.replace("Solution 2", "Solution 3"), 5),
         ("Group the solutions", CLUSTERS.replace(", Solution 4", ""), 6),
         ("Group the solutions", {"error": "down"}, 6),
@@ -95,6 +96,7 @@ def test_the_first_checks_complete_an_approach():
     assert f"{SECOND}\n{CHECK}" in prompts(editor)[4]
     assert prompts(editor)[6].endswith(f"Parts to take out:\n{SECOND}\n{CHECK}\n\n{AGAIN}")
     assert read_completion("needs 3.", 2) is None and read_completion("It is complete", 2) is None
+    assert read_completion("Incomplete", 2) == 0  # no check completes it, so none is moved
 
 
 def test_the_controls_take_out_errors_or_members_by_chance_or_nothing():
@@ -104,6 +106,11 @@ def test_the_controls_take_out_errors_or_members_by_chance_or_nothing():
     )
     _, editor = dlcot({"Judge each solution": labels}, arm="errors")
     assert prompts(editor)[6].endswith(f"Parts to take out:\n{AGAIN}\n\n{SECOND}")
+    # Without a correct approach there is no main path to keep, and the chain stays whole.
+    ran, editor = dlcot(
+        {"Judge each solution": labels.replace(": Correct", ": Incorrect")}, arm="errors"
+    )
+    assert ran.texts() == {"p1": [CHAIN]} and len(editor.calls) == 6
     _, editor = dlcot(arm="random")
     assert any(prompts(editor)[6].endswith(text) for text in (SECOND, CHECK, AGAIN))
     ran, editor = dlcot(arm="whole")
@@ -138,6 +145,8 @@ def test_replies_are_read_word_for_word_or_not_at_all():
     assert read_headed("before\n## A\none\n## B\n") == [("A", "one"), ("B", "")]
     assert is_verbatim(["a b", "c"], "a  b\n c") and not is_verbatim(["a"], "a b")
     assert read_labels("Solution 1: Fine", 1) is None
+    [label] = read_labels('Solution 1: Incorrect\nError: yes\nQuote: "-3 + 4 = 7"', 1)
+    assert label.wrong_part == "-3 + 4 = 7"
     assert read_clusters("cluster1 [Solution 1]\ncluster2 [Solution 1]", 1) is None
 
 

@@ -2,6 +2,7 @@
 
 The released code (SODE) was read: the order of the calls, what each shows, how replies are checked, and which members
 are deleted. Calls a chain: three split it, one each completes, labels and clusters it, and one takes something out.
+Labels are GPT-4o's there too, at temperature 0.8; its last run of the errors takes out whole approaches alone.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def dlcot(
         checks by chance: is it the redundancy?), whole (the chains as they are), delete=last (only the last of what is
         redundant goes), last-two (only the last two).
     Departure: an edited chain is a row where it is finished, right, shorter and shows as much of its chain as `gate`
-        asks for; all other chains stay whole, also those that can't be taken apart. An approach is completed by the
-        first checks, where the paper takes any consecutive ones. With `steps` a row's steps are right too.
+        asks for; all other chains stay whole, also those that can't be taken apart. All replies are greedy. The last of
+        what is redundant is the last in the chain, in the released code the last that the clusters name. The conclusion
+        is not shown where approaches are grouped. With `steps` a row's steps are right too.
     Paper: 59
     Cite: Yijia Luo, Yulin Song, Xingyao Zhang, Jiaheng Liu, Weixun Wang, GengRu Chen, Wenbo Su, Bo Zheng:
         Deconstructing Long Chain-of-Thought: A Structured Reasoning Optimization Framework for Long CoT
@@ -216,7 +218,7 @@ def show_structure(template: str, structures: Mapping[str, Structure], trace: An
     """The prompt about the approaches and checks of a chain, numbered; only clusters look at both."""
     one = structures[trace.line]
     members = one.members if template == prompts.CLUSTER else one.solutions
-    values = {"question": trace.question, "work": "\n".join(one.solutions)}
+    values = {"question": trace.question, "work": one.solutions[-1]}
     values["solutions"] = numbered("Solution", members)
     values["checks"] = numbered("Check", one.checks)
     if "{answer}" in template:
@@ -237,8 +239,11 @@ def choose_removed(
     for key, one in structures.items():
         marked = structure.redundant_members(one)
         if arm == "errors":
-            # A correct approach that leads to the first answer stays, also where it repeats.
+            # A correct approach that leads to the first answer stays, also where it repeats. Where
+            # none is called correct there is no main path, and the chain stays whole.
             last_needed = structure.main_path(one)
+            if not last_needed:
+                continue
             marked = [number for number in marked if number > last_needed or is_wrong(one, number)]
         elif arm == "random":
             candidates = range(2, len(one.members) + 1)

@@ -84,8 +84,8 @@ def read_pieces(reply: str, text: str) -> tuple[str, ...] | None:
 
 
 def read_completion(reply: str, count: int) -> int | None:
-    """How many checks complete the last approach: 0 where it is complete; None where none do, or it can't be read."""
-    match = re.match(r"\W*(?:needs (\d+)|(complete))\b", reply, re.IGNORECASE)
+    """How many checks complete the last approach: 0 where it is complete, or none do; None where it can't be read."""
+    match = re.match(r"\W*(?:needs (\d+)|(?:in)?complete)\b", reply, re.IGNORECASE)
     if match is None:
         return None
     needed = int(match[1] or 0)
@@ -98,7 +98,9 @@ def read_labels(reply: str, count: int) -> tuple[Label, ...] | None:
     numbers: list[int] = []
     for number, correctness, has_error, quote in _LABEL.findall(reply):
         numbers.append(int(number))
-        wrong_part = quote.strip(" \"'-") if has_error.lower() == "yes" else ""
+        wrong_part = quote.strip(" \"'") if has_error.lower() == "yes" else ""
+        if wrong_part == "-":  # a part that begins with a minus keeps it
+            wrong_part = ""
         labels.append(Label(correctness.lower(), wrong_part))
     return tuple(labels) if numbers == list(range(1, count + 1)) else None
 

@@ -4,9 +4,10 @@
 |---|---|---|
 | rounds | 3 | the authors' figure |
 | samples a problem in the exam, tokens | 4, 128 | paper |
-| temperature of exam and teacher | 0.8, 0.7 | inferred |
+| temperature of the exam | 1 | released code: its library's default, with the 50 likeliest tokens |
+| temperature of the teacher | 0.7 | inferred |
 | rationales a problem: teacher's, student's errors | 10, 4 at most | released code |
-| learning rate, epochs a round, warm-up steps | 7e-6, 10, 100 | paper |
+| learning rate, weight decay, epochs a round, warm-up steps | 7e-6, 0.01, 10, 100 | released code |
 | temperature of the contrastive loss | 1 | inferred |
 """
 
@@ -22,6 +23,7 @@ from potstill.records import Stage, Trace
 from potstill.traces import (
     best,
     by_chance,
+    chance,
     dedupe,
     is_finished,
     keep,
@@ -46,8 +48,13 @@ A student answered:
 
 The answer is wrong. Write a correct solution for this student, step by step, that avoids its mistake."""
 UNTAILORED = "{prompt}\n\nWrite a correct solution, step by step."
-SFT: dict[str, Any] = {"num_train_epochs": 10, "learning_rate": 7e-6, "warmup_steps": 100}
-CONTRAST: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 7e-6}
+SFT: dict[str, Any] = {
+    "num_train_epochs": 10,
+    "learning_rate": 7e-6,
+    "weight_decay": 0.01,
+    "warmup_steps": 100,
+}
+CONTRAST: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 7e-6, "weight_decay": 0.01}
 
 
 def tailored(
@@ -60,7 +67,7 @@ def tailored(
     n: int = 4,
     max_rationales: int = 10,
     steps: bool | None = None,
-    exam_sampling: Options = options(temperature=0.8, max_new_tokens=128),
+    exam_sampling: Options = options(temperature=1.0, max_new_tokens=128),
     teacher_sampling: Options = options(temperature=0.7, max_new_tokens=512),
 ) -> Generator[Stage, Trainable, None]:
     """Tailored learning with self-reflection on the student's errors (Wang et al., arXiv:2310.13332).
@@ -73,9 +80,11 @@ def tailored(
     Controls: arm=no-reflection (no contrastive stage), untailored (the teacher does not see the errors, and writes as
         many solutions).
     Departure: the teacher's solutions must be right. The two losses are stages of their own, the contrastive one an
-        epoch of pairs. The prompts' wording is ours.
-    Partial: the paper's contrastive loss is of cosines between last states, with a margin; here it is of likelihoods.
-        Prompt tokens have no loss, where the paper gives them a weight of 0.1.
+        epoch of pairs. The prompts' wording is ours, and no examples are shown. A text without an answer is no error to
+        learn from; in the released code it is one. Later rounds learn the solutions of earlier ones too.
+    Partial: the paper's contrastive loss, of weight 0.5, is of cosines between last states, with a margin of 1 and
+        another right rationale on the near side; here it is of likelihoods. Prompt tokens have no loss, where the paper
+        gives them a weight of 0.1.
     Paper: 88
     Cite: Zhaoyang Wang, Shaohan Huang, Yuxuan Liu, Jiahai Wang, Minghui Song, Zihan Zhang, Haizhen Huang, Furu Wei,
         Weiwei Deng, Feng Sun, Qi Zhang: Democratizing Reasoning Ability: Tailored Learning from Large Language Model
@@ -114,7 +123,7 @@ def tailored(
         report_shares(f"Exam {number}", shares, hint="What the teacher gets wrong is not learnt.")
         rationales = dedupe(words, [*rationales, *keep(is_right, solutions)])
         rationales = best(by_chance, rationales, by=problem, k=max_rationales)
-        pairs = pair_all(rationales, errors, k=n)
+        pairs = pair_all(rationales, errors, k=n, rank=pair_by_chance)
 
         # Customised learning, and self-reflection on its own errors.
         if arm != "no-reflection" and number == 1:
@@ -123,3 +132,8 @@ def tailored(
         if arm != "no-reflection" and pairs:
             name = f"reflect-{number}"
             student = yield Stage(student, pairs, "contrastive", name=name, **CONTRAST)
+
+
+def pair_by_chance(rationale: Trace, error: Trace) -> str:
+    """A pair's place in a shuffle, so that each rationale may meet each error."""
+    return chance("reflect", rationale.id, error.id)

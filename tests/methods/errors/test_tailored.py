@@ -45,6 +45,18 @@ def test_the_teacher_answers_each_different_error_and_right_solutions_are_learnt
     assert len(ran.reasons()["wrong"]) == 4  # three right answers, and one that can't be read
 
 
+def test_each_solution_meets_an_error_by_chance():
+    """Eight pairs of two solutions and four errors, four of them taken: not all of the first solution."""
+    wrong = [f"\\boxed{{{value}}}" for value in (5, 6, 8, 9)]
+    teacher = script({wrong[0]: "Not five: \\boxed{4}.", "": "Plainly \\boxed{4}."})
+    roles = {"teacher": teacher, "student": student({P1.prompt: wrong})}
+    ran = run("tailored", [P1], roles, rounds=1)
+    pairs = ran.texts(1)["p1"]
+    assert len(pairs) == 4 and len({text.split(" > ")[0] for text in pairs}) == 2
+    assert roles["student"].calls[0].sampling.temperature == 1
+    assert ran.stages[0].constants["weight_decay"] == 0.01
+
+
 def test_the_controls_hide_the_error_or_the_contrast():
     ran, teacher = tailored(arm="untailored")
     assert prompts(teacher)[0] == fill_template(UNTAILORED, {"prompt": P1.prompt})

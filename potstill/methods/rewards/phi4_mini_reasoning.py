@@ -6,7 +6,7 @@
 | chains of fine-tuning a problem | 1 | inferred; 200,000 of ten million |
 | pairs a problem at most | 1 | inferred; about 300,000 |
 | beta of the preference | 0.1 | inferred |
-| training of the preference | 5e-7, one epoch | second description; left to the recipe |
+| training of the preference: learning rate, epochs | 5e-7, 1 | second description |
 | texts a problem in reinforcement learning | 8 | inferred |
 | temperature there | 1, falling to 0.6 in the paper | second description |
 """
@@ -33,7 +33,7 @@ from potstill.traces import (
     wrong,
 )
 
-PREFERENCE_BETA = 0.1
+PREFERENCE: dict[str, Any] = {"beta": 0.1, "learning_rate": 5e-7, "num_train_epochs": 1}
 
 
 def phi4_mini_reasoning(
@@ -58,7 +58,7 @@ def phi4_mini_reasoning(
     Controls: arm=distillation (the first two stages), no-mid-training, no-preference, no-rewards (a stage left out).
     Departure: which chains are the compact set is chance; the paper picks for variety and level. Problems to be
         rewarded are those that the teacher solves at times, and chains that were called wrong are not judged a second
-        time.
+        time: one without an answer, or cut, is neither right nor wrong.
     Partial: the temperature of the last stage does not fall, and its prompts are not sorted by length.
     Paper: 58
     Cite: Haoran Xu, Baolin Peng, Hany Awadalla, Dongdong Chen, Yen-Chun Chen, Mei Gao, Young Jin Kim, Yunsheng Li,
@@ -84,15 +84,14 @@ def phi4_mini_reasoning(
 
     # 2. Fine-tuning: few of them, each a row of its own, so that the student learns to stop.
     few = best(by_chance, right_chains, by=problem)
-    student = yield Stage(student, few, "sft", name="fine-tuning")
+    student = yield Stage(student, few, "sft", name="fine-tuning", packing=False)
     if arm == "distillation":
         return
 
     # 3. Preference: right chains against wrong ones of the same problem.
     if arm != "no-preference":
         pairs = pair_all(right_chains, wrong_chains, k=1)
-        keywords: dict[str, Any] = {"beta": PREFERENCE_BETA}
-        student = yield Stage(student, pairs, "dpo", name="preference", **keywords)
+        student = yield Stage(student, pairs, "dpo", name="preference", **PREFERENCE)
 
     # 4. Rewards, where a problem is neither always solved nor never.
     if arm != "no-rewards":

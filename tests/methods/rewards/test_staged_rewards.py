@@ -62,6 +62,8 @@ def test_phi4_mini_reasoning_prefers_right_chains_and_rewards_what_is_solved_at_
         ("rewards", "grpo", 1),
     ]
     assert ran.stages[0].constants == {"packing": True}
+    assert ran.stages[1].constants == {"packing": False}
+    assert ran.stages[2].constants["learning_rate"] == 5e-7
     [pair] = ran.stages[2].rows
     assert (pair.text, pair.rejected.text) == ("Two twice: \\boxed{4}.", "\\boxed{5}")
     assert [row.problem.id for row in ran.rows] == ["p1"]  # P2 was never solved

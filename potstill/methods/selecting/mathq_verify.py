@@ -43,7 +43,7 @@ CHECKS: Mapping[str, str] = {
     "alone. It fails where one violates its domain or the facts, as half a person does. Averages may be fractions, "
     "and magic is allowed where the problem says so.",
     "contradictions": "Compare its conditions with each other. It fails where two of them contradict each other, or "
-    "where they lead to an absurd answer.",
+    "where they lead to an absurd answer. Whether a single condition violates its domain does not matter here.",
     "completeness": "Are its conditions enough to answer what it asks? Conditions that are not needed are no fault; "
     "an analytical and a numerical answer are both fine unless it says otherwise.",
 }
@@ -82,7 +82,8 @@ def mathq_verify(
     Controls: arm=direct (one question about validity, the paper's own baseline), unfiltered (all questions).
     Departure: a reply that can't be read is no vote for validity, as in the released code, but is counted apart; there
         the text between its first and last brace is read, here its last JSON object. The wording of the checks is
-        ours. Inferred: the teacher and the student behind the filter, for the paper stops at the questions.
+        ours, and the check of conditions does not ask for their list, which no other check is shown. Inferred: the
+        teacher and the student behind the filter, for the paper stops at the questions.
     Partial: the voters are those that are given: which of them, and how many votes, is not searched on a labelled set.
     Paper: 171
     Cite: Chengyu Shen, Zhen Hao Wong, Runming He, Hao Liang, Meiyi Qiang, Zimo Meng, Zhengyang Zhao, Bohan Zeng,

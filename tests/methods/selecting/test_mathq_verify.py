@@ -57,6 +57,7 @@ def test_a_question_is_asked_about_until_it_fails_and_only_valid_ones_are_solved
     assert len(judge.calls) == 13 and len(shown) == 3
     for prompt, check in zip(shown, CHECKS.values()):
         assert check in prompt and "2 + 2" not in prompt
+    assert "violates its domain does not matter" in CHECKS["contradictions"]
     [reasons] = [texts for test, texts in ran.reasons().items() if test.startswith("is_elected")]
     assert reasons == [
         "valid to 0 of 1 judges; it fails: completeness (1)",

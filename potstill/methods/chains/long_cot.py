@@ -1,7 +1,7 @@
 """Long CoT Collection: models that write short chains are led to long ones, outline first, with a budget of steps.
 
-The paper's text was not read: its abstract and notes are the source. Inferred: the prompts' wording, and that the
-budget scales the number of steps that an outline is asked for.
+The paper's text was not read: its abstract and notes are the source. Inferred: the prompts' wording, the temperature,
+the longest outline, and that a budget keeps evenly chosen steps of an outline.
 
 | constant | value | source |
 |---|---|---|
@@ -96,7 +96,8 @@ def long_cot(
         student (is trained).
     Controls: arm=half, quarter (outlines of half and a quarter of the steps: the budget of thought), short (the
         writer's usual chains: is it the length?).
-    Departure: with `steps` a row's steps are right too; what is inferred is named above.
+    Departure: the number of steps is the outline's, where the paper has it predicted first. With `steps` a row's steps
+        are right too; what is inferred is named above.
     Partial: the flows shown to the writer are the same for all problems, not retrieved by domain and budget; nothing
         but the verifier checks the answer; reinforcement learning from this start is another run's.
     Paper: 120

@@ -4,9 +4,10 @@
 |---|---|---|
 | rationales a problem, of the teacher and of the mentor | 3, 3 | released code, `rand_sampled`, `n_aug_diversity` |
 | temperature of the mentor's | 0.7 | released code, `augment_train_data.sh`; 1.3 is its default |
+| temperature of the teacher's | 0.7 | inferred |
 | share of the soft labels, lambda | 0.3 | released code, `kd_lambda` |
 | temperature of the soft labels | 2 | released code, `run_mentor_kd.sh`; 1 is its default |
-| training: epochs, learning rate | 20, 2e-4 to 3e-4 | released code; left to the recipe |
+| training: epochs, learning rate | 20; mentor 1e-4 to 3e-4, student 2e-4 | released code, of T5; left to the recipe |
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def mentor_kd(
     Needs: teacher (writes), mentor (is trained, writes; its next-token distribution is learnt), student (is trained).
     Controls: arm=no-augmentation (the mentor writes nothing), no-soft-labels (texts alone), teacher-texts (no mentor).
     Departure: the divergence is a mean over tokens without padding; the code's is a sum over each text's tokens,
-        padding among them, so that its lambda weighs more.
+        padding among them, so that its lambda weighs more. Neither multiplies it by the square of the temperature. The
+        last training is kept, where the code picks an epoch on the test split.
     Paper: 44
     Cite: Hojae Lee, Junho Kim, SangKeun Lee: Mentor-KD: Making Small Language Models Better Multi-step Reasoners
         (2024).

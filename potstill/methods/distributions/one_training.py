@@ -200,7 +200,10 @@ LINES = (
                 texts="student",
             ),
         ),
-        departure="which tokens are replaced, by the likeliest one, and every constant are inferred.",
+        departure=(
+            "which tokens are replaced, by the likeliest one, the reverse divergence, that what is replaced has no "
+            "likelihood of its own, and every constant are inferred."
+        ),
         abstract_only=True,
     ),
     Line(

@@ -82,11 +82,13 @@ def qcrd(
     Needs: teacher (writes), student (writes negatives, and is trained).
     Controls: arm=positives (supervised alone), teacher-negatives (no rationale of the student), current-student (of the
         student as it is, not of an older one), quality=none (all rationales count alike).
-    Departure: the objective is put together from a description of it. Quality is a rationale's share of the votes,
-        where the paper trains a discriminator. A student's rationale with the majority's answer is no negative one. A
-        first, supervised stage learns all positives, those without a negative too.
-        Where two answers have as many votes there is no majority.
-    Partial: not here are the discriminator, and the second task of naming the answer at once.
+    Departure: the objective is put together from a description of it, whose formula has the least loss where its words
+        have the most different rationale; here it is the least. Quality is a rationale's share of the votes, the
+        student's negatives among them, where the paper trains a discriminator. A student's rationale with the
+        majority's answer is no negative one. A first, supervised stage learns all positives, those without a negative
+        too. Where two answers have as many votes there is no majority.
+    Partial: not here are the discriminator, and the second task of naming the answer at once; so neither are their
+        weights, 0.5 for each of the three losses, the third falling by a tenth an iteration.
     Paper: 99
     Cite: Wei Wang, Zhaowei Li, Qi Xu, Yiqing Cai, Hang Song, Qi Qi, Ran Zhou, Zhida Huang, Tao Wang, Li Xiao: QCRD:
         Quality-guided Contrastive Rationale Distillation for Large Language Models (2025).

@@ -88,8 +88,8 @@ def cot_bridge(
     Learns from: solutions, the problems' own or a teacher's right chains, with the steps put in that they leap over.
     Needs: student (is trained), bridger (finds leaps and writes the missing steps), [teacher] (writes the solutions),
         [apprentice] (is trained on solutions with gaps, and bridges in the bridger's place).
-    Controls: arm=none (the solutions as they are), random-place (the same steps, each at another place: is it where
-        they stand?).
+    Controls: arm=none (the solutions as they are), random-place (the same steps, each at a place by chance: is it
+        where they stand?).
     Departure: the paper's bridger is always trained; here an untrained one is asked unless there is an apprentice (its
         own comparison: 48.4 against 49.7). The apprentice learns from gaps in the solutions that are bridged later,
         where the paper has another data set. A solution is bridged where its answer is right; where its answer, or with

@@ -11,27 +11,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 from potstill.errors import ConfigError, StageError
+from potstill.methods.until_right import sample_until_right
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
     Share,
     chance,
-    dedupe,
-    is_finished,
-    keep,
     mix,
-    problem,
     report_shares,
-    retry,
     right_test,
-    sample,
     split_by,
-    verify,
 )
 
 TRAINING: dict[str, Any] = {"learning_rate": 1e-5, "num_train_epochs": 2}
@@ -80,12 +73,12 @@ def mix_distillation(
     if not 0 <= hard_share <= 1:
         raise ConfigError(f"mix_distillation got hard_share={hard_share}", expected="from 0 to 1")
     is_right = right_test(problems, steps)
-    sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    sampling: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
 
     # One right chain a question of each source, on the questions that both got right.
-    hard = sample_until_right(is_right, teacher, problems, tries, sampling)
+    hard = sample_until_right(is_right, teacher, problems, tries, **sampling)
     both, _ = split_by(hard, problems)
-    easy = sample_until_right(is_right, easier, both, tries, sampling)
+    easy = sample_until_right(is_right, easier, both, tries, **sampling)
     hard, _ = split_by(easy, hard)
     require_both(hard, len(problems))
 
@@ -95,30 +88,6 @@ def mix_distillation(
     _, others = split_by(chosen, easy)
     report_mix(hard, easy, chosen, others)
     yield Stage(student, mix(chosen, others), "sft", **TRAINING)
-
-
-def sample_until_right(
-    is_right: Callable[[Trace], bool],
-    source: Model,
-    problems: Sequence[Trace],
-    tries: int,
-    sampling: dict[str, Any],
-) -> list[Trace]:
-    """One right chain a question, tried again until there is one."""
-    passing, _ = retry(partial(attempt_once, is_right, source, sampling), problems, tries)
-    return dedupe(problem, passing)
-
-
-def attempt_once(
-    is_right: Callable[[Trace], bool],
-    source: Model,
-    sampling: dict[str, Any],
-    problems: list[Trace],
-    number: int,
-) -> list[Trace]:
-    """One try at each question; what is right and whole."""
-    chains = sample(source, problems, sample_index=number, **sampling)
-    return keep(is_right, verify(keep(is_finished, chains)))
 
 
 def choose_share(share: float, traces: Sequence[Trace]) -> list[Trace]:

@@ -143,6 +143,7 @@ def deepdistill(
 
     # Second stage: one response to each of the questions that are solved least evenly.
     if arm == "deepdistill":
+        # With verdicts the highest is that of the questions that are solved most rarely.
         highest = max(variations[row.problem.id] for row in varied)
         hardest = keep(partial(has_variation, variations, highest), varied)
         yield Stage(student, best(by_chance, hardest, by=problem), "sft", name="stage-2")
@@ -153,6 +154,7 @@ def is_clean_question(max_non_ascii: float, trace: Trace) -> tuple[bool, str]:
     question = trace.question.strip()
     if not question or question.endswith(_UNFINISHED):
         return False, "empty, or not complete"
+    # What lies behind a link is not shown to anybody; a table needs a field of its own.
     if _URL_OR_TABLE.search(question):
         return False, "has a link or a table"
     others = sum(not character.isascii() for character in question)
@@ -194,6 +196,7 @@ def scores_of_questions(
     """By question the scores of its responses; a failed generation says nothing."""
     scores: dict[str, list[float]] = {}
     for response in responses:
+        # A call that failed shows nothing of its question.
         if not response.error:
             scores.setdefault(response.problem.id, []).append(float(passes(response)))
     return scores
@@ -211,6 +214,7 @@ def variation_of_scores(
     """By question sigma / mu of its scores, with the population's sigma; 0 where nothing passes."""
     variations: dict[str, float] = {}
     for question, values in scores_of_questions(passes, responses).items():
+        # The responses are all there is, so sigma is the population's; without a pass there is no ratio.
         mean = fmean(values)
         variations[question] = pstdev(values) / mean if mean else 0.0
     return variations

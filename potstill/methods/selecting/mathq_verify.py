@@ -101,6 +101,7 @@ def mathq_verify(
         judging: of the judges' replies.
     """
     voters = judges or [teacher]
+    # A majority, where nothing is said; one judge alone decides.
     needed = len(voters) // 2 + 1 if votes is None else votes
     if not 1 <= needed <= len(voters):
         raise ConfigError(
@@ -146,6 +147,7 @@ def check_questions(
                 failures[trace.problem.id] = UNREAD
             elif not verdict:
                 failures[trace.problem.id] = name
+        # What fails here is not asked about in the later checks, which take it for granted.
         remaining = [trace for trace in remaining if trace.problem.id not in failures]
     return failures
 
@@ -154,6 +156,7 @@ def read_judgement(text: str) -> float | None:
     """1 or 0 by the last JSON object of a reply whose `judgement_test` is true or false; None without one."""
     reply = split_reasoning(text)[1]
     starts = [match.start() for match in re.finditer(r"\{", reply)]
+    # From the last brace backwards: what was thought before may hold formulas, and drafts of the verdict.
     for start in reversed(starts):
         try:
             value, stop = JSONDecoder().raw_decode(reply, start)
@@ -172,6 +175,7 @@ def is_elected(
     failures: Sequence[Mapping[str, str]], needed: int, trace: Trace
 ) -> tuple[bool, str]:
     """So many judges as are needed call the question valid; else the reason says what it failed."""
+    # A judge that names no failure votes for the question.
     reasons: Counter[str] = Counter()
     for failures_of_judge in failures:
         if trace.problem.id in failures_of_judge:

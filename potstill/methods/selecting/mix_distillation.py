@@ -92,6 +92,7 @@ def mix_distillation(
 
 def choose_share(share: float, traces: Sequence[Trace]) -> list[Trace]:
     """This share of the traces, by chance: the same questions whatever is learnt beside them."""
+    # By a hash of the question: a larger share contains a smaller one, in whatever order the problems come.
     ranked = sorted(traces, key=lambda trace: chance("hard", trace.problem.id))
     return ranked[: round(share * len(ranked))]
 
@@ -113,6 +114,7 @@ def report_mix(
     others: Sequence[Trace],
 ) -> None:
     """Say how many rows are hard, and how long both kinds are on the same questions."""
+    # Over all common questions, not the rows: the two kinds are compared on the same ones.
     hard_words = sum(len(trace.text.split()) for trace in hard)
     easy_words = sum(len(trace.text.split()) for trace in easy)
     shares = [

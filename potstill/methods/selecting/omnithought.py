@@ -143,6 +143,7 @@ def omnithought(
 def read_mark(name: str, highest: int, text: str) -> float | None:
     """The whole number in a reply's tag; None without one, with two different ones, or off the scale."""
     marks = set(_SCORE.findall(split_reasoning(text)[1]))
+    # Two different numbers are no mark: which one is meant would be a guess.
     if len(marks) == 1:
         mark = int(marks.pop())
         if mark <= highest:
@@ -181,6 +182,7 @@ def target_of(arm: str, difficulty_bin: int) -> float:
     """The verbosity that is wanted of a bin."""
     if arm in FIXED_TARGETS:
         return FIXED_TARGETS[arm]
+    # From 2 evenly up with the bins; the last would be 10, on a scale that ends at 9.
     return min(HIGHEST, 2 + 8 * difficulty_bin / (len(BIN_STARTS) - 1))
 
 

@@ -110,6 +110,7 @@ def has_whole_program(trace: Trace) -> tuple[bool, str]:
     blocks = PROGRAM.findall(trace.reply)
     if not blocks:
         return False, "no whole block of code behind the thought"
+    # The last block is the program; earlier ones are parts and examples of its input.
     placeholder = PLACEHOLDER.search(blocks[-1])
     if placeholder is not None:
         return False, f"a placeholder in its program: {placeholder[0].strip()!r}"
@@ -118,6 +119,7 @@ def has_whole_program(trace: Trace) -> tuple[bool, str]:
 
 def report_verdicts(texts: Sequence[Trace], rows: Sequence[Trace]) -> None:
     """Say how many programs pass, and which questions a filter by tests would take out."""
+    # What a filter costs is counted in questions: it takes out whole ones, and those are hard.
     questions = {text.problem.id for text in texts}
     solved = {text.problem.id for text in texts if right(text)}
     shares = [

@@ -113,6 +113,7 @@ def sert(
         reasoned = keep(partial(looks_like_reasoning, rules), paths)
         report_paths(rules, drawn, reasoned)
         if arm == "unfiltered":
+            # As many as the rules leave, so that the number of rows is no difference.
             reasoned = best(by_chance, paths, k=len(reasoned))
         elif arm == "right":
             reasoned = keep(is_right, verify(paths))
@@ -132,6 +133,7 @@ def looks_like_reasoning(rules: Rules, trace: Trace) -> tuple[bool, str]:
         return False, f"not {rules.min_words} to {rules.max_words} words long"
     if len(CONNECTIVES.findall(trace.text)) < rules.min_connectives:
         return False, "nothing in it leads from one step to the next"
+    # A loop is fluent and connected; its repetition alone gives it away.
     is_varied = repeated_share(text_words, 3) <= rules.max_repeated
     return is_varied, f"repeats more than {rules.max_repeated:.0%} of its 3-word stretches"
 

@@ -99,6 +99,7 @@ def source_choice(
     report_sources(sources)
 
     # The same questions for every source.
+    # The learnt teacher's responses, to the questions that each of the others has a response to.
     common = sources[source - 1]
     for responses in sources:
         common, _ = split_by(responses, common)
@@ -119,6 +120,7 @@ def source_choice(
 
 def keep_likely(scorer: Scored, share: float, responses: Sequence[Trace]) -> list[Trace]:
     """The share of one teacher's responses that surprises the scorer least: a limit of its own for each teacher."""
+    # One limit for all teachers would take out the wordier one's responses.
     scored = score("perplexity", perplexity(scorer), responses)
     return best(likelihood, scored, k=ceil(share * len(scored)))
 

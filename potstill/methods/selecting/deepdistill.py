@@ -143,7 +143,6 @@ def deepdistill(
 
     # Second stage: one response to each of the questions that are solved least evenly.
     if arm == "deepdistill":
-        # With verdicts the highest is that of the questions that are solved most rarely.
         highest = max(variations[row.problem.id] for row in varied)
         hardest = keep(partial(has_variation, variations, highest), varied)
         yield Stage(student, best(by_chance, hardest, by=problem), "sft", name="stage-2")

@@ -6,7 +6,8 @@
 | hard and easy texts | QwQ-32B-Preview and Qwen2.5-32B-Instruct; 72B and 3B | paper |
 | tries until a text is right | 4 | inferred: rejection sampling, no number |
 | sampling | temperature 0.7, 16,384 tokens | inferred |
-| training: learning rate, epochs, cut | 1e-5, 2, 4,096 tokens | released code; the cut is left to the recipe |
+| training: learning rate, epochs | 1e-5, 2 | released code |
+| cut and packing | 4,096 tokens, packed; of long chains alone 8,192, not packed | released code; left to the recipe |
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ def mix_distillation(
     Needs: teacher (writes long chains, or is large), easier (writes short chains, or is small), student (is trained).
     Controls: arm=hard-only and easy-only (one source alone, on the same questions: their difference is the gap).
     Departure: inferred: each question is learnt once, and only questions that both sources got right, so that the
-        arms differ in nothing else. A chain that is not finished is none; the released code trains on chains cut at
-        4,096 tokens. With `steps` a chain is right in every step.
+        arms differ in nothing else. A chain that is not finished is none; the released code trains on chains that
+        it cuts, the mix at 4,096 tokens and the long chains alone at 8,192: here all arms are trained alike. With
+        `steps` a chain is right in every step.
     Paper: 64
     Cite: Yuetai Li, Xiang Yue, Zhangchen Xu, Fengqing Jiang, Luyao Niu, Bill Yuchen Lin, Bhaskar Ramasubramanian, Radha
         Poovendran: Small Models Struggle to Learn from Strong Reasoners (2025).

@@ -16,7 +16,11 @@ FUNCTIONAL: Mapping[str, str] = {
     "alternative": r"alternatively|another (?:way|approach|method)|let me try (?:a different|another)",
 }
 
-_FORMULA = re.compile(r"\\\[.*?\\\]|\$\$.*?\$\$|\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+# Bounded, so that a text of nothing but openings is read in no time.
+_FORMULA = re.compile(
+    r"\\\[.{0,1000}?\\\]|\$\$.{0,1000}?\$\$|\\begin\{(\w{1,20}\*?)\}.{0,1000}?\\end\{\1\}",
+    re.DOTALL,
+)
 _SIGN = re.compile(r"[=+*/<>]|\\(?:times|cdot|le|ge|approx)\b")
 
 

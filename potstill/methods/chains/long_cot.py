@@ -73,7 +73,7 @@ A thought about it:
 {text}
 
 Write the final solution that this thought leads to, in a few lines, and the answer on the last line, in \\boxed{{}}."""
-_ITEM = re.compile(r"^\s*(?:\d{1,2}[.):]|[-*])\s+(\S.*?)\s*$", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]{0,9}(?:\d{1,2}[.):]|[-*])[ \t]{1,9}(\S.*)$", re.MULTILINE)
 
 
 def long_cot(
@@ -171,7 +171,7 @@ def write_thoughts(
 
 def read_outline(text: str) -> list[str]:
     """The items of a numbered list."""
-    return _ITEM.findall(text)
+    return [item.strip() for item in _ITEM.findall(text)]
 
 
 def has_outline(trace: Trace) -> tuple[bool, str]:

@@ -59,8 +59,8 @@ If nothing is missing, write "No missing steps." Write nothing else.
 
 """
 _MISSING = re.compile(
-    r"Missing Step \d+\s*[:：]\s*The missing step should be placed between Step (\d+) and Step (\d+)\.\s*"
-    r"The missing step is\s*[:：]\s*(.*?)(?=\s*Missing Step \d+\s*[:：]|\Z)",
+    r"Missing Step \d{1,4}\s*[:：]\s*The missing step should be placed between Step (\d{1,4}) and Step (\d{1,4})\.\s*"
+    r"The missing step is\s*[:：]\s*(.*?)(?=\n\s{0,9}Missing Step \d{1,4}\s*[:：]|\Z)",
     re.DOTALL,
 )
 

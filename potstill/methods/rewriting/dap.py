@@ -152,7 +152,9 @@ def level_of(trace: Trace) -> str:
     """The level whose headings a text has, all of them and a solution; "" where it has no level's."""
     text = trace.text
     for level, headings in LEVELS.items():
-        if re.search(rf"^[\s#*]*{headings[1]}\s*:", text, re.MULTILINE | re.IGNORECASE):
+        if re.search(
+            rf"^[ \t#*]{{0,9}}{headings[1]}[ \t]{{0,9}}:", text, re.MULTILINE | re.IGNORECASE
+        ):
             is_complete = read_sections(text, [*headings, SOLUTION]) is not None
             return level if is_complete else ""
     return ""

@@ -166,7 +166,7 @@ def read_kinds(text: str) -> str | None:
     text = reply_of(text)
     kinds = "|".join((PROGRESSIVE, *FUNCTIONAL))
     found = re.findall(
-        rf"^\W*(?:step )?(\d+)\W{{1,4}}({kinds})\b", text, re.IGNORECASE | re.MULTILINE
+        rf"^\W{{0,9}}(?:step )?(\d{{1,4}})\W{{1,4}}({kinds})\b", text, re.IGNORECASE | re.MULTILINE
     )
     count_reading("kinds of steps", text, "strict" if found else "unparsed")
     if not found:

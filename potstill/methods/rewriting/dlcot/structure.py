@@ -10,13 +10,16 @@ from typing import Literal, NamedTuple, TypeAlias
 from potstill.methods.rewriting.dlcot.prompts import PARTS
 
 Correctness: TypeAlias = Literal["correct", "incorrect", "incomplete"]
-_HEADING = re.compile(r"^#{1,3} *(.+?) *$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,3} {0,3}(\S.{0,80})$", re.MULTILINE)
 _LABEL = re.compile(
-    r"^\W*Solution (\d+)\W+(Correct|Incorrect|Incomplete)\b.*\n\W*Error\W+(yes|no)\b.*\n\W*Quote\W*?: *(.*)$",
+    r"^\W{0,9}Solution (\d{1,4})\W{1,9}(Correct|Incorrect|Incomplete)\b.*\n"
+    r"\W{0,9}Error\W{1,9}(yes|no)\b.*\n\W{0,9}Quote\W{0,9}?: *(.*)$",
     re.MULTILINE | re.IGNORECASE,
 )
-_CLUSTER = re.compile(r"^\W*cluster *\d+ *\[(.*?)\]", re.MULTILINE | re.IGNORECASE)
-_MEMBER = re.compile(r"(\d+)")
+_CLUSTER = re.compile(
+    r"^\W{0,9}cluster {0,3}\d{1,4} {0,3}\[([^\[\]\n]*)\]", re.MULTILINE | re.IGNORECASE
+)
+_MEMBER = re.compile(r"\d{1,4}")
 
 
 class Label(NamedTuple):
@@ -59,7 +62,7 @@ def read_headed(text: str) -> list[tuple[str, str]]:
     sections: list[tuple[str, str]] = []
     starts = [heading.start() for heading in headings]
     for heading, stop in zip(headings, [*starts, len(text)][1:], strict=True):
-        sections.append((heading[1], text[heading.end() : stop].strip()))
+        sections.append((heading[1].strip(), text[heading.end() : stop].strip()))
     return sections
 
 
@@ -85,7 +88,7 @@ def read_pieces(reply: str, text: str) -> tuple[str, ...] | None:
 
 def read_completion(reply: str, count: int) -> int | None:
     """How many checks complete the last approach: 0 where it is complete, or none do; None where it can't be read."""
-    match = re.match(r"\W*(?:needs (\d+)|(?:in)?complete)\b", reply, re.IGNORECASE)
+    match = re.match(r"\W*(?:needs (\d{1,4})|(?:in)?complete)\b", reply, re.IGNORECASE)
     if match is None:
         return None
     needed = int(match[1] or 0)

@@ -1,0 +1,37 @@
+"""Replies are read in no time, whatever they are made of: what a reader costs grows with their length alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from scripted_world import number
+
+from potstill.methods.chains.long_cot import read_outline
+from potstill.methods.reasoning_sentences import step_starts
+from potstill.methods.rewriting.cot_bridge import read_missing_steps
+from potstill.methods.rewriting.dap import level_of
+from potstill.methods.rewriting.dlcot import structure
+from potstill.methods.rewriting.pir import read_kinds
+
+ASKED = number("p", "q", "1")
+READERS = {
+    "sentences": step_starts,
+    "missing steps": lambda text: read_missing_steps(text, 3),
+    "headings": structure.read_headed,
+    "labels": lambda text: structure.read_labels(text, 2),
+    "clusters": lambda text: structure.read_clusters(text, 2),
+    "completion": lambda text: structure.read_completion(text, 2),
+    "outline": read_outline,
+    "kinds": read_kinds,
+    "level": lambda text: level_of(replace(ASKED, text=text)),
+}
+HOSTILE = ("\n", " ", "# ", "- ", "\n- ", "9", "\\[", "$$ ", "\\begin{a}", "* ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reply_of_one_thing_over_and_over_is_read(reader):
+    for piece in HOSTILE:
+        READERS[reader](piece * 20_000)
+        READERS[reader](f"Missing Step 1:\nSolution 1: Correct\ncluster1 [{piece * 20_000}")

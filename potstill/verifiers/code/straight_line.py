@@ -118,6 +118,8 @@ def _evaluate(node: ast.expr, values: Mapping[str, float], assigned: set[str]) -
 def _look_up(name: str, values: Mapping[str, float], assigned: set[str]) -> float:
     if name in values:
         return values[name]
-    if name in assigned or hasattr(builtins, name):
+    # A local one, the function itself and what every program has are not missing.
+    is_elsewhere = name in assigned or name == ENTRY or hasattr(builtins, name)
+    if is_elsewhere or name.startswith("__"):
         raise _NotArithmeticError
     raise NameError(f"name {name!r} is not defined")

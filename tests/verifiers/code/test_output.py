@@ -23,6 +23,8 @@ ELSE = (
     "    a = 10\n    return a ** a ** a",
     "    b = a\n    a = 3\n    return b",
     "    return sum",
+    "    return solution",
+    "    return __file__",
     "    a = 99999999999999999999\n    return a * a * a",
     "    while True:\n        pass",
     "    import os\n    return os.getpid()",

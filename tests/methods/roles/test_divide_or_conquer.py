@@ -11,6 +11,7 @@ from potstill.methods.roles.divide_or_conquer import ANSWER, DECOMPOSE, SOLVE
 from potstill.records import blank, learns_end
 from potstill.runs.cast import Cast
 from potstill.traces import fill_template
+from potstill.world.oracle.program import choose_role
 
 CAST = Cast(models={"teacher": ORACLE}, poses=True)
 
@@ -87,6 +88,10 @@ def test_at_test_time_the_student_divides_once_and_the_teacher_solves(arm):
     assert [answer.text for answer in answers] == [SOLVED["p1"]] * 2
     assert prompts(pupil) == [asked(DECOMPOSE, P1)] * 2
     assert prompts(teacher)[-1] == asked(SOLVE, P1, "1. What?")
+
+
+def test_the_oracle_knows_the_prompt_for_sub_questions():
+    assert choose_role(asked(DECOMPOSE, P1)).name == "divider"
 
 
 @pytest.mark.slow

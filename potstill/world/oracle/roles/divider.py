@@ -6,7 +6,7 @@ import re
 
 from potstill.world.oracle.role import Role, RoleInput, read_story
 
-# A copy of the words of the method `divide_or_conquer`; the method's test compares the two.
+# What a prompt for sub-questions begins with; one in other words gets a solution.
 _DIVIDE = re.compile(r"Break the question below down\b")
 
 

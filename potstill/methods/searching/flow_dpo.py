@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from potstill.methods.checks import require_pairs
+from potstill.methods.settings import Options, options
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
@@ -93,10 +94,9 @@ def flow_dpo(
     arm: Literal["flow-dpo", "untrained", "self"] = "flow-dpo",
     rounds: int = 3,
     max_chunks: int = 6,
-    chunk_tokens: int = 160,
     max_rows: int = 1500,
     steps: bool | None = None,
-    temperature: float = 0.7,
+    sampling: Options = options(temperature=0.7, max_new_tokens=160),
 ) -> Generator[Stage, Trainable, None]:
     """Flow-DPO: online multi-agent learning of two models that write a solution together (arXiv:2410.22304).
 
@@ -121,22 +121,21 @@ def flow_dpo(
         arm: the method or one of its controls.
         rounds: shares of the problems, each followed by a training of both models.
         max_chunks: of a solution.
-        chunk_tokens: longest chunk.
         max_rows: solutions that are learnt, chosen by chance.
         steps: also demand that every step of a learnt solution is right; left open, where the verifier judges steps.
-        temperature: of all samples.
+        sampling: of a chunk, and of what the stop model says.
     """
     is_right = right_test(problems, steps)
     if arm == "self":
-        length = max_chunks * chunk_tokens
-        written = sample(student, problems, temperature=temperature, max_new_tokens=length)
+        settings = dict(sampling)
+        settings["max_new_tokens"] *= max_chunks
+        written = sample(student, problems, **settings)
         own = keep(is_right, verify(keep(is_finished, written)))
         yield Stage(student, best(by_chance, own, k=max_rows), "sft", **SFT)
         return
 
     answerer, stopper = answerer or student, stopper or student
-    sampling = {"temperature": temperature, "max_new_tokens": chunk_tokens}
-    flow = Flow(answerer, stopper, max_chunks, sampling)
+    flow = Flow(answerer, stopper, max_chunks, dict(sampling))
 
     # Rounds of DPO, each on pairs of another share of the problems.
     if arm == "flow-dpo":

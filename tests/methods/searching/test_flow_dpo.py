@@ -130,5 +130,7 @@ def test_the_student_alone_learns_its_own_right_solutions():
 def test_it_runs_on_the_built_in_world(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
     roles = ["answerer=world:teacher", "stopper=world:student"]
-    ran = run_on_world(tmp_path, "flow_dpo", roles=roles, sets=["chunk_tokens=24", "rounds=1"])
+    ran = run_on_world(
+        tmp_path, "flow_dpo", roles=roles, sets=["sampling.max_new_tokens=24", "rounds=1"]
+    )
     assert {"answer-1", "student"} <= set(ran.rows)

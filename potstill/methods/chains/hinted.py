@@ -54,7 +54,7 @@ def hinted(
         asks without. A chain that is given the answer can be empty: `gate` asks for a share of the solution's steps
         where problems have solutions, and is off by default, as in the paper. With `steps` a row's steps are right too.
     Partial: no calculator mends the student's equations at test time (the paper's 38.2 instead of 22.0 on GSM8K).
-    Paper: 57
+    Paper: 57 (from the abstract)
     Cite: Lucie Charlotte Magister, Jonathan Mallinson, Jakub Adamek, Eric Malmi, Aliaksei Severyn: Teaching Small
         Language Models to Reason (2022).
 

@@ -61,7 +61,7 @@ def o1_journey(
     Departure: a reformatted solution is a row where it is finished, right and shows as much of the solution as `gate`
         asks for. The teacher is the editor where there is none. With `steps` a row's steps are right too.
     Partial: the paper's record of transparency is the data card that `potstill export` writes.
-    Paper: 106
+    Paper: 106 (from the abstract)
     Cite: Zhen Huang, Haoyang Zou, Xuefeng Li, Yixiu Liu, Yuxiang Zheng, Ethan Chern, Shijie Xia, Yiwei Qin, Weizhe
         Yuan, Pengfei Liu: O1 Replication Journey -- Part 2: Surpassing O1-preview through Simple Distillation, Big
         Progress or Bitter Lesson? (2024).

@@ -60,7 +60,7 @@ def still2(
         hard ones?), dpo (each round prefers a right rollout to a wrong one instead: the paper's other way to improve).
     Departure: what is inferred is named above. Rows are finished; of a problem's right rollouts the longest is learnt,
         and with `steps` its steps are right too.
-    Paper: 104
+    Paper: 104 (from the abstract)
     Cite: Yingqian Min, Zhipeng Chen, Jinhao Jiang, Jie Chen, Jia Deng, Yiwen Hu, Yiru Tang, Jiapeng Wang,
         Xiaoxue Cheng, Huatong Song, Wayne Xin Zhao, Zheng Liu, Zhongyuan Wang, Ji-Rong Wen: Imitate, Explore, and
         Self-Improve: A Reproduction Report on Slow-thinking Reasoning Systems (2024).

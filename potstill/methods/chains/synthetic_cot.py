@@ -39,7 +39,7 @@ def synthetic_cot(
         (the data set's answers: fine-tuning without a teacher), right-only (chains with another answer are dropped).
     Departure: the task's prompt is ours; `teacher_prompt` takes another one.
     Partial: summaries by chain of density, and grading by people, are not here.
-    Paper: 101
+    Paper: 101 (from the abstract)
     Cite: Anup Shirgaonkar, Nikhil Pandey, Nazmiye Ceren Abay, Tolga Aktas, Vijay Aski: Knowledge Distillation Using
         Frontier Open-source LLMs: Generalizability and the Role of Synthetic Data (2024).
 

@@ -74,7 +74,7 @@ def system2(
         (chains of thought, which the paper finds not to compile on arithmetic).
     Departure: what is inferred is named above.
     Partial: branch-solve-merge is not here, nor the filter of answers that change when the input is perturbed.
-    Paper: 56
+    Paper: 56 (from the abstract)
     Cite: Ping Yu, Jing Xu, Jason Weston, Ilia Kulikov: Distilling System 2 into System 1 (2024).
 
     Args:

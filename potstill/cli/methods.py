@@ -189,8 +189,8 @@ def _rehearsal_to_json(rehearsal: Rehearsal) -> dict[str, Any]:
         "calls": dict(rehearsal.calls),
         "answer_calls": dict(rehearsal.answer_calls),
         "stages": rows,
-        "shown": [shown._asdict() for shown in rehearsal.shown],
-        "learner_prompts": [shown._asdict() for shown in rehearsal.learner_prompts],
+        "shown": [prompt._asdict() for prompt in rehearsal.shown],
+        "learner_prompts": [prompt._asdict() for prompt in rehearsal.learner_prompts],
         "stopped": rehearsal.stopped,
     }
 
@@ -282,12 +282,12 @@ def _count(number: float) -> str:
 
 
 def _print_rehearsal(rehearsal: Rehearsal) -> None:
-    for shown in rehearsal.shown:
-        show.print_line(f"\n{shown.role} is shown, for example:")
-        show.print_block(_shorten(shown.prompt))
-        if shown.prefix:
+    for example in rehearsal.shown:
+        show.print_line(f"\n{example.role} is shown, for example:")
+        show.print_block(_shorten(example.prompt))
+        if example.prefix:
             show.print_line("and goes on from:")
-            show.print_block(_shorten(shown.prefix))
+            show.print_block(_shorten(example.prefix))
     for learner_prompt in rehearsal.learner_prompts:
         show.print_line(f"\nthe learner sees, in {100 * learner_prompt.share:.0f} % of the rows:")
         show.print_block(_shorten(learner_prompt.prompt))

@@ -37,10 +37,10 @@ def headline(
     lines = [line]
     for prompt in prompts[:1]:
         more = f" (and {len(prompts) - 1} others)" if len(prompts) > 1 else ""
-        shown = " ".join(prompt.split())
-        if len(shown) > MAX_PROMPT_CHARS:
-            shown = f"{shown[: MAX_PROMPT_CHARS - 1]}…"
-        lines.append(f"the learner sees: {shown}{more}")
+        opening = " ".join(prompt.split())
+        if len(opening) > MAX_PROMPT_CHARS:
+            opening = f"{opening[: MAX_PROMPT_CHARS - 1]}…"
+        lines.append(f"the learner sees: {opening}{more}")
     return lines
 
 
@@ -84,10 +84,10 @@ def describe_calls(calls: Mapping[str, int], seconds_a_call: Mapping[str, float]
     """
     by_role = ", ".join(f"{role} {count:,}" for role, count in calls.items() if count)
     sentence = f"about {round_count(sum(calls.values())):,} calls: {by_role}"
-    known = [role for role in calls if role in seconds_a_call]
-    if not known:
+    timed = [role for role in calls if role in seconds_a_call]
+    if not timed:
         return f"{sentence}; how long they take is said once some have been answered"
-    expected = format_duration(sum(calls[role] * seconds_a_call[role] for role in known))
+    expected = format_duration(sum(calls[role] * seconds_a_call[role] for role in timed))
     unknown = [role for role in calls if calls[role] and role not in seconds_a_call]
     sentence += f"; about {expected} at the rates of earlier calls in this folder"
     if unknown:

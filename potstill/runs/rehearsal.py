@@ -192,8 +192,8 @@ def learner_prompts(rows: Sequence[Trace], questions: Sequence[str]) -> list[Lea
 def instruction_of(prompt: str, questions: Sequence[str]) -> str:
     """What stands before the question: prompts of one kind begin alike. Of a prompt without one the first line."""
     for question in questions:
-        instruction, found, _ = prompt.partition(question)
-        if found:
+        instruction, separator, _ = prompt.partition(question)
+        if separator:
             return instruction
     return prompt.partition("\n")[0]
 
@@ -240,7 +240,7 @@ class Notebook:
             self._calls[role] += 1
         # One prompt of each kind is kept, and few kinds a role.
         kind = (role, instruction_of(prompt, self._questions), bool(prefix))
-        kinds_of_role = sum(shown.role == role for shown in self.shown)
+        kinds_of_role = sum(example.role == role for example in self.shown)
         if kind not in self._kinds and kinds_of_role < SHOWN_KINDS:
             self._kinds.add(kind)
             self.shown.append(ShownPrompt(role, prompt, prefix))

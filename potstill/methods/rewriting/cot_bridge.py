@@ -153,10 +153,10 @@ def step_starts(text: str) -> list[int]:
 
 def numbered_steps(question: str, units: Sequence[str]) -> str:
     """A solution as the bridger sees it: the question as step 0, then each step under its number."""
-    shown = [f"Step 0:\n{question}"]
+    steps = [f"Step 0:\n{question}"]
     for number, unit in enumerate(units, 1):
-        shown.append(f"Step {number}:\n{unit.strip()}")
-    return "\n".join(shown)
+        steps.append(f"Step {number}:\n{unit.strip()}")
+    return "\n".join(steps)
 
 
 def show_solution_steps(trace: Any) -> str:
@@ -262,10 +262,10 @@ def report_bridges(
 ) -> None:
     """Say how many solutions got steps, how many their bridger found complete, and how many lost them again."""
     texts = {trace.line: trace.text for trace in solutions}
-    found = sum(bool(_MISSING.search(reply_of(reply.text))) for reply in replies)
+    with_leap = sum(bool(_MISSING.search(reply_of(reply.text))) for reply in replies)
     bridged = sum(row.text != texts[row.line] for row in rows)
     shares = (
-        Share("solutions with a leap, as the bridger finds", found, len(replies)),
+        Share("solutions with a leap, as the bridger finds", with_leap, len(replies)),
         Share("solutions that were bridged and are right", bridged, len(rows)),
     )
     report_shares(

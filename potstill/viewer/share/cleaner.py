@@ -131,28 +131,28 @@ def make_cleaner(
         reader: of the run.
         progress: is told how many records were read, of how many.
     """
-    found: set[str] = set()
+    secrets: set[str] = set()
 
     def note(secret: str) -> str:
-        found.add(secret)
+        secrets.add(secret)
         return dots(secret)
 
     # A question and a prompt stand in the record of every trace: each is looked at once, as long as it is remembered.
-    seen: set[str] = set()
+    texts_looked_at: set[str] = set()
     for record in _records_of_run(reader, progress):
         for text in _texts_in(record):
-            if len(text) >= MIN_VARIABLE_LENGTH and text not in seen:
-                seen.add(text)
+            if len(text) >= MIN_VARIABLE_LENGTH and text not in texts_looked_at:
+                texts_looked_at.add(text)
                 replace_secrets(text, note)
-        if len(seen) > MAX_SEEN:
-            seen.clear()
+        if len(texts_looked_at) > MAX_SEEN:
+            texts_looked_at.clear()
     # A word behind `Authorization:` is taken out there alone: elsewhere it is a word.
-    found = {secret for secret in found if not is_placeholder_key(secret) and DOT not in secret}
+    secrets = {secret for secret in secrets if not is_placeholder_key(secret) and DOT not in secret}
     for name, value in os.environ.items():
         if len(value) >= MIN_VARIABLE_LENGTH and is_secret_variable(name):
-            found.add(value)
+            secrets.add(value)
     folders = {str(reader.folder), str(reader.folder.resolve()), str(Path.home())}
-    return Cleaner(sorted(found), sorted(folder for folder in folders if len(folder) > 1))
+    return Cleaner(sorted(secrets), sorted(folder for folder in folders if len(folder) > 1))
 
 
 def _records_of_run(reader: RunReader, progress: Callable[[int, int], None]) -> Iterator[Any]:

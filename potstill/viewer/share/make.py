@@ -210,8 +210,8 @@ def _write_file(
                 expected="one file that a browser opens at once",
                 fix=f"--share {request.out.with_suffix('')}/ writes a folder; --arm, --find and --marked choose traces",
             )
-    first, rest = _render_data(copy, contents, block_of_problem)
-    text = page.render_page(first, "\n".join([rest, *blocks]), has_scripts=False)
+    first, listed = _render_data(copy, contents, block_of_problem)
+    text = page.render_page(first, "\n".join([listed, *blocks]), has_scripts=False)
     write_text(request.out, text)
     return len(text.encode("utf-8"))
 
@@ -236,8 +236,8 @@ def _write_folder(
             text = page.block_script(number, block.text)
             (draft / page.BLOCK_FOLDER / f"{number}.js").write_text(text, "ascii")
             size += len(text)
-        first, rest = _render_data(copy, contents, block_of_problem)
-        text = page.render_page(first, rest, has_scripts=True)
+        first, listed = _render_data(copy, contents, block_of_problem)
+        text = page.render_page(first, listed, has_scripts=True)
         (draft / page.PAGE_FILE).write_text(text, "utf-8")
     return size + len(text.encode("utf-8"))
 

@@ -53,7 +53,8 @@ def run(
         options["stdin"] = subprocess.PIPE
     with started(command, deadline=deadline, **options) as process:
         out, err = process.communicate(input)
-    assert not check or process.returncode == 0, f"{_line(command)}\n{err}"
+    status = f"status {process.returncode}: {_line(command)}"
+    assert not check or process.returncode == 0, f"{status}\n{err}"
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

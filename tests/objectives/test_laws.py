@@ -165,6 +165,7 @@ def test_a_capped_head_is_the_formula_on_its_logits(case):
 
 
 @every(without=(*STOPPED, "ted_filters"))
+@pytest.mark.slow
 def test_gradients_are_slopes(case):
     """Of the values, by finite differences, in states and head."""
     if case[1].keys() & {"detach", "ratio", "surrogate"}:

@@ -151,6 +151,7 @@ def test_nothing_comes_from_outside_and_nothing_runs() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.slow
 def test_hostile_text_is_shown_and_never_obeyed(text: str) -> None:
     made = render_page(hostile(text))
     made.encode("utf-8")

@@ -231,6 +231,7 @@ def test_a_method_killed_while_it_asks_a_server(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_whole_run_killed_at_twenty_four_moments(tmp_path, tiny_checkpoint):
     """`potstill run rft` with training, its samples from a server: killed while it starts, asks, verifies, trains."""
     count, problems = tmp_path / "count.jsonl", tmp_path / "problems.jsonl"

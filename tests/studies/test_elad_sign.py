@@ -189,6 +189,7 @@ def test_a_known_error_is_one_wrong_result_that_is_carried_on():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_study_in_small_runs_and_runs_again_without_a_call(tmp_path):
     sizes = {"pool": 6, "annotated": 2, "chains": 2, "injected": 2, "test": 2, "n": 1, "steps": 1}
     settings = StudySettings(tmp_path, seeds=1, sizes=sizes, roles=elad_sign.ROLES)

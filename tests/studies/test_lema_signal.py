@@ -103,6 +103,7 @@ def test_the_held_out_corrections_are_of_the_pairs_wrong_chains():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_study_in_small(tmp_path):
     small = {"train": 24, "chains": 2, "test": 6, "n": 1, "steps": 2, "longer_steps": 3, "pairs": 4}
     settings = StudySettings(tmp_path, 1, {**SIZES, **small}, dict(lema_signal.ROLES))

@@ -131,6 +131,7 @@ def test_the_page_says_that_the_oracle_plays_roles_and_how_often_its_coder_slips
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_study_runs_in_small_and_runs_again_from_what_is_there(tmp_path):
     sizes = {**study.SIZES, "train": 12, "test": 3, "program_train": 4, "program_test": 2}
     sizes = {**sizes, "plans": 2, "programs": 2, "steps": 2}

@@ -119,6 +119,7 @@ def test_correlations_are_within_stories():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_study_in_small(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
     sizes = {"train": 6, "test": 4, "n": 1, "steps": 1, "thoughts": 3}

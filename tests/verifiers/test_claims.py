@@ -250,6 +250,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.slow
 def test_hostile_texts_are_read_quickly(text: str) -> None:
     start = time.process_time()
     for kind in ("number", "math", "choice"):

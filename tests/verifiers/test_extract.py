@@ -58,6 +58,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.slow
 def test_hostile_text_is_searched_quickly(text: str) -> None:
     start = time.process_time()
     extract.candidates(text)

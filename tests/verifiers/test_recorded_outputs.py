@@ -40,6 +40,7 @@ def test_the_fixture_has_two_wrong_labels_and_one_text_without_an_answer() -> No
     assert verifiers.check_gold(problems.load(str(FIXTURE))) == []
 
 
+@pytest.mark.slow
 def test_gsm8k_recorded_solutions_agree_with_every_label(shared_data: Path) -> None:
     counts, odd = compare(shared_data / "gsm8k" / "example_model_solutions.jsonl")
     assert odd == []
@@ -79,6 +80,7 @@ def test_math_outputs_agree_but_for_the_nine_false_rejects(shared_data: Path) ->
         ("benchmarks/olympiadbench", 675, "math"),
     ],
 )
+@pytest.mark.slow
 def test_real_files_load_as_they_are_and_their_golds_pass(
     shared_data: Path, name: str, count: int, kind: str
 ) -> None:

@@ -109,6 +109,7 @@ hostile = st.recursive(
 
 @given(hostile)
 @settings(max_examples=200, deadline=None)
+@pytest.mark.slow
 def test_a_hostile_message_is_data_or_broken(message):
     reader = Reader(refuse)
     try:

@@ -374,6 +374,7 @@ def test_two_killed_processes_go_on_to_the_same_bits(models, tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_command_speaks_with_one_voice(models, tmp_path):
     """The table once, an error once; a run of models is not shared out."""
     lines = [json.dumps({"prompt": row.prompt, "completion": row.text}) for row in rows(COUNT)]

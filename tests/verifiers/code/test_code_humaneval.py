@@ -193,7 +193,14 @@ def test_a_few_solutions_pass_and_a_few_mutants_fail(humaneval, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["program", "continuation", "bare program"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("program", marks=pytest.mark.long),
+        "continuation",
+        pytest.param("bare program", marks=pytest.mark.long),
+    ],
+)
 def test_every_solution_passes(humaneval, kind, form):
     def answer(problem) -> str:
         if form == "continuation":

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from potstill.errors import ConfigError
+
 TABLE_FILE = "one_training"  # of a family, without its ending
 PAPER_ARM = "paper"
 
@@ -114,9 +116,15 @@ class Line:
         return ("teacher", "student") if has_teacher else ("student",)
 
     def arm(self, name: str) -> Arm:
-        """An arm by its name; the paper's changes nothing."""
-        arms = {arm.name: arm for arm in self.arms}
-        return arms.get(name, Arm(PAPER_ARM, ""))
+        """An arm by its name; the paper's changes nothing.
+
+        Raises:
+            ConfigError: it has no arm of this name.
+        """
+        arms = {PAPER_ARM: Arm(PAPER_ARM, "")} | {arm.name: arm for arm in self.arms}
+        if name not in arms:
+            raise ConfigError(f"{self.name} has no arm {name!r}", available=list(arms), wanted=name)
+        return arms[name]
 
     @property
     def docstring(self) -> str:

@@ -54,6 +54,11 @@ def test_a_line_is_in_the_catalogue_as_a_file_is():
     assert METHODS["gkd"] is METHODS["gkd"]
 
 
+def test_an_arm_that_nobody_knows_is_refused():
+    with pytest.raises(ConfigError, match="gkd has no arm 'suprevised'"):
+        LINES["gkd"].arm("suprevised")
+
+
 def test_the_teachers_right_texts_are_learnt_with_the_lines_constants():
     ran = run("gkd", [P1, P2], models := roles("gkd"), beta=0.1, max_new_tokens=64)
     [stage] = ran.stages

@@ -78,10 +78,12 @@ def _run(body: list[ast.stmt]) -> float | None:
     returned: float | None = None
     has_returned = False
     for statement in body:
+        # Never reached, and yet not without effect: a `yield` there makes a generator of the function.
         if has_returned:
-            continue  # looked at by nobody, as in Python
+            raise _NotArithmeticError
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=expression):
+            # Python compiles no assignment to `__debug__`.
+            case ast.Assign(targets=[ast.Name(id=name)], value=expression) if name[:2] != "__":
                 values[name] = _evaluate(expression, values, assigned)
             case ast.Return(value=ast.expr() as expression):
                 returned = _evaluate(expression, values, assigned)

@@ -29,6 +29,11 @@ ELSE = (
     "    while True:\n        pass",
     "    import os\n    return os.getpid()",
     "    return '5'",
+    "    return 5\n    yield",
+    "    return 5\n    break",
+    "    __debug__ = 5\n    return 5",
+    "    return " + "-" * 3000 + "1",
+    "    return 1" + "+1" * 1900,
     "    return " + "(" * 200 + "1" + ")" * 200,
 )
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from potstill.verifiers.code.execute import RunResult
 
 ENTRY = "solution"
-# What a parser in this process is given: short, so that its nesting ends, and without what it would warn of.
+# What a parser in this process is given: short and flat, and without what it would warn of. How deep Python itself
+# lets a program nest is a setting of the process, which other libraries raise: no end to rely on.
 _MAX_CHARACTERS = 4_000
-_MAX_BRACKETS = 100
+_MAX_SIGNS = 150
 _MAX_SIZE = 10**30  # of a number: beyond it computing may take long
 _OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -38,8 +39,9 @@ def compute(source: str) -> RunResult | None:
     Args:
         source: a program that defines `solution()`, whose value is printed.
     """
-    brackets = sum(source.count(bracket) for bracket in "([{")
-    if len(source) > _MAX_CHARACTERS or brackets > _MAX_BRACKETS or "\\" in source:
+    # Every sign may be a level of nesting: `--1`, `1 + 1 + 1`.
+    signs = sum(source.count(sign) for sign in "([{+-*/%~")
+    if len(source) > _MAX_CHARACTERS or signs > _MAX_SIGNS or "\\" in source:
         return None
     try:
         body = _body_of_solution(ast.parse(source))

@@ -7,6 +7,7 @@ examples:
   potstill evaluate --model openai:NAME?at=together --problems test.jsonl --n 8 --curve --scores
   potstill evaluate --model transformers:runs/sft/students/stage-1f… --problems test.jsonl --out after.json
   potstill evaluate --planner runs/explain/students/stage-1f… --model world:oracle --problems world:story-code --n 8
+  potstill evaluate --solver subthoughts --set temperature=0 --model transformers:models/qwen --problems test.jsonl
   potstill evaluate --model openai:NAME?at=together --problems essays.jsonl --kind judge --judge openai:gpt-4o-mini
 """
 
@@ -23,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from potstill.cli import instruments, options, show
+from potstill.cli import instruments, options, show, solver
 from potstill.cli.evaluations import (
     add_by,
     check_references,
@@ -36,6 +37,7 @@ from potstill.cli.retry import failure_notes
 from potstill.data import files
 from potstill.data.learner_prompt import list_templates
 from potstill.errors import ConfigError
+from potstill.evaluation.compare import compare
 from potstill.evaluation.metrics import check_ks, usage_per_answer
 from potstill.evaluation.rows import Evaluation
 from potstill.evaluation.strata import strata_table, strata_to_json
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the problem alone, as a student that learned to plan, or a request for an editorial, as any other model "
         "(default: problem for a student of a training, else editorial)",
     )
+    solver.add_arguments(parser)
     options.add_problems(parser, required=True)
     parser.add_argument(
         "--judge",
@@ -177,6 +180,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     check_references(references, [problem.id for problem in problems])
     _check_out(args)
     models, trained = _load_models(args)
+    role_models = solver.load_role_models(args)
+    if args.solver:
+        # A mistake in roles or values is said before a model is asked.
+        solver.make_solver(args, _student_and(role_models, models))
     asked = trained_prompt.choose_prompt(trained, args.prompt, problems)
     traces = pose_all(problems, asked.template, recorded=args.model.startswith("recorded:"))
     check_judge(traces, models["judge"], "--judge SPEC")
@@ -186,42 +193,55 @@ def _evaluate(args: argparse.Namespace) -> None:
     announce = announcer(args.quiet)
     if missing_note:
         announce(missing_note)
-    answers = len(traces) * args.n
-    announce(f"asks {len(traces):,} problems x {args.n} answers: {answers:,} answers")
+    announce(f"asks {len(traces):,} problems x {args.n} answers: {len(traces) * args.n:,} answers")
+    if args.solver:
+        announce(f"then the same with {args.solver}, which may take many calls an answer")
     with _cache_folder(args.out) as folder, Store.open(folder) as store:
-        budget = options.open_budget(args, store, models)
+        budget = options.open_budget(args, store, {**role_models, **models})
         sees = args.planner_sees or ("editorial" if trained is None else "problem")
         if args.planner:
             announce(f"the planner sees {PLANNER_SEES[sees]}")
-        solver = _make_solver(args, is_trained=sees == "problem")
-        evaluation = _measure(args, store, budget, models=models, solver=solver, traces=traces)
+        measure = partial(_measure, args, store, budget, models=models, role_models=role_models)
+        evaluations = measure(is_trained=sees == "problem", traces=traces)
         failures = failure_notes(store, is_stored=args.out is not None)
     if args.out:
-        from potstill.runs import manifest
-
-        manifest.write(args.out, evaluation.to_json())
-        files.save_beside(args.out)
+        _store_evaluations(args.out, evaluations)
     # What is stored knows no other evaluation.
-    evaluation = mark_evaluation(evaluation, references)
+    evaluations = [mark_evaluation(evaluation, references) for evaluation in evaluations]
+    evaluation = evaluations[0]
     args.by = metadata_names(args.by, references)
 
-    notes = [*quality_notes([evaluation]), *failures, *files.notes(), *budget.notes()]
+    notes = [*quality_notes(evaluations), *failures, *files.notes(), *budget.notes()]
     if asked.note:
         notes.append(f"{evaluation.name}: {asked.note}")
     if missing_note:
         notes.append(missing_note)
     if args.json:
-        out = str(args.out) if args.out else None
         prompts = list_templates(traces)
-        document = summarise(evaluation, args.k) | instruments.instruments_document(
-            args, evaluation
-        )
-        strata = {by: strata_to_json([evaluation], by) for by in args.by}
-        show.print_json(
-            document | {"strata": strata, "prompts": prompts, "notes": notes, "out": out}
-        )
+        show.print_json(_document(args, evaluations) | {"prompts": prompts, "notes": notes})
         return
-    _print_evaluation(args, evaluation, notes)
+    _print_evaluations(args, evaluations, notes)
+
+
+def _store_evaluations(out: Path, evaluations: Sequence[Evaluation]) -> None:
+    from potstill.runs import manifest
+
+    for evaluation, file in zip(evaluations, solver.files_of(out), strict=False):
+        manifest.write(file, evaluation.to_json())
+    files.save_beside(out)
+
+
+def _document(args: argparse.Namespace, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """What `--json` says of the evaluation, and of the control of a solver."""
+    evaluation = evaluations[0]
+    document = summarise(evaluation, args.k)
+    document |= instruments.instruments_document(args, evaluation)
+    document["strata"] = {by: strata_to_json(evaluations, by) for by in args.by}
+    document["out"] = str(args.out) if args.out else None
+    for control in evaluations[1:]:
+        document["control"] = summarise(control, args.k)
+        document["comparison"] = compare(evaluation, control).to_json()
+    return document
 
 
 def _load_models(
@@ -242,24 +262,31 @@ def _load_models(
     return models, trained
 
 
-def _print_evaluation(
-    args: argparse.Namespace, evaluation: Evaluation, notes: Sequence[str]
+def _print_evaluations(
+    args: argparse.Namespace, evaluations: Sequence[Evaluation], notes: Sequence[str]
 ) -> None:
-    """The tables, the notes, and what was measured."""
-    show.print_arms([table_row(evaluation, args.k)])
-    show.print_table(usage_table([evaluation]), may_shorten_names=True)
-    instruments.print_instruments(args, [evaluation])
+    """The tables, the difference to the control of a solver, the notes, and what was measured."""
+    show.print_arms([table_row(evaluation, args.k) for evaluation in evaluations])
+    show.print_table(usage_table(evaluations), may_shorten_names=True)
+    instruments.print_instruments(args, evaluations)
     for by in args.by:
-        show.print_table(strata_table([evaluation], by), title=f"by {by}")
+        show.print_table(strata_table(evaluations, by), title=f"by {by}")
+    for control in evaluations[1:]:
+        comparison = compare(evaluations[0], control)
+        show.print_line(f"{comparison.sentence}.")
+        show.print_line(f"  {comparison.counts_sentence}.")
+        show.print_line(f"{solver.price_sentence(evaluations[0], control)}.")
     for note in notes:
         show.print_line(note)
-    instruments.print_fingerprints([evaluation])
+    instruments.print_fingerprints(evaluations)
     if args.out:
-        show.print_line(f"evaluation {args.out}")
+        for file, _ in zip(solver.files_of(args.out), evaluations, strict=False):
+            show.print_line(f"evaluation {file}")
 
 
 def _check_planner(args: argparse.Namespace) -> None:
-    """Refuse programs without plans, and recorded answers, which carry out nobody's plans."""
+    """Refuse programs without plans, a solver too, and recorded answers, which carry out nobody's plans."""
+    solver.check_arguments(args)
     if (args.programs or args.planner_sees) and not args.planner:
         flag = "--programs" if args.programs else "--planner-sees"
         raise ConfigError(f"{flag} without plans", fix="--planner SPEC")
@@ -309,12 +336,14 @@ def _measure(
     budget: Any,
     *,
     models: Mapping[str, Model | None],
-    solver: Callable[..., list[Trace]],
+    role_models: Mapping[str, Model],
+    is_trained: bool,
     traces: list[Trace],
-) -> Evaluation:
+) -> list[Evaluation]:
+    """The evaluation that was asked for; of a method's solver also its control, the student's plain answers."""
     from potstill.evaluation.benchmark import evaluate
     from potstill.store import with_cache
-    from potstill.traces import Session, using
+    from potstill.traces import Session, plain, using
 
     with show_progress(args.quiet) as progress:
         cached = partial(
@@ -326,33 +355,52 @@ def _measure(
             budget=budget,
             retry_errors=args.retry_errors,
         )
-        behind_store: dict[str, Any] = {}
+        behind_store: dict[str, Model] = {}
         for role, model in models.items():
             if model is not None:
                 behind_store[role] = cached(model, role=role)
-        solving_models = [
-            behind_store[role] for role in ("planner", "model") if role in behind_store
-        ]
-        with using(Session(verdict_cache=store.verdicts, judge=behind_store.get("judge"))):
-            return evaluate(
-                partial(solver, *solving_models),
-                traces,
-                name=args.name or " x ".join(filter(None, (args.planner, args.model))),
-                n=args.n,
-                sampling=_read_sampling(args),
-                seed=args.seed,
-                threads=args.threads or _torch_threads(),
-            )
+        solver_models = {key: cached(model, role=key) for key, model in role_models.items()}
+        session = Session(verdict_cache=store.verdicts, judge=behind_store.get("judge"))
+
+        def measure(solve: Callable[..., list[Trace]], name: str) -> Evaluation:
+            with using(session):
+                return evaluate(
+                    solve,
+                    traces,
+                    name=name,
+                    n=args.n,
+                    sampling=_read_sampling(args),
+                    seed=args.seed,
+                    threads=args.threads or _torch_threads(),
+                )
+
+        name = args.name or " x ".join(filter(None, (args.planner, args.model)))
+        if args.planner:
+            return [measure(_planning_solver(args, behind_store, is_trained=is_trained), name)]
+        # The plain answers come first: what a solver begins with is among them, and is asked once.
+        control = measure(partial(plain, behind_store["model"]), name)
+        if not args.solver:
+            return [control]
+        solve = solver.make_solver(args, _student_and(solver_models, behind_store))
+        return [measure(solve, solver.solver_name(args)), control]
 
 
-def _make_solver(args: argparse.Namespace, *, is_trained: bool) -> Callable[..., list[Trace]]:
-    """The function that asks the models: one, or a planner and who carries its plans out."""
+def _student_and(
+    role_models: Mapping[str, Model], models: Mapping[str, Model | None]
+) -> dict[str, Model]:
+    """The models of a method's roles: the one that is measured is its student."""
+    student = models["model"]
+    assert student is not None
+    return {"student": student, **role_models}
+
+
+def _planning_solver(
+    args: argparse.Namespace, models: Mapping[str, Model], *, is_trained: bool
+) -> Callable[..., list[Trace]]:
+    """The function that asks a planner, and who carries its plans out."""
     from potstill.methods.roles.explain.settings import Settings
     from potstill.methods.roles.explain.solving import solve_by_plans
-    from potstill.traces import plain
 
-    if not args.planner:
-        return plain
     # Plans and programs are sampled alike: the fingerprint has one sampling.
     settings = Settings(
         programs=args.programs or 1, coder_sampling=tuple(_read_sampling(args).changed())
@@ -366,7 +414,7 @@ def _make_solver(args: argparse.Namespace, *, is_trained: bool) -> Callable[...,
             planner, coder, settings, problems, n=n, is_trained=is_trained, **sampling
         )
 
-    return plan_and_carry_out
+    return partial(plan_and_carry_out, models["planner"], models["model"])
 
 
 def _read_sampling(args: argparse.Namespace) -> Sampling:

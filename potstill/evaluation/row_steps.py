@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
+from potstill.evaluation.metrics import usage_per_answer
 from potstill.evaluation.rows import Evaluation
 from potstill.records import Trace
 from potstill.traces.reasoning_steps import count_steps
@@ -95,6 +96,9 @@ def shrink_notes(evaluations: Iterable[Evaluation], base: str) -> list[str]:
     before = median_answer_tokens(by_name[base])
     notes: list[str] = []
     for name, evaluation in by_name.items():
+        # A solver's answer that took several calls is not as long as the last of them.
+        if sum(used.calls for used in usage_per_answer(evaluation).values()) > 1:
+            continue
         after = median_answer_tokens(evaluation)
         if name != base and before and after is not None and after < SHORT_SHARE * before:
             notes.append(

@@ -15,6 +15,7 @@ from potstill.evaluation.row_steps import (
 )
 from potstill.evaluation.table import quality_notes
 from potstill.records import Problem, Tokens, Trace
+from potstill.traces.usage import Usage
 
 PROBLEM = Problem("p", "How many?", "8", kind="number")
 
@@ -57,6 +58,9 @@ def test_answers_that_shrink_by_half_are_noted_and_cut_or_unread_ones_do_not_cou
     )
     assert shrink_notes([evaluation("untrained", "uu", tokens=60), less], "untrained") == []
     assert shrink_notes([less], "untrained") == []
+    # What several calls wrote is not as long as the last of them.
+    voted = tuple(replace(row, usage={"student": Usage(calls=9)}) for row in less.rows)
+    assert shrink_notes([before, replace(less, rows=voted)], "untrained") == []
 
 
 def test_rows_that_are_half_as_long_as_the_students_answers_are_noted():

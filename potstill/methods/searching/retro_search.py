@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from potstill.methods.paragraphs import find_paragraphs
 from potstill.methods.reasoning_sentences import reasoning_part
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
@@ -36,7 +37,6 @@ from potstill.traces import (
     sample,
     verify,
 )
-from potstill.traces.reasoning_steps import find_units
 
 KEYWORDS = ("Alternatively", "Another", "But", "However", "Hmm", "Wait")
 _SWITCH = re.compile(rf"\W*(?:{'|'.join(KEYWORDS)})\b", re.IGNORECASE)
@@ -121,11 +121,7 @@ def retro_search(
 def step_starts(text: str) -> list[int]:
     """Where the steps of a chain's reasoning begin: behind blank lines, or sentences where there is none."""
     start, stop = reasoning_part(text)
-    thought = text[start:stop]
-    starts = [start + unit.start for unit in find_units(thought)]
-    if "\n\n" in thought.strip():
-        return starts[:1] + [place for place in starts[1:] if text[:place].endswith("\n\n")]
-    return starts
+    return [start + paragraph.start for paragraph in find_paragraphs(text[start:stop])]
 
 
 def next_switch(text: str, place: int) -> int | None:

@@ -4,10 +4,11 @@
 |---|---|---|
 | rounds | 3 | paper |
 | samples a problem: for pairs, for pseudo-labels | 5, 3 | paper |
-| temperature | 0.7 | paper; of the pseudo-labels inferred |
-| near duplicates: Jaccard index of their sets of words | 0.7 | paper |
+| temperature of either | 0.7 | paper, released code |
+| longest sample | 1,024 tokens here; 300 in the released code | ours |
+| near duplicates: Jaccard index above | 0.7 | paper |
 | pairs a problem | 3, the least similar ones | paper |
-| pseudo-labels a problem | at most the 90th percentile of their numbers | paper |
+| rows a problem, its solution among them | at most the 90th percentile of their numbers | paper, released code |
 | beta, learning rate, steps of DPO | 0.1, 3e-7, 100 (Llama-2-7B) | paper |
 | learning rate, epochs of the supervised stages | 2e-5, 2 (Llama-2-7B) | paper |
 | warm-up | 0.1; cosine to 10 % of the peak in the paper, to 0 here | paper |
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Sequence
 from functools import partial
+from statistics import quantiles
 from typing import Any, Literal
 
 from potstill.methods.checks import require_pairs, require_wrong_attempts
@@ -37,6 +39,7 @@ from potstill.traces import (
     right,
     right_test,
     sample,
+    split_by,
     verify,
     wrong,
 )
@@ -68,7 +71,9 @@ def dpo_st(
     Needs: student (writes and is trained).
     Controls: arm=no-dpo (self-training alone: its right chains are the supervised student's), random-pairs (pairs by
         chance: must they be unlike?), near-pairs (the most similar ones).
-    Departure: a solution must be right by its verifier. With `steps` a learnt chain is right in every step.
+    Departure: a solution must be right by its verifier. Similarity is of words, in the released code of the student's
+        tokens; which of too many rows of a problem are learnt is by chance, there by the alphabet. A chain that is cut
+        or says no answer is no rejected one. With `steps` a learnt chain is right in every step.
     Partial: not here is the calculator that corrects results while the student writes.
     Paper: 89
     Cite: Tianduo Wang, Shichen Li, Wei Lu: Self-Training with Direct Preference Optimization Improves Chain-of-Thought
@@ -105,11 +110,12 @@ def dpo_st(
             require_pairs("dpo_st", rows, alternative="self-training alone is --set arm=no-dpo")
             writer = yield Stage(student, rows, "dpo", name=f"dpo-{number}", **DPO)
 
-        # What it writes now is learnt beside the solutions, from the base model.
+        # What it writes now is learnt beside the solutions that it does not repeat, from the base model.
         written = sample(writer, problems, n=labels, **drawn)
         pseudo_labels += keep(is_right, verify(keep(is_finished, written)))
-        distinct = limit_labels(drop_similar(max_jaccard, pseudo_labels))
-        student = yield Stage(base, mix(gold, distinct), "sft", name=f"sft-{number}", **SFT)
+        distinct = drop_similar(max_jaccard, [*gold, *pseudo_labels])[len(gold) :]
+        chosen = limit_labels(gold, distinct)
+        student = yield Stage(base, mix(gold, chosen), "sft", name=f"sft-{number}", **SFT)
 
 
 def drop_similar(max_jaccard: float, traces: Sequence[Trace]) -> list[Trace]:
@@ -138,10 +144,15 @@ def pair_rank(arm: Arm, good: Trace, bad: Trace) -> tuple[float, str]:
     return (-similarity if arm == "near-pairs" else similarity), tie
 
 
-def limit_labels(traces: list[Trace]) -> list[Trace]:
-    """At most so many of a problem, by chance, as the 90th percentile of the problems has."""
-    counts = sorted(Counter(trace.problem.id for trace in traces).values())
-    if not counts:
-        return traces
-    limit = counts[min(len(counts) - 1, int(0.9 * len(counts)))]
-    return best(by_chance, traces, by=problem, k=limit)
+def limit_labels(gold: list[Trace], labels: list[Trace]) -> list[Trace]:
+    """So many labels of a problem, by chance, that with its solution it has no more rows than 90 % of the problems."""
+    counts = Counter(trace.problem.id for trace in [*gold, *labels]).values()
+    tenths = [float(count) for count in counts]
+    if len(tenths) > 1:
+        tenths = quantiles(tenths, n=10, method="inclusive")
+    limit = int(tenths[-1])
+    beside_gold, alone = split_by(gold, labels)
+    return [
+        *best(by_chance, beside_gold, by=problem, k=limit - 1),
+        *best(by_chance, alone, by=problem, k=limit),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from scripted_world import run, student
 from world_run import run_on_world
 
 from potstill.errors import StageError
+from potstill.methods.errors.dpo_st import limit_labels
 from potstill.records import Problem, blank
 from potstill.runs.cast import Cast
 
@@ -46,6 +48,18 @@ def test_solutions_then_the_least_similar_pairs_then_its_own_right_chains():
     )
     assert ran.stages[2].model is pupil and ran.stages[1].constants["beta"] == 0.1
     assert ran.reasons()["has_solution"] == ["the problem has no solution"]
+
+
+def test_a_label_that_repeats_the_solution_is_no_row_and_few_problems_have_many_rows():
+    gold = "Two and two: \\boxed{4}."
+    pupil = student({P1.prompt: [gold, "I count on: \\boxed{4}.", "\\boxed{5}"]})
+    ran = run("dpo_st", [P1], {"student": pupil}, rounds=1, arm="no-dpo")
+    assert sorted(ran.texts()["p1"]) == ["I count on: \\boxed{4}.", gold]
+    # Where one of ten problems has labels 90 % have one row, where two have two each the limit is three rows.
+    golds = [replace(P1, problem=replace(P1.problem, id=f"p{n}")) for n in range(10)]
+    assert limit_labels(golds, [replace(golds[0], text=text) for text in "abc"]) == []
+    labels = [replace(trace, text=text) for trace in golds[:2] for text in "ab"]
+    assert len(limit_labels(golds, labels)) == 4
 
 
 def test_the_controls_choose_other_pairs_or_none():

@@ -16,11 +16,10 @@ from potstill.errors import StageError
 from potstill.evaluation.results import Results
 from potstill.records import Progress
 from potstill.runs import experiment, manifest, recipe
-from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
-from potstill.runs.run_journal import load_results
 from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.orion_factor_page import describe_factors
+from potstill.studies.run_folders import read_results
 from potstill.studies.study import StudyPage, StudySettings
 
 QUESTION = "When do a student's own errors help it (ORION)?"
@@ -226,13 +225,6 @@ def run_recipe(
         threads=arms.THREADS,
         retry_errors=settings.retry_errors,
     )
-
-
-def read_results(folder: Path) -> Results | None:
-    """The results of a run folder, finished or not; None where it was not begun."""
-    if not any((folder / name).exists() for name in (RESULTS_FILE, UNFINISHED_FILE)):
-        return None
-    return load_results(folder)
 
 
 def figures_of_arm(results: Results, arm: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.orion_run import CPU_FILE, TUNING_SEED, WorldRun
 from potstill.studies.orion_worlds import ARMS, OWN
+from potstill.studies.run_folders import read_results
 from potstill.studies.study import write_json
 from potstill.traces import answer_probability
 from potstill.training.row_sample import sample_rows
@@ -65,7 +66,7 @@ def collect(run: WorldRun) -> Figures:
         figures["choices"][regime] = run.choices(regime)
         cells: Figures = {}
         for seed in seeds:
-            results = run.read_results(run.test_folder(regime, seed))
+            results = read_results(run.test_folder(regime, seed))
             if results is None:
                 continue
             for name in results.evaluations:
@@ -123,7 +124,7 @@ def step_share(row: Row) -> float | None:
 def row_figures(run: WorldRun) -> Figures:
     """By arm, what the rows of seed 0 are: lengths, steps, what they copy, which problems they cover, ten of them."""
     folder = run.rows_folder(TUNING_SEED)
-    results = run.read_results(folder)
+    results = read_results(folder)
     assert results is not None
     with Store.open(folder, readonly=True) as store:
         rows_by_arm = {name: rows_of_arm(store, name) for name in run.world.arms}
@@ -150,7 +151,7 @@ def row_figures(run: WorldRun) -> Figures:
 def show_trained_rows(run: WorldRun, arm: str) -> list[dict[str, str]]:
     """Rows of an arm whose last stage is made behind a training, with what its learner is asked; none before that."""
     folder = run.test_folder(run.world.regimes[0], TUNING_SEED)
-    if run.read_results(folder) is None:
+    if read_results(folder) is None:
         return []
     with Store.open(folder, readonly=True) as store:
         rows = stage_rows(store, arm)

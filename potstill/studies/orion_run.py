@@ -13,28 +13,22 @@ where it stopped.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from potstill.evaluation.results import Results
 from potstill.records import Progress
 from potstill.runs import experiment, manifest, recipe
-from potstill.runs.folder_layout import RESULTS_FILE, UNFINISHED_FILE
-from potstill.runs.run_journal import load_results
+from potstill.runs.folder_layout import RESULTS_FILE
 from potstill.runs.stages import stage_rows
-from potstill.store.admin.transfer import export_completions, import_completions
 from potstill.store.store import Store
 from potstill.studies import arms
 from potstill.studies.orion_worlds import ARMS, Regime, World
+from potstill.studies.run_folders import read_results, share_work
 from potstill.studies.study import StudySettings, write_json
-from potstill.training.settings import FIT_FILE
 
 TUNING_SEED = 0
 CPU_FILE = "cpu.json"  # CPU seconds by run folder, over all times that the study was started
@@ -174,7 +168,7 @@ class WorldRun:
 
     def trial_scores(self, regime: Regime) -> dict[str, list[float]]:
         """By arm, the score of each trial on the dev split in percent, as far as they are measured."""
-        results = self.read_results(self.tuning_folder(regime))
+        results = read_results(self.tuning_folder(regime))
         scores: dict[str, list[float]] = {}
         if results is None:
             return scores
@@ -186,13 +180,7 @@ class WorldRun:
                     scores.setdefault(name, []).append(arms.score([figures]))
         return scores
 
-    # What is read.
-
-    def read_results(self, folder: Path) -> Results | None:
-        """The results of a run folder, finished or not; None where it was not begun."""
-        if not any((folder / name).exists() for name in (RESULTS_FILE, UNFINISHED_FILE)):
-            return None
-        return load_results(folder)
+    # How it is run.
 
     def _execute(
         self,
@@ -249,36 +237,3 @@ class WorldRun:
 def trial_name(arm: str, number: int) -> str:
     """What an arm with one of its trials is called in the run that tunes it."""
     return f"{arm} trial {number + 1}"
-
-
-def share_work(sources: Sequence[Path], target: Path) -> None:
-    """Bring what runs of other folders were answered, and the students that they trained, into a new run folder.
-
-    Requests and trainings are known by their content: the new run finds what it would ask or train anew, and counts it
-    as its own need. Students are linked, not copied.
-    """
-    if (target / manifest.FILE).exists():
-        return
-    # Without a manifest nothing was begun here; a kill before it is written leaves a store that is filled once more.
-    with TemporaryDirectory() as temporary, Store.open(target) as store:
-        export = Path(temporary) / "completions.jsonl"
-        for source in sources:
-            if not (source / manifest.FILE).exists():
-                continue
-            with Store.open(source, readonly=True) as source_store:
-                export_completions(source_store, export)
-            import_completions(store, export)
-    for source in sources:
-        for student in sorted((source / "students").glob("*")):
-            folder = target / "students" / student.name
-            if (student / FIT_FILE).exists() and not folder.exists():
-                link_folder(student, folder)
-
-
-def link_folder(source: Path, target: Path) -> None:
-    """Link every file of a folder into another one, which is there whole or not at all."""
-    # A kill between two links leaves a draft, which the next attempt takes away.
-    draft = target.with_name(f"{target.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(source, draft, copy_function=os.link)
-    draft.rename(target)

@@ -1,0 +1,217 @@
+"""The run folders of the league: every method tried on the dev split, then measured on the test split.
+
+    METHOD/tune      the method with every trial, seed 0, measured on the dev split
+    METHOD/seed-0    the method with its best trial, measured on the test split
+    METHOD/stopped.json   why it was not run to its end
+
+Each is a plain run folder that `potstill report` opens. Folders are worked on in several processes, one thread each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+from potstill.errors import PotstillError, StoreError
+from potstill.evaluation.results import Results
+from potstill.models.phase import split_account
+from potstill.records import Progress
+from potstill.runs import experiment, manifest, recipe
+from potstill.runs.dry_run import drive_with_stand_ins
+from potstill.runs.stand_in import Assumptions
+from potstill.studies import arms
+from potstill.studies.league_entries import Entry, roles_of
+from potstill.studies.run_folders import read_results, share_work
+from potstill.studies.study import StudySettings, write_json
+
+BASE = "sft_gold"  # asks nobody for its rows: what its folders were answered are the untrained student's tests alone
+TUNING_SEED = 0
+TUNE = "tune"
+STOPPED_FILE = "stopped.json"
+CPU_FILE = "cpu.json"
+MAX_WORKERS = 8  # each has the program and its models in memory
+BATCH = 16
+TRAINING: Mapping[str, Any] = {"optimizer": "muon", "batch_size": BATCH}
+TRIALS: Sequence[Mapping[str, Any]] = ({"learning_rate": 4e-4}, {"learning_rate": 2e-3})
+SAMPLING: Mapping[str, Any] = {"temperature": 0.6, "max_new_tokens": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A folder that is to be worked on: a method, tuned (`seed` None) or measured with a seed."""
+
+    entry: Entry
+    seed: int | None
+
+    def folder(self, settings: StudySettings) -> Path:
+        """Where it is."""
+        name = TUNE if self.seed is None else f"seed-{self.seed}"
+        return settings.out / self.entry.method / name
+
+
+def run_cells(
+    settings: StudySettings, cells: Sequence[Cell], label: str, progress: Progress
+) -> None:
+    """Work on folders in as many processes as there are cores; a method that stops does not stop the others."""
+    open_cells = [cell for cell in cells if not is_done(settings, cell)]
+    done = len(cells) - len(open_cells)
+    progress(label, done, len(cells))
+    if not open_cells:
+        return
+    workers = min(MAX_WORKERS, os.cpu_count() or 1, len(open_cells))
+    # Fresh processes: a fork would take the locks of this one's threads with it.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+        try:
+            for future in as_completed([pool.submit(run_cell, settings, c) for c in open_cells]):
+                future.result()
+                done += 1
+                progress(label, done, len(cells))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it has, however that ended; its run can be taken up again."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait_for_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+
+
+def is_done(settings: StudySettings, cell: Cell) -> bool:
+    """Whether nothing is left to do in a folder: it is finished, or its method has stopped."""
+    stopped = settings.out / cell.entry.method / STOPPED_FILE
+    return stopped.exists() or manifest.is_finished(cell.folder(settings))
+
+
+def run_cell(settings: StudySettings, cell: Cell) -> None:
+    """Run a method's recipe in its folder, or go on with it; where it stops, note why."""
+    folder = cell.folder(settings)
+    began = time.process_time()
+    try:
+        data = recipe_of_cell(settings, cell)
+        if cell.entry.method != BASE:
+            share_work([Cell(Entry(BASE), cell.seed).folder(settings)], folder)
+        experiment.execute(
+            recipe.from_data(data),
+            folder,
+            title=f"league: {cell.entry.method}, {folder.name}",
+            threads=arms.THREADS,
+            retry_errors=settings.retry_errors,
+        )
+    except StoreError:
+        raise  # of the folder, and not of the method
+    except PotstillError as error:
+        write_json(folder.parent / STOPPED_FILE, {"in": folder.name, "why": str(error)})
+    finally:
+        add_seconds(folder.parent / CPU_FILE, folder.name, time.process_time() - began)
+
+
+def add_seconds(file: Path, name: str, seconds: float) -> None:
+    """Add CPU seconds to those that a file has under a name."""
+    spent: dict[str, float] = {}
+    if file.exists():
+        spent = json.loads(file.read_text("utf-8"))
+    spent[name] = round(spent.get(name, 0.0) + seconds, 1)
+    write_json(file, spent)
+
+
+def recipe_of_cell(settings: StudySettings, cell: Cell) -> dict[str, Any]:
+    """The recipe of a folder: every trial on the dev split, or the best one on the test split."""
+    sizes = settings.sizes
+    seed = TUNING_SEED if cell.seed is None else cell.seed
+    trials = range(sizes["trials"])
+    split, answers, problems = "dev", 1, sizes["train"]
+    if cell.seed is not None:
+        trials = range(choice := choose_trial(settings, cell.entry), choice + 1)
+        split, answers, problems = "test", sizes["n"], affordable_problems(settings, cell.entry)
+    data: dict[str, Any] = {
+        "roles": roles_of(cell.entry, settings.roles),
+        "problems": f"world:story?split=train&seed={seed}&size={problems}",
+        "evaluate": {
+            "problems": f"world:story?split={split}&size={sizes[split]}",
+            "n": answers,
+            "sampling": dict(SAMPLING),
+        },
+        "training": dict(TRAINING),
+        "seed": seed,
+        "overlap_n": 0,
+    }
+    steps = count_steps(data, cell.entry, sizes["steps"])
+    arm_blocks: dict[str, Any] = {}
+    for number in trials:
+        training = {**TRIALS[number], "max_steps": steps, "seed": seed}
+        arm_blocks[trial_name(number)] = {
+            "method": cell.entry.method,
+            "values": dict(cell.entry.values),
+            "training": training,
+        }
+    return {**data, "arms": arm_blocks}
+
+
+def trial_name(number: int) -> str:
+    """What the arm of a trial is called."""
+    return f"trial-{number + 1}"
+
+
+def count_steps(data: Mapping[str, Any], entry: Entry, steps: int) -> int:
+    """The steps of each training of a method, so that all of them together take as many as are given."""
+    rehearsed = recipe.from_data({**data, "arms": {entry.method: {"values": dict(entry.values)}}})
+    problems, _ = experiment.load_recipe_problems(rehearsed)
+    driven = drive_with_stand_ins(rehearsed, problems, [], {"": Assumptions()}).arms[entry.method]
+    trainings = len(driven.stages)
+    if driven.stopped:
+        trainings = max(trainings, entry.trainings)
+    return max(1, steps // max(1, trainings))
+
+
+def affordable_problems(settings: StudySettings, entry: Entry) -> int:
+    """How many problems the budget of tokens is enough for, by what collecting the rows of a trial used."""
+    sizes = settings.sizes
+    results = read_results(Cell(entry, None).folder(settings))
+    if results is None or trial_name(0) not in results.costs:
+        return sizes["train"]
+    used = collection_tokens(results, trial_name(0))
+    return min(sizes["train"], max(1, sizes["train"] * sizes["tokens"] // max(1, used)))
+
+
+def collection_tokens(results: Results, arm: str) -> int:
+    """The tokens that all models read and wrote while the rows of an arm were collected."""
+    tokens = 0
+    for account, cost in results.costs[arm].items():
+        if split_account(account)[1] == "collection":
+            tokens += cost.prompt_tokens + cost.completion_tokens
+    return tokens
+
+
+def choose_trial(settings: StudySettings, entry: Entry) -> int:
+    """The number of a method's best trial on the dev split; of equal ones the first, and where there is one, that."""
+    if settings.sizes["trials"] < 2:
+        return 0
+    scores = trial_scores(settings, entry)
+    return scores.index(max(scores))
+
+
+def trial_scores(settings: StudySettings, entry: Entry) -> list[float]:
+    """The score of each trial on the dev split in percent, as far as they are measured."""
+    results = read_results(Cell(entry, None).folder(settings))
+    scores: list[float] = []
+    if results is not None:
+        for number in range(settings.sizes["trials"]):
+            if trial_name(number) in results.evaluations:
+                scores.append(arms.score([arms.arm_figures(results, trial_name(number))]))
+    return scores

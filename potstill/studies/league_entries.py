@@ -46,6 +46,7 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("kpdd", {"teacher": PROGRAM}, trainings=3),
         Entry("divide_or_conquer", {"teacher": PROGRAM}),
         Entry("elad", {"teacher": PROGRAM}),
+        Entry("o1_journey", {"teacher": PROGRAM}),
         Entry("lema", {"corrector": PROGRAM}),
         Entry("supercorrect", {"teacher": PROGRAM, "inspector": PROGRAM}),
         Entry("tailored", {"teacher": PROGRAM}),

@@ -3,8 +3,8 @@
 | constant | value | source |
 |---|---|---|
 | teachers | 3 in the paper; 2 or more here | paper |
-| temperature, tokens of the teachers | 0.8, 512 | paper, released code |
-| answers a problem of the exam | 1 | released code |
+| temperature, tokens of the teachers, also as reviewers | 0.8, 512 | paper, released code |
+| the exam: answers a problem, temperature, top-p, tokens | 1, 0.3, 0.9, 512 | released code |
 | a rationale is accepted | above a mean of 3, on a scale from 1 to 5 | released code; its comment says 4 |
 | alpha, weight of the feedback | 0.5 | paper |
 | learning rate, epochs, batch | 1e-5 constant, 10, 16 | paper; batch a recipe's |
@@ -27,6 +27,7 @@ from potstill.traces import (
     best,
     by_chance,
     dedupe,
+    is_finished,
     keep,
     line,
     mix,
@@ -75,6 +76,7 @@ How good is this reasoning, from 1 to 5? 1 is wrong, 5 is right and clear. Write
 line."""
 Arm = Literal["fair", "no-feedback", "no-review", "verified", "one-teacher"]
 REVIEWED = ("fair", "no-feedback")  # the arms whose rationales peers accept
+EXAM: dict[str, Any] = {"temperature": 0.3, "top_p": 0.9}
 SCHEDULE: dict[str, Any] = {
     "num_train_epochs": 10,
     "learning_rate": 1e-5,
@@ -104,8 +106,9 @@ def fair(
     Needs: teachers (explain, write and review), student (answers and is trained).
     Controls: arm=no-feedback (alpha 0), no-review (any teacher's rationale), verified (rationales with the right answer
         instead of accepted ones), one-teacher (the first one alone, without peers).
-    Departure: a score that can't be read is none, where the released code counts it as 0 and drops it: the mean is of
-        the others either way. The prompts' wording is ours.
+    Departure: the prompts' wording is ours. Teachers see the gold answer alone, where the released code shows them all
+        of GSM8K's solution. A feedback or rationale that is cut is no row. Both kinds are in one batch and one mean
+        over tokens, where the paper adds a mean of each, so that the longer kind weighs more here.
     Paper: 77
     Cite: Zhuochun Li, Yuelyu Ji, Rui Meng, Daqing He: Enhance Reasoning by Learning from Mistakes: Peer-Review
         Knowledge Distillation from Multiple Large Language Models (2025).
@@ -117,7 +120,7 @@ def fair(
         alpha: weight of the feedback beside the rationale, from 0 to 1.
         min_score: a rationale with a higher mean of its peers' scores is accepted.
         n: answers a problem in the exam; one wrong answer of each problem is explained.
-        temperature: of exam and teachers.
+        temperature: of the teachers, also as reviewers.
         max_new_tokens: longest text.
     """
     if len(teachers) < 2 and arm in REVIEWED:
@@ -129,7 +132,8 @@ def fair(
     sampling: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
 
     # Step 1, the exam: one wrong answer of each problem that the student gets wrong.
-    answers = sample_attempts("fair", student, problems, n=n, **sampling)
+    exam = {**EXAM, "max_new_tokens": max_new_tokens}
+    answers = sample_attempts("fair", student, problems, n=n, **exam)
     mistakes = dedupe(problem, keep(wrong, answers))
     erring, _ = split_by(mistakes, problems)
 
@@ -138,15 +142,15 @@ def fair(
     rationales: list[Trace] = []
     for teacher in teachers[:1] if arm == "one-teacher" else teachers:
         feedbacks += rewrite(teacher, mistakes, prompt=FEEDBACK, guard=False, **sampling)
-        written = sample(teacher, erring, **sampling)
+        written = keep(is_finished, sample(teacher, erring, **sampling))
         if arm in REVIEWED:
             peers = [other for other in teachers if other is not teacher]
-            written = review(peers, written)
+            written = review(peers, written, sampling)
         rationales += written
     accepted = accept_rationales(arm, min_score, rationales)
 
     # Step 4: of each problem with both, one feedback and one rationale by chance.
-    feedbacks = keep(says_something, feedbacks)
+    feedbacks = keep(says_something, keep(is_finished, feedbacks))
     rationale_rows = best(by_chance, among(feedbacks, accepted), by=problem)
     if arm == "no-feedback":
         yield Stage(student, rationale_rows, "sft", **SCHEDULE)
@@ -161,10 +165,12 @@ def fair(
     yield Stage(student, mix(rationale_rows, feedback_rows), "sft", **SCHEDULE)
 
 
-def review(peers: Sequence[Model], rationales: list[Trace]) -> list[Trace]:
+def review(
+    peers: Sequence[Model], rationales: list[Trace], sampling: dict[str, Any]
+) -> list[Trace]:
     """The rationales with each peer's score, None where it can't be read."""
     for number, peer in enumerate(peers, 1):
-        scorer = ask(peer, REVIEW, read_review, temperature=0.0)
+        scorer = ask(peer, REVIEW, read_review, **sampling)
         rationales = score(f"review_{number}", scorer, rationales)
     return rationales
 

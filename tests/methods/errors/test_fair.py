@@ -8,6 +8,7 @@ from world_run import run_on_world
 
 from potstill.errors import ConfigError
 from potstill.methods.errors.fair import FEEDBACK, LEARN_FEEDBACK
+from potstill.models.model import Sampling
 from potstill.models.scripted import ScriptedModel, render
 from potstill.runs.cast import Cast
 from potstill.traces.prompts import fill_template
@@ -52,10 +53,22 @@ def test_a_rationale_that_the_other_teacher_accepts_is_learnt_with_a_feedback():
     values = {"question": P1.question, "answer": "2", "text": "I say \\boxed{9}."}
     assert prompts(teachers[0])[0] == fill_template(FEEDBACK, values)
     assert [len(model.calls) for model in teachers] == [6, 6]  # of two problems, and two reviews
+    assert {call.sampling for call in teachers[0].calls} == {Sampling(0.8, max_new_tokens=512)}
     assert ran.reasons()["is_accepted(3.0)"] == [
         *["its peers' mean score is not above 3"],
         *["no review that can be read"] * 2,
     ]
+
+
+def test_a_text_that_is_cut_is_no_row_and_the_exam_has_its_own_temperature():
+    cut = {"text": "It counts", "finish": "length"}
+    answers = {("Point out", P1.question): cut, "Point out": "Twice is four.", "": "\\boxed{4}"}
+    one = script(answers)
+    pupil = student(PUPIL)
+    roles = {"teachers": [one], "student": pupil}
+    ran = run("fair", [P1, P2], roles, arm="one-teacher")
+    assert list(ran.texts()) == ["p2"] and ran.reasons()["is_finished"] == ["not finished"]
+    assert pupil.calls[0].sampling == Sampling(0.3, top_p=0.9, max_new_tokens=512)
 
 
 def test_the_controls_leave_out_feedback_or_review():

@@ -44,8 +44,9 @@ from potstill.evaluation.strata import strata_table, strata_to_json
 from potstill.evaluation.table import quality_notes, usage_table
 from potstill.metadata import check_names
 from potstill.models.model import Model, Sampling
-from potstill.records import Trace
+from potstill.records import Problem, Trace
 from potstill.runs.recipe import EvaluationSettings
+from potstill.traces.reply_counts import ReplyCounter
 from potstill.verifiers import reading_thoughts
 
 if TYPE_CHECKING:
@@ -175,9 +176,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         kind=args.kind,
         where=args.where,
     )
-    references = read_references(args.by)
-    check_names([name for name in args.by if name not in references], problems)
-    check_references(references, [problem.id for problem in problems])
+    references = _read_references(args, problems)
     _check_out(args)
     models, trained = _load_models(args)
     role_models = solver.load_role_models(args)
@@ -202,7 +201,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         if args.planner:
             announce(f"the planner sees {PLANNER_SEES[sees]}")
         measure = partial(_measure, args, store, budget, models=models, role_models=role_models)
-        evaluations = measure(is_trained=sees == "problem", traces=traces)
+        replies = ReplyCounter()
+        evaluations = measure(is_trained=sees == "problem", traces=traces, replies=replies)
         failures = failure_notes(store, is_stored=args.out is not None)
     if args.out:
         _store_evaluations(args.out, evaluations)
@@ -211,7 +211,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     evaluation = evaluations[0]
     args.by = metadata_names(args.by, references)
 
-    notes = [*quality_notes(evaluations), *failures, *files.notes(), *budget.notes()]
+    notes = [*quality_notes(evaluations), *solver.reply_notes(replies)]
+    notes += [*failures, *files.notes(), *budget.notes()]
     if asked.note:
         notes.append(f"{evaluation.name}: {asked.note}")
     if missing_note:
@@ -242,6 +243,16 @@ def _document(args: argparse.Namespace, evaluations: Sequence[Evaluation]) -> di
         document["control"] = summarise(control, args.k)
         document["comparison"] = compare(evaluation, control).to_json()
     return document
+
+
+def _read_references(
+    args: argparse.Namespace, problems: Sequence[Problem]
+) -> dict[str, Evaluation]:
+    """The evaluations that `--by` names, and all of it checked against the problems."""
+    references = read_references(args.by)
+    check_names([name for name in args.by if name not in references], problems)
+    check_references(references, [problem.id for problem in problems])
+    return references
 
 
 def _load_models(
@@ -339,6 +350,7 @@ def _measure(
     role_models: Mapping[str, Model],
     is_trained: bool,
     traces: list[Trace],
+    replies: ReplyCounter,
 ) -> list[Evaluation]:
     """The evaluation that was asked for; of a method's solver also its control, the student's plain answers."""
     from potstill.evaluation.benchmark import evaluate
@@ -360,7 +372,8 @@ def _measure(
             if model is not None:
                 behind_store[role] = cached(model, role=role)
         solver_models = {key: cached(model, role=key) for key, model in role_models.items()}
-        session = Session(verdict_cache=store.verdicts, judge=behind_store.get("judge"))
+        judge = behind_store.get("judge")
+        session = Session(verdict_cache=store.verdicts, judge=judge, replies=replies)
 
         def measure(solve: Callable[..., list[Trace]], name: str) -> Evaluation:
             with using(session):

@@ -12,6 +12,7 @@ from potstill.evaluation.benchmark import Solver
 from potstill.evaluation.metrics import usage_per_answer
 from potstill.evaluation.rows import Evaluation
 from potstill.models.model import Model
+from potstill.traces.reply_counts import ReplyCounter
 
 PLAIN_SUFFIX = ".plain.json"  # beside --out: the evaluation of the plain answers
 
@@ -97,6 +98,18 @@ def solver_name(args: argparse.Namespace) -> str:
 def files_of(out: Path) -> list[Path]:
     """Where `--out` stores the solver's evaluation, and that of the plain answers."""
     return [out, out.with_suffix(PLAIN_SUFFIX)]
+
+
+def reply_notes(replies: ReplyCounter) -> list[str]:
+    """A sentence for each reader of replies that met some which it could not read."""
+    notes: list[str] = []
+    for reader, counts in replies.counts().items():
+        total = sum(counts.values())
+        if counts["unparsed"]:
+            notes.append(
+                f"{reader}: {counts['unparsed']:,} of {total:,} different replies could not be read"
+            )
+    return notes
 
 
 def price_sentence(evaluation: Evaluation, control: Evaluation) -> str:

@@ -39,6 +39,12 @@ def test_a_solver_is_measured_beside_the_plain_answers_with_calls_and_tokens(pot
     assert last["comparison"]["difference"] == 0 and last["per_answer"]["model"]["calls"] == 1
 
 
+def test_replies_that_a_solver_could_not_read_are_noted(potstill, folder):
+    words = [*WORDS, "--solver", "discriminator", "--set", "arm=binary"]
+    [note] = [note for note in potstill(*words, "--json").json["notes"] if "verdict" in note]
+    assert note == "verdict: 1 of 1 different replies could not be read"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.cli import main
+from potstill.evaluation.metrics import usage_per_answer
+from potstill.evaluation.rows import Evaluation
 
 
 class WorldRun(NamedTuple):
@@ -55,3 +57,20 @@ def run_on_world(
     results = json.loads((out / "results.json").read_text("utf-8"))
     assert method in results["measures"]
     return WorldRun(rows, results)
+
+
+def calls_on_world(
+    folder: Path, solver: str, *, sets: list[str], model: str = "world:student"
+) -> tuple[float, float]:
+    """Measure a solver on four stories, one answer each; the calls of an answer, and those of a plain one."""
+    out = folder / "solver.json"
+    words = ["evaluate", "--model", model, "--solver", solver, "--n", 1, "--out", out]
+    words += ["--problems", "world:story-easy?split=test&size=4", "--threads", 1, "--quiet"]
+    for setting in sets:
+        words += ["--set", setting]
+    assert main([str(word) for word in words]) == 0
+    calls: list[float] = []
+    for file in (out, out.with_suffix(".plain.json")):
+        evaluation = Evaluation.from_json(json.loads(file.read_text("utf-8")))
+        calls.append(sum(used.calls for used in usage_per_answer(evaluation).values()))
+    return calls[0], calls[1]

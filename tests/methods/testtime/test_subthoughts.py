@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from scripted_world import number, run
+from world_run import calls_on_world
 
 from potstill.methods.testtime.subthoughts import cut_before_markers, spread
 from potstill.models.scripted import Rule, ScriptedModel
@@ -92,3 +93,10 @@ def test_several_answers_are_voted_on_apart_and_a_failed_one_stays_failed():
 def test_without_a_thought_the_last_line_is_no_reasoning(text, cuts):
     beginnings = cut_before_markers(0, replace(P1, text=text), is_blank=False)
     assert [beginning["text"].rstrip() for beginning in beginnings] == cuts
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    """Its short chains have no markers: each is finished anew from before its last line."""
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    assert calls_on_world(tmp_path, "subthoughts", sets=[]) == (2, 1)

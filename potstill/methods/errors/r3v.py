@@ -2,8 +2,9 @@
 
 | constant | value | source |
 |---|---|---|
-| rounds | 5 | paper |
-| samples a problem: temperature, top-k, top-p | 3: 0.9, 50, 0.95 | paper |
+| rounds | 5 | paper, up to so many; the released loop of five counts the warm-up |
+| samples a problem: temperature, top-k, top-p | 3: 0.9, 50, 0.95 | paper; at test time too: released code |
+| the choice at test time | greedy | released code |
 | candidates to choose from | 3: two right and one wrong, or one right and two wrong | paper, released code |
 | learning rate, epochs, warm-up | 3e-5 constant, 3, 0.1 | paper |
 | adapters | LoRA r 64, alpha 16, dropout 0.05 | paper; a recipe's `training` |
@@ -58,6 +59,7 @@ Here are candidate solutions:
 
 Compare them, and give the right answer."""
 CANDIDATES = 3
+SAMPLING: dict[str, Any] = {"temperature": 0.9, "top_k": 50, "top_p": 0.95}
 SFT: dict[str, Any] = {
     "num_train_epochs": 3,
     "learning_rate": 3e-5,
@@ -90,8 +92,10 @@ def r3v(
     Needs: teacher (writes the chains of the warm-up), student (writes, is trained, and chooses).
     Controls: arm=cot (its own solutions alone), no-refine (no mended errors), no-select (no choices), answer_by=vote
         (the most frequent answer of three: does it choose, or only vote?), plain (one solution).
-    Departure: text alone. Candidates are of different wording. With `steps` a learnt solution is right in every step. A
-        row to choose from has the sentence that states the answer, in a box.
+    Departure: text alone. Candidates are of different wording; a sample that is cut or says no answer is no wrong one.
+        With `steps` a learnt solution is right in every step. A row to choose from has the sentence that states the
+        answer, in a box. At test time the solutions are sampled as in training and the choice is greedy, as in the
+        released code, whatever temperature is measured at; answer_by=plain takes that one.
     Partial: images; rows of bare answers in the warm-up.
     Paper: 37
     Cite: Kanzhi Cheng, Yantao Li, Fangzhi Xu, Jianbing Zhang, Hao Zhou, Yang Liu: Vision-Language Models Can
@@ -109,19 +113,14 @@ def r3v(
         max_new_tokens: longest text.
     """
     is_right = right_test(problems, steps)
-    drawn: dict[str, Any] = {
-        "temperature": 0.9,
-        "top_k": 50,
-        "top_p": 0.95,
-        "max_new_tokens": max_new_tokens,
-    }
+    drawn = {**SAMPLING, "max_new_tokens": max_new_tokens}
 
     # Round 0: the warm-up on the teacher's right chains.
     settings: dict[str, Any] = {
         "temperature": teacher_temperature,
         "max_new_tokens": max_new_tokens,
     }
-    warm_up = keep(is_right, verify(sample(teacher, problems, **settings)))
+    warm_up = keep(is_right, verify(keep(is_finished, sample(teacher, problems, **settings))))
     base = student
     student = yield Stage(base, warm_up, "sft", name="warm-up", **SFT)
 
@@ -197,9 +196,9 @@ def solve_by_choice(
     """For each of n answers three solutions, of which the student chooses."""
     answers: list[Trace] = []
     for _ in range(n):
-        drafts = sample(student, problems, n=CANDIDATES, **sampling)
+        drafts = sample(student, problems, n=CANDIDATES, **{**sampling, **SAMPLING})
         posed = pose(show_candidates, problems, context={"candidates": drafts})
-        answers += sample(student, posed, **sampling)
+        answers += sample(student, posed, **{**sampling, "temperature": 0.0})
     return answers
 
 
@@ -209,5 +208,5 @@ def solve_by_vote(
     """For each of n answers three solutions, of which one with the most frequent answer stands for all."""
     answers: list[Trace] = []
     for _ in range(n):
-        answers += vote(sample(student, problems, n=CANDIDATES, **sampling))
+        answers += vote(sample(student, problems, n=CANDIDATES, **{**sampling, **SAMPLING}))
     return answers

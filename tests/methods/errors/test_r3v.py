@@ -51,11 +51,13 @@ def test_the_controls_leave_rows_out():
 
 
 def test_at_test_time_the_student_chooses_among_three_or_they_vote():
-    ran, _ = r3v()
+    ran, pupil = r3v()
     assert ran.solver.func is solve_by_choice
     answers = ran.solver([P1], n=2, temperature=0.5)
     assert [trace.text for trace in answers] == ["I choose \\boxed{4}."] * 2
     assert "two \\boxed{4}" in answers[0].prompt
+    # Whatever it is measured at, candidates are samples and the choice is greedy.
+    assert [call.sampling.temperature for call in pupil.calls[-4:]] == [0.9, 0.9, 0.9, 0.0]
     voted = r3v(answer_by="vote")[0].solver
     assert voted.func is solve_by_vote
     [answer] = verify(voted([P1]))

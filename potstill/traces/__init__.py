@@ -56,7 +56,14 @@ from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.pairs import pair_all
 from potstill.traces.programs import has_failed, run_programs, verify_programs
 from potstill.traces.prompts import fill_template, prompt_text, show_one
-from potstill.traces.reading import count_reading, read_score, read_sections, read_word, read_yes_no
+from potstill.traces.reading import (
+    count_reading,
+    read_conclusion,
+    read_score,
+    read_sections,
+    read_word,
+    read_yes_no,
+)
 from potstill.traces.reasoning_steps import count_steps
 from potstill.traces.reference_gate import (
     ReferenceGate,
@@ -153,6 +160,7 @@ __all__ = [
     "prompt_text",
     "read",
     "read_answers",
+    "read_conclusion",
     "read_score",
     "read_sections",
     "read_word",

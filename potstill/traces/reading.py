@@ -54,6 +54,25 @@ def read_yes_no(text: str) -> bool | None:
     return match[1].lower() == "yes"
 
 
+def read_conclusion(text: str, *, reader: str) -> bool | None:
+    """Read yes or no at the end of a reply that gives its reasons first; None where its last line ends otherwise.
+
+    "So the answer is no." is read, as not quite in its form; "yes or no", and reasons behind the verdict, are not.
+
+    Args:
+        text: what the model wrote.
+        reader: what was looked for, as the report names it.
+    """
+    last_line = split_reasoning(text)[1].strip().rpartition("\n")[2]
+    line_words: list[str] = re.findall(r"[^\W\d_]+", last_line.casefold())
+    verdicts = {"yes", "no"} & set(line_words)
+    if len(verdicts) != 1 or line_words[-1] not in verdicts:
+        count_reading(reader, text, "unparsed")
+        return None
+    count_reading(reader, text, "strict" if len(line_words) == 1 else "tolerant")
+    return line_words[-1] == "yes"
+
+
 def read_word(text: str, words: Sequence[str], *, reader: str) -> str | None:
     """Read which of a few words a reply says; None where it says none of them, or several.
 

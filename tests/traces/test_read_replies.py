@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from potstill.errors import ConfigError
 from potstill.records import Stage, blank
 from potstill.runs.driver import drive
-from potstill.traces import Session, Share, edit, read_sections, read_yes_no, sample, using
+from potstill.traces import (
+    Session,
+    Share,
+    edit,
+    read_conclusion,
+    read_sections,
+    read_yes_no,
+    sample,
+    using,
+)
 from potstill.traces.reading import replies_section
 from potstill.traces.reply_counts import ReplyCounter
 
@@ -120,3 +129,19 @@ def test_the_report_of_a_method_shows_what_it_could_not_read():
 def test_a_name_in_the_place_of_names_is_refused_and_not_taken_apart_into_letters():
     with pytest.raises(ConfigError, match="'cause' in the place of names"):
         read_sections("<cause>6 for 5</cause>", "cause")
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("Grounded: yes. 2 + 2 is 4.\nno", False),
+        ("<think>no</think>All right.\n**Yes.**", True),
+        ('It adds up.\nSo the answer is "yes".', True),
+        ("Is it yes or no", None),
+        ("no\nAt least I think so.", None),
+        ("There are no errors.", None),
+        ("", None),
+    ],
+)
+def test_a_conclusion_is_the_last_word_of_the_last_line(reply, verdict):
+    assert read_conclusion(reply, reader="check") is verdict

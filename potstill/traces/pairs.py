@@ -23,6 +23,7 @@ def pair_all(
     by: Key = problem,
     k: int | None = None,
     rank: Rank | None = None,
+    where: Callable[[Trace, Trace], bool] | None = None,
 ) -> list[Trace]:
     """Pair every good trace with every bad one of its group, or the first `k` of these combinations.
 
@@ -36,6 +37,7 @@ def pair_all(
         k: pairs a group at most; all without it.
         rank: from a good and a bad trace to a number or text: the lowest come first. Without it the order is that of
             the good traces, then that of the bad ones.
+        where: a function of a good and a bad trace: whether they may be a pair. Without one all of a group may.
 
     Returns:
         The pairs, group after group. A good trace that is in none goes to the ledger.
@@ -50,16 +52,20 @@ def pair_all(
     for key, group in group_traces((trace for trace in good if not trace.error), by).items():
         rivals = rivals_of.get(key, [])
         combinations = list(product(group, rivals))
+        if where is not None:
+            combinations = [sides for sides in combinations if where(*sides)]
         if rank is not None:
             combinations.sort(key=lambda sides: rank(*sides))
         chosen = combinations[:k]
         pairs += [_pair_of(*sides) for sides in chosen]
         # Whoever is in no pair is said, with the reason.
         used_ids = {trace.id for trace, _ in chosen}
-        reason = (
-            f"not among the first {k} pairs of its group" if rivals else "no rival in its group"
-        )
-        drops += [(trace, reason) for trace in group if trace.id not in used_ids]
+        ids_with_rival = {trace.id for trace, _ in combinations}
+        for trace in group:
+            if trace.id not in ids_with_rival:
+                drops.append((trace, "no rival in its group"))
+            elif trace.id not in used_ids:
+                drops.append((trace, f"not among the first {k} pairs of its group"))
     session.record_traces(pairs)
     session.record_drops("pair_all", function_name(by), drops)
     session.record_step("pair_all", function_name(by), len(good), len(result) + len(pairs))

@@ -213,3 +213,5 @@ def test_pairs_of_all_combinations_are_traces_of_their_own(book):
         ("l", "no rival in its group")
     ]
     assert [row.rejected.text for row in pair_all([*good, failed()], bad)[1:]] == ["x", "y"] * 2
+    [unequal] = pair_all(good, bad, where=lambda one, other: one.text + other.text == "ay")
+    assert (unequal.text, unequal.rejected.text) == ("a", "y")

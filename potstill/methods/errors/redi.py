@@ -3,14 +3,14 @@
 | constant | value | source |
 |---|---|---|
 | traces a problem | 4 | inferred; the paper takes recorded ones, one to four a problem |
-| rows of stage 1 | the first right trace a problem | inferred from their number, 77,629 |
-| rows of stage 2 | the first right and the first wrong trace a problem | paper |
-| longest trace of a pair | 19,000 tokens | paper |
+| rows of stage 1 | the first right trace a problem | released code; 77,629 |
+| rows of stage 2 | the first right and the first wrong trace a problem | paper, released code; 53,175 |
+| longest trace of a pair | 19,000 tokens; a pair with a longer one is dropped | paper, released code |
 | alpha | 0.8; 1 is the symmetric loss, 0 the chosen side alone | paper |
 | stage 1: learning rate, epochs, warm-up, decay | 5e-5, 5, 0.1, linear | paper |
 | stage 2: learning rate, epochs, warm-up, decay | 1e-6, 1, 0.1, linear | paper |
 | rivals' rates: dpo (beta 0.001), simpo (beta 2, gamma 1), symmetric | 2e-7, 5e-7, 2e-7 | paper |
-| batch, weight decay | 128 then 32, 1e-4 | paper; a recipe's |
+| batch, weight decay, longest prompt | 128 then 32, 1e-4, 800 tokens | paper; a recipe's |
 """
 
 from __future__ import annotations
@@ -101,18 +101,17 @@ def redi(
     ]
     report_shares("The teacher's traces", shares, hint="Right and wrong ones are learnt from.")
 
-    # The first right and the first wrong one of each problem.
+    # The first right and the first wrong one of each problem; where one of the two is too long there is no pair.
+    first_right, first_wrong = dedupe(problem, positives), dedupe(problem, negatives)
     is_short = partial(has_length, 1, max_pair_tokens)
-    pairs = pair_all(keep(is_short, positives), keep(is_short, negatives), k=1)
+    pairs = pair_all(keep(is_short, first_right), keep(is_short, first_wrong), k=1)
     if arm != "sft":
         require_pairs("redi", pairs, alternative="right traces alone are --set arm=sft")
 
     # Stage 1: the first right trace of each problem.
     schedule: dict[str, Any] = {"warmup_steps": 0.1, "lr_scheduler_type": "linear"}
     epochs = {"num_train_epochs": 5, "learning_rate": 5e-5}
-    student = yield Stage(
-        student, dedupe(problem, positives), "sft", name="sft", **schedule, **epochs
-    )
+    student = yield Stage(student, first_right, "sft", name="sft", **schedule, **epochs)
     if arm == "sft":
         return
 

@@ -59,6 +59,15 @@ def test_a_long_trace_is_learnt_first_and_is_in_no_pair_and_without_pairs_it_end
     assert len(ran.stages) == 1 and len(ran.rows) == 2
 
 
+def test_where_the_first_right_trace_is_too_long_no_other_one_takes_its_place():
+    long = "So it must be that it is \\boxed{2}."
+    right_and_wrong = ["Hm, \\boxed{3}.", long, "Yes, \\boxed{2}."]
+    teacher = script({P1.question: right_and_wrong, "": ["\\boxed{4}", "\\boxed{5}", "Hm."]})
+    roles = {"teacher": teacher, "student": student(["never asked"])}
+    ran = run("redi", [P1, P2], roles, n=3, max_pair_tokens=4)
+    assert ran.texts(0)["p1"] == [long] and ran.texts(1) == {"p2": ["\\boxed{4} > \\boxed{5}"]}
+
+
 @pytest.mark.slow
 def test_it_runs_on_the_built_in_world(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")

@@ -71,6 +71,7 @@ def dpo(
     beta: float = 0.1,
     kind: Kind = "sigmoid",
     smoothing: float = 0.0,
+    label_smoothing: float = 0.0,
     length_share: float = 1.0,
     baseline: float = 0.0,
     sft: float = 0.0,
@@ -84,6 +85,8 @@ def dpo(
             (arXiv:2402.05369); bco (arXiv:2404.04656), on rewards beta r less `baseline`; sppo, with a winner that
             always wins (arXiv:2405.00675, eq. 4.7; its 1 / eta is beta, 0.001 there).
         smoothing: share of pairs that are the wrong way round, corrected for (robust DPO, arXiv:2403.00409).
+        label_smoothing: the same share, not corrected for but hedged against, so that no margin is ever large enough:
+            `(1 - e) L + e L(sides swapped)` (conservative DPO; Mitchell, A note on DPO with noisy preferences, 2023).
         length_share: what log-probabilities past the shorter side's length count (LD-DPO, arXiv:2409.06411).
         baseline: the mean reward that bco subtracts. Departure: a constant (or a schedule), where TRL keeps a running
             mean of batches, which depends on how they are cut; 0 is where every training starts.
@@ -97,12 +100,13 @@ def dpo(
         raise ConfigError(
             f"unknown kind={kind!r} of dpo", available=_SHAPES, wanted=kind, fix="kind=sigmoid"
         )
-    if not 0 <= smoothing < 0.5:
-        raise ConfigError(
-            f"smoothing={smoothing} of dpo",
-            expected="a share of pairs below a half",
-            fix="smoothing=0.1",
-        )
+    for name, value in (("smoothing", smoothing), ("label_smoothing", label_smoothing)):
+        if not 0 <= value < 0.5:
+            raise ConfigError(
+                f"{name}={value} of dpo",
+                expected="a share of pairs below a half",
+                fix=f"{name}=0.1",
+            )
     log_probs_N = token_logp(x, chunk=chunk)
     log_ratios_N = _desensitised(log_probs_N - _reference(x, "dpo"), x, length_share)
     sides = _sides(log_ratios_N, x)  # [P]
@@ -112,6 +116,9 @@ def dpo(
     if smoothing:
         swapped_P = _SHAPES[kind](_swapped(rewards), beta)
         loss_P = ((1 - smoothing) * loss_P - smoothing * swapped_P) / (1 - 2 * smoothing)
+    if label_smoothing:
+        swapped_P = _SHAPES[kind](_swapped(rewards), beta)
+        loss_P = (1 - label_smoothing) * loss_P + label_smoothing * swapped_P
     loss_P = loss_P + sft * -_sides(log_probs_N, x).means[0]
     return Loss(_over_pairs(loss_P, x), _stats(sides, log_probs_N, x, beta))
 

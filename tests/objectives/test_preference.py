@@ -277,6 +277,16 @@ def test_smoothing_swaps_the_rewards_less_the_baseline():
         p.dpo(pair(), smoothing=0.5)
 
 
+def test_label_smoothing_is_least_where_the_better_side_wins_as_often_as_labels_are_right():
+    """Conservative DPO by hand: 0.9 L(0.12) + 0.1 L(-0.12); with beta the margin, s(margin) = 0.9 is its least."""
+    right, wrong = math.log1p(math.exp(-0.12)), math.log1p(math.exp(0.12))
+    found = total(p.dpo(pair(), label_smoothing=0.1))
+    assert found == pytest.approx(0.9 * right + 0.1 * wrong, abs=1e-12)
+    best = math.log(9) / 1.2  # the beta at which the pair's margin is log(0.9 / 0.1)
+    losses = [total(p.dpo(pair(), beta=best * x, label_smoothing=0.1)) for x in (0.9, 1, 1.1)]
+    assert min(losses) == losses[1]
+
+
 def test_a_sequence_without_counted_positions_leaves_ktos_statistics_finite():
     x = told(
         [-1.0],

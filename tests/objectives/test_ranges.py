@@ -8,7 +8,7 @@ from potstill import objectives
 from potstill.errors import ConfigError
 
 TABLE = {
-    "dpo": {"beta": -1, "sft": -0.1, "length_share": 1.5, "smoothing": 0.5},
+    "dpo": {"beta": -1, "sft": -0.1, "length_share": 1.5, "smoothing": 0.5, "label_smoothing": 0.5},
     "step_dpo": {"beta": 0},
     "ipo": {"tau": 0},
     "exo": {"beta": -1},

@@ -92,7 +92,8 @@ def redis(
     """ReDis: improving in-context learning with reasoning distillation (Sadeq et al., arXiv:2504.10647).
 
     A rule r of demonstrations (x_i, y_i) scores s(r) = #{i: the teacher makes y_i of r and x_i}. r+ is preferred to r-
-    where s(r+) > s(r-) + gap. At test time the rule that reproduces most of the demonstrations is applied.
+    where s(r+) > s(r-) + gap. At test time the rule that reproduces most of the demonstrations is applied. A question
+    shows demonstrations as lines `Input: …` and `Output: …`, and then an input without an output.
 
     Learns from: the teacher's rules, what it made of inputs by the preferred ones, and pairs of better and worse rules.
     Needs: teacher (proposes rules and applies them), student (is trained, and does both at test time).
@@ -107,7 +108,6 @@ def redis(
         In-Context Learning with Reasoning Distillation (2025).
 
     Args:
-        problems: questions with demonstrations, as lines `Input: …` and `Output: …`, and an input without an output.
         teacher: proposes, and applies each rule to each demonstration.
         student: learns both.
         arm: the method or one of its controls.

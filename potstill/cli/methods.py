@@ -6,7 +6,7 @@ examples:
   potstill methods
   potstill methods errors
   potstill methods --needs teacher,student
-  potstill methods --search "own errors"
+  potstill methods --search "shorter chains without losing accuracy"
   potstill methods orion
   potstill methods my_method.py:star
 """
@@ -26,6 +26,7 @@ from potstill.errors import ConfigError
 from potstill.methods import METHODS, listing
 from potstill.methods.docstring import LEARNS_FROM
 from potstill.methods.listing import MethodListing
+from potstill.methods.search import search_methods
 
 if TYPE_CHECKING:
     from potstill.runs.rehearsal import Rehearsal
@@ -48,8 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--search",
-        metavar="WORDS",
-        help="only the methods in whose name, family, title or `learns from` all of these words stand",
+        metavar="QUESTION",
+        help="the methods that fit a question in plain words best, the best first (ten at most); docs/methods.md says "
+        "which method when",
     )
     options.add_json(parser)
 
@@ -64,7 +66,14 @@ def execute(args: argparse.Namespace) -> None:
         listings = list(listing.list_methods().values())
         if args.name is not None:
             listings = [method for method in listings if method.family == args.name]
-        _show_listings(_filtered(listings, args), as_json=args.json)
+        listings = _with_roles(listings, args)
+        unknown_words: Sequence[str] = ()
+        if args.search is not None:
+            result = search_methods(listings, args.search, families)
+            listings, unknown_words = result.methods, result.unknown_words
+        _show_listings(listings, as_json=args.json)
+        if unknown_words and not args.json:
+            show.print_line(f"no method speaks of: {', '.join(unknown_words)}")
     elif is_filtered:
         raise ConfigError(
             f"--needs and --search choose among methods, and {args.name} is no family.",
@@ -75,23 +84,20 @@ def execute(args: argparse.Namespace) -> None:
         _show_method(args.name, families, as_json=args.json)
 
 
-def _filtered(listings: Sequence[MethodListing], args: argparse.Namespace) -> list[MethodListing]:
-    chosen = list(listings)
-    if args.needs is not None:
-        # A role that no method has is a slip of the pen, not a filter that lets nothing through.
-        roles = [role.strip() for role in args.needs.split(",")]
-        known_roles = sorted({role.name for method in listings for role in method.roles})
-        for role in roles:
-            if role not in known_roles:
-                raise ConfigError(
-                    f"--needs {args.needs}: no method has a role {role!r}.",
-                    available=known_roles,
-                    wanted=role,
-                )
-        chosen = listing.with_roles(chosen, roles)
-    if args.search is not None:
-        chosen = listing.search_methods(chosen, args.search)
-    return chosen
+def _with_roles(listings: Sequence[MethodListing], args: argparse.Namespace) -> list[MethodListing]:
+    if args.needs is None:
+        return list(listings)
+    # A role that no method has is a slip of the pen, not a filter that lets nothing through.
+    roles = [role.strip() for role in args.needs.split(",")]
+    known_roles = sorted({role.name for method in listings for role in method.roles})
+    for role in roles:
+        if role not in known_roles:
+            raise ConfigError(
+                f"--needs {args.needs}: no method has a role {role!r}.",
+                available=known_roles,
+                wanted=role,
+            )
+    return listing.with_roles(listings, roles)
 
 
 def _show_families(families: Iterable[listing.FamilyListing], *, as_json: bool) -> None:
@@ -114,7 +120,8 @@ def _show_families(families: Iterable[listing.FamilyListing], *, as_json: bool) 
     if other_methods:
         show.print_line(f"from other packages: {', '.join(other_methods)}")
     show.print_line(
-        "potstill methods FAMILY lists its methods, potstill methods NAME tells all of one"
+        "potstill methods FAMILY lists its methods, potstill methods NAME tells all of one, "
+        'potstill methods --search "chains are too long" finds those that fit'
     )
 
 
@@ -163,7 +170,7 @@ def _show_method(name: str, families: Iterable[str], *, as_json: bool) -> None:
             available=[*names, *families],
             wanted=name,
             fix="potstill methods lists them, "
-            f"potstill methods --search {shlex.quote(name)} looks into titles",
+            f"potstill methods --search {shlex.quote(name)} asks what fits",
         )
     entry = catalogue.method_entry(name)
     rehearsal = rehearse_method(entry)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from potstill.methods import METHODS
 from potstill.methods.discovery import MethodFile, MethodFolders, missing_function
-from potstill.methods.docstring import BEGIN_WITH, LEARNS_FROM, MethodText, read_section
+from potstill.methods.docstring import BEGIN_WITH, MethodText, read_section
 
 
 class ListedRole(NamedTuple):
@@ -109,14 +109,3 @@ def read_roles(function: ast.FunctionDef) -> tuple[ListedRole, ...]:
 def with_roles(listings: Iterable[MethodListing], roles: Collection[str]) -> list[MethodListing]:
     """The methods that run with models in these roles and in no others."""
     return [listing for listing in listings if set(listing.needed_roles) <= set(roles)]
-
-
-def search_methods(listings: Iterable[MethodListing], words: str) -> list[MethodListing]:
-    """The methods in whose name, family, title or `Learns from:` every word stands, in any case."""
-    matches: list[MethodListing] = []
-    for listing in listings:
-        learns_from = listing.text.section(LEARNS_FROM)
-        searched = f"{listing.name} {listing.family} {listing.text.title} {learns_from}".lower()
-        if all(word in searched for word in words.lower().split()):
-            matches.append(listing)
-    return matches

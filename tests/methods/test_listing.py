@@ -42,14 +42,6 @@ def test_a_hundred_methods_are_listed_from_their_files(hundred):
     family = listing.list_families(hundred)["errors"]
     assert (family.learns_from, family.begin_with) == ("Wrong attempts.", "m7")
     assert len(family.methods) == 100
-    found = listing.search_methods(methods.values(), "KIND 3. m1")
-    assert [method.name for method in found] == ["m13"]
-
-
-def test_a_search_looks_at_the_family_too():
-    found = listing.search_methods(listing.list_methods().values(), "own errors")
-    assert {"orion", "supercorrect"} <= {method.name for method in found}
-    assert "sft" not in {method.name for method in found}
 
 
 def test_needs_are_roles_that_must_be_filled(hundred):

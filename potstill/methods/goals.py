@@ -191,7 +191,7 @@ GOALS = (
         "problem",
         "the student makes the same mistakes again",
         ("lema", "supercorrect", "orion"),
-        "It is shown errors with their correction, learns to correct its first wrong step, or rewrites in view of them.",
+        "It is shown errors with their correction, learns to correct its first wrong step, or rewrites in their view.",
         "own errors wrong attempts learn from mistakes correction",
     ),
     Goal(

@@ -3,8 +3,8 @@
 | constant | value | source |
 |---|---|---|
 | short solutions a problem | 4 | inferred; the paper has about 340,000, 160,000 of them right |
-| right and wrong solutions | as many | released code |
-| learning rate, epochs | 3e-5, 2 | released code |
+| right and wrong solutions | as many | inferred: the released rows are nearly so |
+| learning rate, epochs, warm-up, decay | 3e-5, 2, 0.05, cosine | released code |
 | adapters, longest row | LoRA r 256, alpha 512 on attention, 5,000 tokens | released code; a recipe's `training` |
 """
 
@@ -20,6 +20,7 @@ from potstill.records import Stage, Trace
 from potstill.traces import (
     best,
     by_chance,
+    dedupe,
     edit,
     is_finished,
     keep,
@@ -29,6 +30,7 @@ from potstill.traces import (
     report_shares,
     right_test,
     share_of,
+    words,
     wrong,
 )
 
@@ -64,8 +66,8 @@ def verithinker(
     Needs: solver (writes short solutions), student (is trained).
     Controls: arm=shuffled (verdicts dealt out by chance: verifying, or a short reply?), unbalanced (as many right and
         wrong ones as there are), short-sft (the right short solutions themselves are learnt).
-    Departure: the prompt's wording and the verdicts' are ours. With `steps` a solution whose answer is right and whose
-        steps are not is not all right.
+    Departure: the prompt's wording and the verdicts' are ours. A solution of equal wording is shown once. With `steps`
+        a solution whose answer is right and one of whose steps is not is of neither kind.
     Paper: 144
     Cite: Zigeng Chen, Xinyin Ma, Gongfan Fang, Ruonan Yu, Xinchao Wang: VeriThinker: Learning to Verify Makes Reasoning
         Model Efficient (2025).
@@ -83,7 +85,8 @@ def verithinker(
     # Short solutions, judged by the problems' verifiers.
     is_right = right_test(problems, steps)
     sampling: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-    solutions = keep(is_finished, sample_attempts("verithinker", solver, problems, n=n, **sampling))
+    solutions = sample_attempts("verithinker", solver, problems, n=n, **sampling)
+    solutions = dedupe(words, keep(is_finished, solutions))
     right_ones, wrong_ones = keep(is_right, solutions), keep(wrong, solutions)
     shares = [share_of("right", is_right, solutions), share_of("wrong", wrong, solutions)]
     report_shares("Short solutions", shares, hint="As many of either kind are learnt from.")

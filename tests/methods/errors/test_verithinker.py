@@ -54,6 +54,13 @@ def test_the_controls_change_balance_verdicts_or_what_is_learnt():
     assert short.prompts_learnt() == [P1.prompt] * 2 + [P2.prompt] * 2
 
 
+def test_a_solution_that_was_sampled_twice_is_one_row():
+    solver = script({"": ["It is \\boxed{4}.", "It  is \\boxed{4}.", "\\boxed{5}"]})
+    roles = {"solver": solver, "student": student(["never asked"])}
+    ran = run("verithinker", [P1], roles, arm="unbalanced", n=3)
+    assert len(ran.rows) == 2 and len(ran.reasons()["words"]) == 1
+
+
 @pytest.mark.slow
 def test_it_runs_on_the_built_in_world(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")

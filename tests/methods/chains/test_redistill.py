@@ -14,7 +14,7 @@ P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7"
 TEACHER = {"2 + 2": "Long: \\boxed{4}.", "": "Long: \\boxed{7}."}
 
 
-def redistill(policy, **values):
+def redistill(policy, teacher=TEACHER, **values):
     """The stages, with a student that each training makes another model."""
     base = student(["never asked"], name="base")
     trained = {
@@ -29,7 +29,7 @@ def redistill(policy, **values):
 
     book = Book()
     with using(Session(book, book)):
-        roles = {"teacher": script(TEACHER), "student": base}
+        roles = {"teacher": script(teacher), "student": base}
         drive(METHODS["redistill"], [P1, P2], roles, values, train)
     return stages, base, trained, book
 
@@ -47,12 +47,24 @@ def test_the_untrained_student_learns_the_right_greedy_samples_of_the_reinforced
     assert not base.calls and [drop.reason for drop in book.drops] == ["wrong: 1 is not 7 (boxed)"]
 
 
+def test_only_the_problems_of_the_first_training_are_sampled_again_and_no_chain_is_cut():
+    cut = {"text": "Long: \\boxed{7}.", "finish": "length"}
+    stages, _, trained, book = redistill({"": "\\boxed{4}"}, teacher={**TEACHER, "": cut})
+    assert [len(stage.rows) for stage in stages] == [1, 2, 1] and len(trained["grpo"].calls) == 1
+    assert [drop.reason for drop in book.drops] == ["not finished"]
+
+
 def test_the_constants_are_the_released_scripts():
     stages, *_ = redistill({"": "\\boxed{4}"})
     settings = stages[1].constants
     assert (settings["num_generations"], settings["clip"], settings["beta"]) == (8, 0.2, 0.0)
     assert (settings["rollout_temperature"], settings["learning_rate"]) == (0.7, 5e-6)
-    assert dict(stages[2].constants) == {"num_train_epochs": 2, "learning_rate": 1e-5}
+    for stage in (stages[0], stages[2]):
+        assert dict(stage.constants) == {
+            "num_train_epochs": 2,
+            "learning_rate": 1e-5,
+            "warmup_steps": 0.0,
+        }
 
 
 def test_the_controls_stop_earlier_or_leave_the_reinforcement_out():

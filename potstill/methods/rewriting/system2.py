@@ -12,7 +12,8 @@ number of samples and the share that must agree.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -21,8 +22,10 @@ from potstill.methods.replies import reply_alone
 from potstill.models.model import Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
+    Score,
     agreement,
     edit,
+    is_finished,
     keep,
     read_answers,
     report_shares,
@@ -48,7 +51,11 @@ FIRST_STEPS = {
         "does, and do not answer it.\n\n{question}"
     ),
 }
-RESPOND = "{prompt}\n\nThe question in other words:\n{text}\n\nAnswer it. State the answer in \\boxed{{}}."
+# A rephrasing is shown beside the question; what was cleaned stands in its place, or it would be attended to again.
+RESPOND = {
+    "rephrase": "{prompt}\n\nThe question in other words:\n{text}\n\nAnswer it. State the answer in \\boxed{{}}.",
+    "attention": "{text}\n\nAnswer the question. State the answer in \\boxed{{}}.",
+}
 
 
 def system2(
@@ -64,15 +71,15 @@ def system2(
 ) -> Generator[Stage, Trainable, None]:
     """System 2 distillation: slow procedures are compiled into direct answers (Yu et al., arXiv:2407.06023).
 
-    y* = majority{ y_k ~ M_II(x) }, a row (x, y*) where its share of the n answers is at least `min_agreement`. No gold
-    answer is looked at.
+    y* = majority{ y_k ~ M_II(x) }, a row (x, y*) where at least the share `min_agreement` of the n samples has this
+    answer. No gold answer is looked at.
 
     Learns from: the answers alone on which most of its own slow samples agree.
     Needs: student (answers slowly, and is trained to answer at once).
     Controls: arm=unfiltered (the majority is learnt however small it is), system1 (the votes are direct answers: is it
         the procedure?), gold (the gold answers), procedure=attention (what does not matter is left out first), think
         (chains of thought, which the paper finds not to compile on arithmetic).
-    Departure: what is inferred is named above.
+    Departure: what is inferred is named above. A sample that is cut or says no answer agrees with none.
     Partial: branch-solve-merge is not here, nor the filter of answers that change when the input is perturbed.
     Paper: 56 (from the abstract)
     Cite: Ping Yu, Jing Xu, Jason Weston, Ilia Kulikov: Distilling System 2 into System 1 (2024).
@@ -100,11 +107,13 @@ def system2(
         first_step = FIRST_STEPS[procedure]
         questions = sample(student, problems, prompt=first_step, n=n, **sampling)
         questions = edit(reply_alone, questions)
-        answers = rewrite(student, questions, prompt=RESPOND, guard=False, **sampling)
+        respond = RESPOND[procedure]
+        answers = rewrite(student, questions, prompt=respond, guard=False, **sampling)
 
-    # The filter without labels: the share of the majority among the answers that can be read.
-    answers = keep(has_answer, score("answer", read_answers, answers))
-    answers = vote(score("agreement", agreement, answers))
+    # The filter without labels: how many of the n samples have the majority's answer.
+    answers = score("answer", read_answers, keep(is_finished, answers))
+    answers = keep(has_answer, answers)
+    answers = vote(score("agreement", partial(share_of_samples, n), answers))
     if arm != "unfiltered":
         answers = keep(partial(is_agreed, min_agreement), answers)
 
@@ -116,6 +125,16 @@ def system2(
         hint="Gold answers are looked at here alone: the rows were chosen without them.",
     )
     yield Stage(student, rows, "sft")
+
+
+def share_of_samples(n: int, answers: Sequence[Trace]) -> list[Score]:
+    """The share of a problem's n samples that have the answer of each of these, the readable ones."""
+    answer_counts = Counter(answer.problem.id for answer in answers)
+    shares: list[Score] = []
+    for answer, share in zip(answers, agreement(answers), strict=True):
+        votes = round(float(share or 0.0) * answer_counts[answer.problem.id])
+        shares.append(votes / n)
+    return shares
 
 
 def has_answer(trace: Trace) -> tuple[bool, str]:

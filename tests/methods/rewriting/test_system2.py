@@ -36,10 +36,13 @@ def test_the_answer_on_which_most_samples_agree_is_the_row_right_or_not():
     assert len(pupil.calls) == 4 * 3 * 2 and not any(row.saw_gold for row in ran.rows)
     shown = {str(prompt) for prompt in prompts(pupil)}
     assert fill_template(FIRST_STEPS["rephrase"], {"question": P1.question}) in shown
-    assert fill_template(RESPOND, {"prompt": P1.prompt, "text": "One way to ask it."}) in shown
+    values = {"prompt": P1.prompt, "text": "One way to ask it."}
+    assert fill_template(RESPOND["rephrase"], values) in shown
     reasons = ran.reasons()
-    assert reasons["has_answer"] == ["error: down", "no answer can be read"]
-    assert reasons["is_agreed(0.75)"] == ["50% agree, where 75% must"]
+    assert reasons["is_finished"] == ["error: down"]
+    assert reasons["has_answer"] == ["no answer can be read"]
+    # Of the samples, those without an answer too.
+    assert reasons["is_agreed(0.75)"] == ["25% agree, where 75% must"]
 
 
 def test_the_controls_filter_nothing_ask_at_once_or_learn_gold_answers():
@@ -55,11 +58,16 @@ def test_the_procedures_ask_in_their_own_words():
     ran, pupil = system2({"step by step": "1 + 2 = 3. \\boxed{3}"}, [P1], procedure="think")
     assert set(prompts(pupil)) == {fill_template(THINK, {"prompt": P1.prompt})}
     assert ran.texts() == {"p1": ["The answer is \\boxed{3}."]}
-    answers = {"without opinions": "What is 1 + 2?", "in other words": "\\boxed{3}"}
-    assert system2(answers, [P1], procedure="attention")[0].texts() == ran.texts()
+    answers = {"without opinions": "What is one and two?", "": "\\boxed{3}"}
+    ran, pupil = system2(answers, [P1], procedure="attention")
+    assert ran.texts() == {"p1": ["The answer is \\boxed{3}."]}
+    # What was left out is not shown again.
+    assert fill_template(RESPOND["attention"], {"text": "What is one and two?"}) in prompts(pupil)
+    assert not any("1 + 2" in str(shown) for shown in prompts(pupil)[4:])
 
 
 def test_what_is_thought_before_a_rephrasing_is_not_shown_with_it():
     answers = {"Rephrase": "<think>\nHm.\n</think>\nAdd 1 and 2.", "in other words": "\\boxed{3}"}
     _, pupil = system2(answers, [P1])
-    assert fill_template(RESPOND, {"prompt": P1.prompt, "text": "Add 1 and 2."}) in prompts(pupil)
+    values = {"prompt": P1.prompt, "text": "Add 1 and 2."}
+    assert fill_template(RESPOND["rephrase"], values) in prompts(pupil)

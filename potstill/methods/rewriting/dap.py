@@ -24,11 +24,13 @@ from potstill.traces import (
     ReferenceGate,
     Share,
     edit,
+    fill_template,
     is_finished,
     is_shorter,
     keep,
     keep_reasoned,
     of_each,
+    prompt_text,
     read_sections,
     refuse_hidden_end,
     report_shares,
@@ -76,9 +78,15 @@ Question: {question}
 
 Solution:
 {text}"""
-GENERATE = (
-    f"{FORM}\n\nQuestion: {{prompt}}\n\nThe answer is {{answer}}; reason as if you did not know it."
-)
+GENERATE = f"""\
+{FORM}
+
+Question: {{prompt}}
+
+Its correct answer, for you alone:
+{{gold}}
+
+Write as if you did not know it."""
 
 
 def dap(
@@ -98,8 +106,9 @@ def dap(
 
     Learns from: the teacher's right chains, rewritten in the form of the level that the teacher gives the problem.
     Needs: teacher (writes chains and rewrites them), student (is trained), [editor] (rewrites in its place).
-    Controls: arm=generate (the released generator: no chain, one call that shows the gold answer), uniform (one
-        instruction for all: is it the levels?), long (the chains as they are: the paper's own comparison).
+    Controls: arm=generate (the released generator: no chain, one call that shows the problem's solution, or the gold
+        answer where there is none), uniform (one instruction for all: is it the levels?), long (the chains as they are:
+        the paper's own comparison).
     Departure: a rewrite is a row where it is finished, right, complete in its headings, shorter than its chain, and
         has as much of the chain's reasoning as `gate` asks for; with `steps` its steps are right too. The paper's
         prompt was not read, so its wording is ours.
@@ -123,7 +132,7 @@ def dap(
     writer = editor or teacher
     short: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": max_rewrite_tokens}
     if arm == "generate":
-        texts = sample(writer, problems, prompt=GENERATE, **short)
+        texts = sample(writer, problems, prompt=show_gold, **short)
         texts = edit(reply_alone, keep(is_finished, texts))
         rows = keep(has_level, keep(is_right, verify(texts)))
         yield Stage(student, score("level", of_each(level_of), rows), "sft")
@@ -131,7 +140,7 @@ def dap(
 
     # The long chains, and each one rewritten.
     chains = sample(teacher, problems, temperature=temperature, max_new_tokens=max_new_tokens)
-    chains = keep(is_right, verify(chains))
+    chains = keep(is_right, verify(keep(is_finished, chains)))
     if arm == "long":
         yield Stage(student, chains, "sft")
         return
@@ -146,6 +155,12 @@ def dap(
     rows = keep_reasoned(rows, chains, gate=gate)
     report_levels(chains, rows)
     yield Stage(student, rows, "sft")
+
+
+def show_gold(trace: Any) -> str:
+    """The prompt of the released generator, which shows the whole solution."""
+    gold = trace.problem.solution or trace.problem.answer
+    return fill_template(GENERATE, {"prompt": prompt_text(trace), "gold": gold})
 
 
 def level_of(trace: Trace) -> str:

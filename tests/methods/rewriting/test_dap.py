@@ -79,12 +79,13 @@ def test_the_controls_show_one_instruction_no_chain_or_rewrite_nothing():
     uniform, _ = dap(UNIFORM, first="2 + 3 = 5, 5 + 4 = 9: \\boxed{9}", arm="uniform")
     assert [row.text for row in uniform.rows] == ["2 + 3 = 5, 5 + 4 = 9: \\boxed{9}"]
     assert [row.text for row in dap(arm="long")[0].rows] == [LONG["p1"], LONG["p2"]]
-    asked = fill_template(GENERATE, {"prompt": P1.prompt, "answer": "9"})
-    teacher = ScriptedModel({asked: [SIMPLE]})
-    ran = run("dap", [P1], {"teacher": teacher, "student": student(["-"])}, arm="generate")
-    assert [(row.text, row.saw_gold) for row in ran.rows] == [(SIMPLE, True)] and len(
-        teacher.calls
-    ) == 1
+    solved = replace(P1, problem=replace(P1.problem, solution="5, then 9."))
+    for problem, gold in ((P1, "9"), (solved, "5, then 9.")):
+        asked = fill_template(GENERATE, {"prompt": P1.prompt, "gold": gold})
+        teacher = ScriptedModel({asked: [SIMPLE]})
+        ran = run("dap", [problem], {"teacher": teacher, "student": student(["-"])}, arm="generate")
+        [row] = ran.rows
+        assert row.text == SIMPLE and row.saw_gold and len(teacher.calls) == 1
 
 
 def test_the_writers_own_thought_is_no_part_of_the_row():

@@ -23,6 +23,7 @@ from potstill.traces import (
     ReferenceGate,
     edit,
     few_shot,
+    is_finished,
     keep,
     keep_reasoned,
     right_test,
@@ -51,8 +52,9 @@ def hinted(
     Controls: arm=no-hint (the answer is not shown), unfiltered (chains with another answer stay), answer-only (the
         gold answers without any chain: the paper's own comparison).
     Departure: the examples are solutions of other problems of the run, where the paper has eight written ones; shots=0
-        asks without. A chain that is given the answer can be empty: `gate` asks for a share of the solution's steps
-        where problems have solutions, and is off by default, as in the paper. With `steps` a row's steps are right too.
+        asks without. A chain that is cut is no row. One that is given the answer can be empty: `gate` asks for a share
+        of the solution's steps where problems have solutions, and is off by default, as in the paper. With `steps` a
+        row's steps are right too.
     Partial: no calculator mends the student's equations at test time (the paper's 38.2 instead of 22.0 on GSM8K).
     Paper: 57 (from the abstract)
     Cite: Lucie Charlotte Magister, Jonathan Mallinson, Jakub Adamek, Eric Malmi, Aliaksei Severyn: Teaching Small
@@ -90,7 +92,7 @@ def hinted(
     )
 
     # Chains that come to another answer than they were told are dropped.
-    rows = verify(chains)
+    rows = verify(keep(is_finished, chains))
     rows = keep(is_read if arm == "unfiltered" else is_right, rows)
     yield Stage(student, keep_reasoned(rows, gate=gate), "sft")
 

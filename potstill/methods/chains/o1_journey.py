@@ -59,7 +59,8 @@ def o1_journey(
     Controls: arm=distilled-only (the second training alone, which is `sft`), format-only (the first one alone: is it
         the format?).
     Departure: a reformatted solution is a row where it is finished, right and shows as much of the solution as `gate`
-        asks for. The teacher is the editor where there is none. With `steps` a row's steps are right too.
+        asks for; a thought where it is finished and right. The teacher is the editor where there is none. With `steps`
+        a row's steps are right too.
     Partial: the paper's record of transparency is the data card that `potstill export` writes.
     Paper: 106 (from the abstract)
     Cite: Zhen Huang, Haoyang Zou, Xuefeng Li, Yixiu Liu, Yuxiang Zheng, Ethan Chern, Shijie Xia, Yiwei Qin, Weizhe
@@ -92,4 +93,4 @@ def o1_journey(
         thoughts = sample(
             teacher, problems, n=n, temperature=temperature, max_new_tokens=max_new_tokens
         )
-        yield Stage(student, keep(is_right, verify(thoughts)), "sft")
+        yield Stage(student, keep(is_right, verify(keep(is_finished, thoughts))), "sft")

@@ -80,7 +80,7 @@ def still2(
     sampling: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
 
     # Imitate.
-    rows = keep(is_right, verify(sample(teacher, problems, **sampling)))
+    rows = keep(is_right, verify(keep(is_finished, sample(teacher, problems, **sampling))))
     explorer = yield Stage(student, rows, "sft")
     if arm == "imitate":
         return

@@ -11,7 +11,17 @@ from typing import Literal
 from potstill.methods.answer_rows import gold_answer_alone, is_read, own_answer_alone
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import edit, keep, report_shares, right, right_test, sample, share_of, verify
+from potstill.traces import (
+    edit,
+    is_finished,
+    keep,
+    report_shares,
+    right,
+    right_test,
+    sample,
+    share_of,
+    verify,
+)
 
 CHAIN_OF_THOUGHT = """\
 {prompt}
@@ -37,7 +47,8 @@ def synthetic_cot(
     Needs: teacher (writes), student (is trained under the problems' simpler prompt).
     Controls: arm=answers (the teacher's answers to the simple prompt, without a chain: vanilla distillation), gold
         (the data set's answers: fine-tuning without a teacher), right-only (chains with another answer are dropped).
-    Departure: the task's prompt is ours; `teacher_prompt` takes another one.
+    Departure: the task's prompt is ours; `teacher_prompt` takes another one. A chain that is cut, or in which no answer
+        can be read, is no row.
     Partial: summaries by chain of density, and grading by people, are not here.
     Paper: 101 (from the abstract)
     Cite: Anup Shirgaonkar, Nikhil Pandey, Nazmiye Ceren Abay, Tolga Aktas, Vijay Aski: Knowledge Distillation Using
@@ -64,7 +75,7 @@ def synthetic_cot(
         temperature=temperature,
         max_new_tokens=max_new_tokens,
     )
-    rows = keep(is_read, verify(chains))
+    rows = keep(is_read, verify(keep(is_finished, chains)))
     report_shares(
         "Synthetic labels",
         [share_of("labels that are the gold answer", right, rows)],

@@ -1,15 +1,15 @@
 """Dualformer: parts of a teacher's reasoning are dropped at random, so that one student thinks fast or slowly.
 
 Read: the abstract, and the released code for mazes and Sokoban. Inferred: how its kinds of clauses are carried over to
-text (a clause that closes a node is a sentence that looks back, a cost is a sentence without a result), and the mode's
+text (a clause that closes a node is a sentence that looks back, a cost is a sentence that is no step), and the mode's
 mark; the paper's experiments on mathematics drop sentences of any kind with a probability of 0.1 to 0.4.
 
 | constant | value | source |
 |---|---|---|
 | level 0, all stays | 0.45 | notes: the weights for mazes |
 | level 1, without what looks back | 1/6 | released code: no `close` |
-| level 2, also without sentences that reach no result | 1/6 | released code: nor costs |
-| level 3, also without 10 to 40 % of the others | 1/6 | released code: nor a part of `create` |
+| level 2, also without sentences that are no step of `count_steps` | 1/6 | released code: nor costs |
+| level 3, also without 10 to 40 % of the others | 1/6 | paper: nor a part of `create`; the code keeps a maze's costs |
 | level 4, no reasoning at all | 0.05 | notes: the weights for mazes |
 | drawings of a chain | 4 | inferred: the paper draws anew in every epoch |
 """
@@ -34,6 +34,7 @@ from potstill.traces import (
     chance,
     dedupe,
     edit,
+    is_finished,
     keep,
     report_shares,
     right,
@@ -99,7 +100,8 @@ def dualformer(
     """
     is_right = right_test(problems, steps)
     chains = sample(teacher, problems, n=n, temperature=temperature, max_new_tokens=max_new_tokens)
-    chains = segment(step_starts, keep(is_right, verify(chains)))
+    chains = keep(is_right, verify(keep(is_finished, chains)))
+    chains = segment(step_starts, chains)
     rows = dedupe(words, edit(partial(draw_copies, arm, copies), chains))
     rows = keep(right, verify(rows))
     fast_rows = sum(row.text.startswith(BEGINNINGS["fast"]) for row in rows)
@@ -143,12 +145,10 @@ def drop_sentences(trace: Any, level: int, rng: Random, *, any_kind: bool) -> st
     # Levels 1 to 3 drop checks and corrections.
     if level >= 1 and not any_kind:
         units = without_looking_back(trace.text, units)
-    # Levels 2 and 3 leave only the sentences in which something is calculated.
+    # Levels 2 and 3 leave only the steps: where the chain calculates, sentences with a number.
     if level >= 2 and not any_kind:
-        results = [step.start for step in find_reasoning_steps(trace.text)]
-        units = [
-            unit for unit in units if any(unit.start <= place < unit.stop for place in results)
-        ]
+        places = [step.start for step in find_reasoning_steps(trace.text)]
+        units = [unit for unit in units if any(unit.start <= place < unit.stop for place in places)]
     # Level 3 drops a random share of what remains.
     if level == 3:
         probability = rng.uniform(LEAST_DROPPED, MOST_DROPPED)

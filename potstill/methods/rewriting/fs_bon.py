@@ -63,9 +63,10 @@ def fs_bon(
     Controls: arm=bon (no examples: best-of-N alone), few-shot (a sample behind examples, whatever its length),
         any-length (a sample of both pools, whatever its length: is it the choice of the shortest?).
     Departure: every problem is shown the same examples, never one of its own; the released code draws them anew. The
-        prompt of the examples' writer is ours. Without a writer they are the student's own shortest right samples, or
-        the problems' solutions (examples=solutions): both are arms of the paper; its rows of another model are `sft`
-        with the writer as teacher. With `steps` a row's steps are right.
+        first samples are under the problem's own prompt; there a system prompt asks for steps, and the learner sees the
+        question alone. The prompt of the examples' writer is ours. Without a writer they are the student's own shortest
+        right samples, or the problems' solutions (examples=solutions): both are arms of the paper; its rows of another
+        model are `sft` with the writer as teacher. With `steps` a row's steps are right.
     Paper: 92
     Cite: Tergel Munkhbat, Namgyu Ho, Seo Hyun Kim, Yongjin Yang, Yujin Kim, Se-Young Yun: Self-Training Elicits Concise
         Reasoning in Large Language Models (2025).

@@ -38,6 +38,7 @@ from potstill.traces import (
     count_reading,
     edit,
     fill_template,
+    is_finished,
     keep,
     leave_one_out,
     line,
@@ -113,7 +114,7 @@ def pir(
     """
     is_right = right_test(problems, steps)
     chains = sample(teacher, problems, temperature=TEMPERATURE, max_new_tokens=max_new_tokens)
-    chains = keep(is_right, verify(chains))
+    chains = keep(is_right, verify(keep(is_finished, chains)))
 
     # Sentences as units, and which of them are functional.
     chains = segment(step_starts, chains)

@@ -72,7 +72,10 @@ def test_failed_and_unreadable_chains_are_dropped_and_the_gate_refuses_empty_one
         n=2,
     )
     assert ran.texts() == {"p1": [GOOD], "p2": ["3 + 4 = 7: \\boxed{7}"]}
-    assert ran.reasons() == {"right": ["error: down", "unparsed: no number (last line)"]}
+    assert ran.reasons() == {
+        "is_finished": ["error: down"],
+        "right": ["unparsed: no number (last line)"],
+    }
     gate = ReferenceGate(1.0, 0.0)
     ran, _ = hinted((["Two and two make \\boxed{4}."], ["So \\boxed{7}."]), shots=0, gate=gate)
     assert ran.texts() == {"p1": ["Two and two make \\boxed{4}."]}

@@ -22,7 +22,8 @@ LONG = "First 2 + 3 = 5.\nThen 5 + 4 = 9.\n\\boxed{9}"
 
 
 def o1_journey(written=LONG, **values):
-    teacher = script({P2.prompt: THOUGHT, "": "It is \\boxed{1}."}, name="teacher")
+    cut = {"text": "It is \\boxed{9}.", "finish": "length"}
+    teacher = script({P2.prompt: THOUGHT, "": cut}, name="teacher")
     roles = {"teacher": teacher, "editor": script({"": written}), "student": student(["-"])}
     return run("o1_journey", [P1, P2], roles, **values), roles
 
@@ -36,7 +37,7 @@ def test_solutions_in_the_long_format_are_learnt_first_then_the_teachers_right_t
     assert len(roles["teacher"].calls) == 2 and ran.prompts_learnt(0) == [P1.prompt]
     assert ran.reasons() == {
         "has_solution": ["the problem has no solution"],
-        "right": ["wrong: 1 is not 9 (boxed)"],
+        "is_finished": ["not finished"],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scripted_world import NOWHERE, number, run, script
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
-TEACHER = {"2 + 2": "Long: \\boxed{4}.", "": {"error": "down"}}
+TEACHER = {"2 + 2": "Long: \\boxed{4}.", "": {"text": "Long: \\boxed{7}.", "finish": "length"}}
 ROLLOUTS = {
     "2 + 2": ["\\boxed{4}", "\\boxed{4}", "Still \\boxed{4}", "\\boxed{5}"],
     "": [
@@ -29,7 +29,7 @@ def test_the_longest_right_rollout_on_hard_problems_joins_the_teachers_thoughts(
     assert ran.texts(1) == {"p1": ["Long: \\boxed{4}."], "p2": ["It must be \\boxed{7}"]}
     assert len(pupil.calls) == 8 and [stage.model for stage in ran.stages] == [pupil, pupil]
     reasons = ran.reasons()
-    assert reasons["is_finished"] == ["not finished"]
+    assert reasons["is_finished"] == ["not finished"] * 2  # a thought and a rollout
     [hard] = [test for test in reasons if test.startswith("is_mostly_unsolved")]
     assert reasons[hard] == ["not hard: 75% of its rollouts are right"] * 3
 

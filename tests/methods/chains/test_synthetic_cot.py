@@ -28,13 +28,14 @@ def test_chains_are_learnt_under_the_simple_prompt_right_or_not():
     assert ran.prompts_learnt() == [P1.prompt, P2.prompt]
     assert prompts(teacher)[0] == fill_template(CHAIN_OF_THOUGHT, {"prompt": P1.prompt})
     assert teacher.calls[0].sampling == Sampling(0.0, max_new_tokens=2048)
-    assert ran.reasons() == {"is_read": ["error: down"]} and not ran.rows[0].saw_gold
+    assert ran.reasons() == {"is_finished": ["error: down"]} and not ran.rows[0].saw_gold
 
 
 def test_what_can_not_be_read_is_no_row():
-    ran, _ = synthetic_cot({"1 + 2": "One more: \\boxed{3}.", "": "Hm."})
+    cut = {"text": "So 2 + 2 = 4", "finish": "length"}
+    ran, _ = synthetic_cot({"1 + 2": "One more: \\boxed{3}.", "2 + 2": cut, "": "Hm."})
     assert ran.texts() == {"p1": ["One more: \\boxed{3}."]}
-    assert ran.reasons() == {"is_read": ["no answer can be read"] * 2}
+    assert ran.reasons() == {"is_finished": ["not finished"], "is_read": ["no answer can be read"]}
 
 
 def test_the_controls_learn_answers_alone_the_data_sets_or_right_chains():

@@ -44,7 +44,7 @@ def test_a_chain_without_tags_gets_them():
 
 
 def dualformer(**values):
-    teacher = script({"2 + 3": CHAIN, "": "It is \\boxed{1}."})
+    teacher = script({"2 + 3": CHAIN, "": {"text": "It is \\boxed{7}.", "finish": "length"}})
     pupil = student(["<think></think>\n\\boxed{9}"])
     return run("dualformer", [P1, P2], {"teacher": teacher, "student": pupil}, **values), pupil
 
@@ -53,7 +53,7 @@ def test_the_copies_of_a_right_chain_are_rows_each_wording_once():
     ran, _ = dualformer(copies=40)
     assert list(ran.texts()) == ["p1"] and len(ran.rows) == len({row.text for row in ran.rows})
     assert {CHAIN, FAST, slow("2 + 3 = 5.", "5 + 4 = 9.")} <= set(ran.texts()["p1"])
-    assert ran.reasons()["right"] == ["wrong: 1 is not 7 (boxed)"]
+    assert ran.reasons()["is_finished"] == ["not finished"]
     for row in ran.rows:
         assert row.prompt == P1.prompt and ran.sources(row) == [CHAIN]
         assert learnt_stretches(row) == [(0, len(row.text))] and row.finish_reason == "stop"

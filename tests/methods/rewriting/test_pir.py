@@ -88,20 +88,18 @@ def test_markers_stand_at_the_beginning_of_a_sentence():
     assert {text: marked_kind(text) for text in kinds} == kinds
 
 
-def test_wrong_chains_and_failed_ones_are_no_rows_and_cost_no_scoring():
+def test_wrong_chains_and_cut_ones_are_no_rows_and_cost_no_scoring():
     pupil = ScriptedModel(["-"], weights=NOWHERE)
     others = [number("p2", "q", "4"), number("p3", "r", "5")]
     script = {
         P1.prompt: [CHAIN],
-        "Solve: q": [{"error": "down"}],
+        "Solve: q": [{"text": "It is \\boxed{4}.", "finish": "length"}],
         "Solve: r": ["It is \\boxed{8}."],
     }
     ran = run("pir", [P1, *others], {"teacher": ScriptedModel(script), "student": pupil})
     assert [row.problem.id for row in ran.rows] == ["p1"] and len(pupil.scored) == 4
-    assert ran.dropped("right") == [
-        ("", "error: down"),
-        ("It is \\boxed{8}.", "wrong: 8 is not 5 (boxed)"),
-    ]
+    assert ran.dropped("is_finished") == [("It is \\boxed{4}.", "not finished")]
+    assert ran.dropped("right") == [("It is \\boxed{8}.", "wrong: 8 is not 5 (boxed)")]
 
 
 def test_a_chain_whose_slip_would_lose_its_correction_stays_whole():

@@ -164,6 +164,8 @@ class Group:
         answer_nll: mean negative log-likelihood of the gold answer's tokens behind each one's reasoning.
         reasoning_lengths: tokens of each one's reasoning.
         has_answer: whether it has a reasoning and an answer at all.
+        query_text: how alike its SQL query and the gold one are by their letters, from 0 to 1.
+        query_clauses: and clause by clause.
     """
 
     texts: Sequence[str]
@@ -174,6 +176,8 @@ class Group:
     answer_nll: Sequence[float] | None = None
     reasoning_lengths: Sequence[int] | None = None
     has_answer: Sequence[bool] | None = None
+    query_text: Sequence[float] | None = None
+    query_clauses: Sequence[float] | None = None
 
 
 class Reward(NamedTuple):
@@ -181,7 +185,7 @@ class Reward(NamedTuple):
 
     Args:
         rule: from a group to a number for each of its completions.
-        needs: what it asks beside texts and lengths: "verdict", "teacher" or "answer_likelihood".
+        needs: what it asks beside texts and lengths: "verdict", "teacher", "answer_likelihood" or "gold_query".
         of_batch: whether its group are all completions of a micro-batch, not those of one prompt.
     """
 
@@ -258,6 +262,16 @@ def _nover_efficiency(group: Group) -> list[float]:
     return [both.efficiency for both in _nover_of(group)]
 
 
+def _query_text(group: Group) -> list[float]:
+    assert group.query_text is not None
+    return list(group.query_text)
+
+
+def _query_clauses(group: Group) -> list[float]:
+    assert group.query_clauses is not None
+    return list(group.query_clauses)
+
+
 REWARDS: Mapping[str, Reward] = MappingProxyType(
     {
         "verifier": Reward(_verifier, "verdict"),
@@ -271,5 +285,7 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
         "teacher": Reward(_teacher, "teacher"),
         "nover": Reward(_nover, "answer_likelihood"),
         "nover_efficiency": Reward(_nover_efficiency, "answer_likelihood"),
+        "query_text": Reward(_query_text, "gold_query"),
+        "query_clauses": Reward(_query_clauses, "gold_query"),
     }
 )

@@ -45,6 +45,9 @@ def test_every_method_of_the_package_is_rehearsed_to_its_end(name):
     if name in stopped:
         assert stopped[name] in found.stopped
         return
+    if name == "sparks":
+        assert "learns gold queries, and none of 4 problems has one" in found.stopped
+        return
     assert not found.stopped and found.answer_calls
     # What is a solver alone has no rows that a learner would see.
     assert found.learner_prompts or method_entry(name).family == "testtime"

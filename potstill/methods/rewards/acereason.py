@@ -15,7 +15,7 @@ from collections.abc import Generator
 from typing import Literal
 
 from potstill.errors import StageError
-from potstill.methods.rewards._rollouts import Rollouts
+from potstill.methods.rollouts import Rollouts
 from potstill.models.model import Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import note

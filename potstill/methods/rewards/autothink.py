@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Literal
 
-from potstill.methods.rewards._rollouts import Rollouts
+from potstill.methods.rollouts import Rollouts
 from potstill.models.model import Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import pose, solve_posed

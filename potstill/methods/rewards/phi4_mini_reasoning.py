@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Literal
 
-from potstill.methods.rewards._rollouts import Rollouts
+from potstill.methods.rollouts import Rollouts
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (

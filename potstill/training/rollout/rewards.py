@@ -28,6 +28,8 @@ from potstill.training.dataset.chat_template import CLOSE, OPEN, ChatTemplate
 from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.logprobs import batch_log_probs
+from potstill.verifiers.sql import verifier
+from potstill.verifiers.sql.similarity import QuerySimilarity
 
 RewardSpec: TypeAlias = Callable[[Any, str], float] | str | Mapping[str, float]
 
@@ -99,11 +101,18 @@ class Rewards:
         """Refuse problems that a reward can say nothing of."""
         problems = list(problems)
         judged = sum(problem.kind == "judge" for problem in problems)
+        tables = [problem for problem in problems if problem.kind == "table"]
         if "verdict" in self._needs and judged and not self._host.has_judge:
             raise StageError(
                 f"the reward asks whether an answer is right, and a model has to judge {judged:,} of the problems",
                 expected="a run with a judge",
                 fix="potstill run with --role judge=SPEC, or problems of another kind",
+            )
+        if "gold_query" in self._needs and not any(map(verifier.gold_query, tables)):
+            raise StageError(
+                "the reward compares SQL queries, and no problem has a gold query",
+                expected="problems of the kind table, with a query as their answer",
+                fix="reward=verifier, or --kind table",
             )
         if "answer_likelihood" not in self._needs or any(problem.answer for problem in problems):
             return
@@ -142,6 +151,9 @@ class Rewards:
             measured.teacher_log_probs = context.teacher([one.row for one in rollouts])
         if "answer_likelihood" in self._needs:
             measured.answers = self._proxy.score_answers(rollouts, context)
+        if "gold_query" in self._needs:
+            for one in rollouts:
+                measured.queries.append(verifier.compare_with_gold(one.problem, one.text))
         return measured
 
     def state(self) -> dict[str, Any]:
@@ -168,6 +180,7 @@ class _Measured:
     verdicts: list[Verdict] = field(default_factory=list)
     teacher_log_probs: list[list[float]] = field(default_factory=list)
     answers: list[AnswerLikelihood] = field(default_factory=list)
+    queries: list[QuerySimilarity] = field(default_factory=list)
 
     @property
     def is_right(self) -> list[bool]:
@@ -188,6 +201,7 @@ def _by_group(
     for indices in members.values():
         rows = [rollouts[index].row for index in indices]
         answers = [measured.answers[index] for index in indices if measured.answers]
+        queries = [measured.queries[index] for index in indices if measured.queries]
         group = Group(
             texts=[rollouts[index].text for index in indices],
             lengths=[len(row) - row.prompt_length for row in rows],
@@ -199,6 +213,8 @@ def _by_group(
             answer_nll=[answer.nll for answer in answers],
             reasoning_lengths=[answer.reasoning_length for answer in answers],
             has_answer=[answer.has_answer for answer in answers],
+            query_text=[query.text for query in queries],
+            query_clauses=[query.clauses for query in queries],
         )
         for index, value in zip(indices, REWARDS[name].rule(group), strict=True):
             values[index] = value

@@ -20,6 +20,7 @@ from typing import Any
 from potstill.records import Problem, Status, Verdict
 from potstill.verifiers.sql import statements
 from potstill.verifiers.sql.execute import parse_written_rows
+from potstill.verifiers.sql.similarity import QuerySimilarity, compare_queries
 from potstill.verifiers.workers import pool
 
 VERSION = "table@4"
@@ -70,12 +71,23 @@ def equal_all(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
 
 def gold_text(problem: Problem) -> str:
     """Return a reply with the gold query, or with one that says the gold result."""
-    gold = problem.answer or ""
-    if statements.begins_as_query(gold):
-        query = gold
-    else:
-        query = problem.solution or _query_of_written_rows(gold)
+    query = gold_query(problem) or _query_of_written_rows(problem.answer or "")
     return f"```sql\n{query}\n```"
+
+
+def gold_query(problem: Problem) -> str:
+    """Return the problem's answer where it is a query, else its solution, or ""."""
+    answer = problem.answer or ""
+    if statements.begins_as_query(answer):
+        return answer
+    return problem.solution or ""
+
+
+def compare_with_gold(problem: Problem, text: str) -> QuerySimilarity:
+    """Say how alike a text's query and the gold one are; not at all where one is missing."""
+    if problem.kind != "table":
+        return QuerySimilarity()
+    return compare_queries(gold_query(problem), statements.extract_query(text))
 
 
 def requested_engine(table: str) -> tuple[str, str]:

@@ -154,6 +154,18 @@ def test_nover_needs_gold_answers(student):
         )
 
 
+def test_queries_are_compared_with_the_gold_query_which_somebody_must_have(student):
+    model, template = student
+    problem = Problem("1", "Who?", "SELECT name FROM people", kind="table")
+    texts = ("SELECT name FROM people", "SELECT age FROM people", "Nobody.")
+    some = [one._replace(problem=problem) for one in written(template, texts=texts)]
+    made = Rewards({"query_clauses": 1.0, "query_text": 0.0})(some, models(model, template))
+    assert made.rewards == [1.0, 0.5, 0.0] and made.right is None
+    assert 0.5 < Rewards("query_text")(some, models(model, template)).rewards[1] < 1
+    with pytest.raises(StageError, match="no problem has a gold query"):
+        Rewards("query_text").check([Problem("1", "Who?", "Ada")])
+
+
 def test_groups_are_ranked_apart(student):
     model, template = student
     some = written(template)

@@ -112,7 +112,7 @@ def describe_method(name: str, method: Callable[..., Any]) -> MethodEntry:
         hint = hints.get(parameter.name, Any)
         help_text = help_texts.get(parameter.name, "")
         if parameter.kind is parameter.KEYWORD_ONLY:
-            fields = settings_fields(hint)
+            fields = settings_fields(hint, parameter.default)
             values.append(Value(parameter.name, hint, parameter.default, help_text, fields))
         else:
             is_optional = parameter.default is not parameter.empty
@@ -133,8 +133,13 @@ def describe_method(name: str, method: Callable[..., Any]) -> MethodEntry:
     )
 
 
-def settings_fields(hint: Any) -> tuple[Value, ...]:
-    """The fields of a settings object with their help; nothing for any other annotation."""
+def settings_fields(hint: Any, settings: Any) -> tuple[Value, ...]:
+    """The fields of a settings object with their help; nothing for any other annotation.
+
+    Args:
+        hint: the parameter's annotation.
+        settings: its default, whose fields may differ from those of the class.
+    """
     if not dataclasses.is_dataclass(hint) or not isinstance(hint, type):
         return ()
     hints = typing.get_type_hints(hint)
@@ -142,7 +147,8 @@ def settings_fields(hint: Any) -> tuple[Value, ...]:
     fields: list[Value] = []
     for field in dataclasses.fields(hint):
         help_text = help_texts.get(field.name, "")
-        fields.append(Value(field.name, hints[field.name], field.default, help_text))
+        default = getattr(settings, field.name, field.default)
+        fields.append(Value(field.name, hints[field.name], default, help_text))
     return tuple(fields)
 
 

@@ -152,11 +152,17 @@ def irac(
     if arm == "unstructured":
         explanations = edit(join_lines, explained)
     else:
-        settings = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-        replies = rewrite(teacher, explained, prompt=RESTRUCTURE, guard=False, **settings)
-        parts = edit(write_paragraphs, keep(is_finished, replies))
-        explanations = keep_reasoned(parts, gate=gate)
-        report_restructured(explained, parts, explanations)
+        replies = rewrite(
+            teacher,
+            explained,
+            prompt=RESTRUCTURE,
+            guard=False,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+        )
+        restructured = edit(write_paragraphs, keep(is_finished, replies))
+        explanations = keep_reasoned(restructured, gate=gate)
+        report_restructured(explained, restructured, explanations)
 
     # The whole answers, in the form that their prompt describes.
     parts = named_parts(form, has_domain=bool(domain), is_structured=arm == "irac")
@@ -237,11 +243,11 @@ def show_form(instruction: str, example: str, trace: Any) -> str:
 
 
 def report_restructured(
-    explained: Sequence[Trace], parts: Sequence[Trace], explanations: Sequence[Trace]
+    explained: Sequence[Trace], restructured: Sequence[Trace], explanations: Sequence[Trace]
 ) -> None:
     """Say how many explanations came back in four parts, and how many of those say enough."""
     shares = [
-        Share("in four parts", len(parts), len(explained)),
-        Share("that say enough", len(explanations), len(parts)),
+        Share("in four parts", len(restructured), len(explained)),
+        Share("that say enough", len(explanations), len(restructured)),
     ]
     report_shares("Explanations", shares, hint="Of those that the teacher was shown.")

@@ -110,9 +110,9 @@ def sparks(
     Controls: arm=sft (no rewards), rl (rewards from the beginning), no-cot (queries without explanation, then rewards),
         weights.letters, weights.clauses (0 leaves a part of the reward out).
     Departure: the abstract and the released code were read, not the paper's text. The prompt of the explanations is
-        ours; one that leaves a clause of its query out is no row. Both trainings see the same problems, in the paper
-        two data sets. Clauses are read outside of brackets, where the code looks for words anywhere. The learner is
-        asked as problems of the kind table are, which is not the code's wording.
+        ours; one that leaves a clause out, or has one that its query lacks, is no row. Both trainings see the same
+        problems, in the paper two data sets. Clauses are read outside of brackets, where the code looks for words
+        anywhere. The learner is asked as problems of the kind table are, which is not the code's wording.
     Partial: the part of the reward that another model grades on an ordinal scale, and that which counts the changes to
         the gold query by a model.
     Paper: 20
@@ -141,8 +141,14 @@ def sparks(
         queries = edit(show_query, answerable)
         rows = edit(write_query, queries)
         if arm != "no-cot":
-            settings = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-            replies = rewrite(teacher, queries, prompt=EXPLAIN, guard=False, **settings)
+            replies = rewrite(
+                teacher,
+                queries,
+                prompt=EXPLAIN,
+                guard=False,
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+            )
             explained = edit(take_reply, keep(is_finished, replies))
             covering = keep(explains_clauses, keep(partial(mentions_none, _SHOWN), explained))
             report_explained(queries, explained, covering)
@@ -181,12 +187,13 @@ def take_reply(trace: Any) -> str | None:
 
 
 def explains_clauses(trace: Trace) -> tuple[bool, str]:
-    """It has a step for every clause of its query."""
+    """It has a step for every clause of its query, and none for a clause that the query lacks."""
     query = _QUOTED.sub("''", gold_query(trace.problem))
     wanted = {_clause_name(clause) for clause in _CLAUSE.findall(query)}
     steps = {_clause_name(clause) for clause in _STEP.findall(trace.text)}
-    missing = sorted(wanted - steps)
-    return not missing, f"no step for {', '.join(missing)}"
+    if wanted - steps:
+        return False, f"no step for {', '.join(sorted(wanted - steps))}"
+    return steps == wanted, f"the query has no {', '.join(sorted(steps - wanted))}"
 
 
 def write_chain(trace: Any) -> str:

@@ -36,9 +36,9 @@ P1, P2 = (
 
 
 def explain(request):
-    """Steps for every clause there is, differently worded each time."""
+    """A step for each clause of those queries, differently worded each time."""
     words = request.random_seed("words")
-    clauses = ("FROM", "WHERE", "SELECT", "ORDER BY")
+    clauses = ("FROM", "WHERE", "SELECT")
     return "\n".join(f"{clause}: because of {words}." for clause in clauses)
 
 
@@ -83,6 +83,7 @@ def test_an_explanation_that_leaves_a_clause_out_or_has_seen_the_query_is_no_row
         "Who is 4?": {"text": STEPS, "finish": "length"},
         "Who is 5?": "<think>FROM: x",
         "Who is 6?": f"<think>Hm.</think>{STEPS}",
+        "Who is 7?": f"{STEPS}\nLIMIT: one row is asked for.",
     }
     posed = [table(question, question, OLDEST) for question in replies]
     pupil = script({"": "?"}, weights=NOWHERE)
@@ -93,7 +94,11 @@ def test_an_explanation_that_leaves_a_clause_out_or_has_seen_the_query_is_no_row
         ["not finished"],
         ["take_reply returned nothing"],
         ["mentions 'given query'"],
-        ["no step for FROM, ORDER BY, SELECT, WHERE", "no step for WHERE"],
+        [
+            "no step for FROM, ORDER BY, SELECT, WHERE",
+            "no step for WHERE",
+            "the query has no LIMIT",
+        ],
     ]
 
 
@@ -126,7 +131,7 @@ def test_it_runs_on_tables_of_its_own(tmp_path):
         {"question": t.question, "answer": t.problem.answer, "table": PEOPLE} for t in tables(3)
     ]
     problems.write_text("\n".join(map(json.dumps, lines)))
-    teacher.write_text(json.dumps([STEPS]))
+    teacher.write_text(json.dumps([STEPS.rpartition("\n")[0]]))
     # So far from what the world's student has learnt, half precision rounds too much.
     sets = ["rollouts.num_generations=2", "rollouts.max_new_tokens=16", "training.dtype=float32"]
     run = run_on_world(

@@ -151,12 +151,14 @@ def control_r(
     scored = among(control_fields, chains, by=line)
     show_fields = partial(show_one, CONTROLLED)
     if arm == "shuffled":
-        shown = best(by_chance, control_fields, by=problem)
-        another = shuffled_key(shown, what="scored chains")
-        rows = pose(show_fields, scored, context={"fields": shown}, by=another, keep_text=True)
+        # One chain's scores of each problem, shown to another problem.
+        of_problems = best(by_chance, control_fields, by=problem)
+        another = shuffled_key(of_problems, what="scored chains")
+        context = {"fields": of_problems}
+        rows = pose(show_fields, scored, context=context, by=another, keep_text=True)
     else:
-        shown = control_fields
-        rows = pose(show_fields, scored, context={"fields": shown}, by=line, keep_text=True)
+        context = {"fields": control_fields}
+        rows = pose(show_fields, scored, context=context, by=line, keep_text=True)
     student = yield Stage(student, rows, "sft")
 
     if fields == "none":
@@ -169,6 +171,7 @@ def write_fields(annotation: Any) -> str | None:
     """The scores of an annotator's reply in the learner's form; None where one is missing, or stands there twice."""
     scores: dict[str, int] = {}
     reply = reply_of(annotation.text)
+    # Two scores of one field say nothing of the chain.
     for name, score in _SCORE.findall(reply):
         if scores.setdefault(name, int(score)) != int(score):
             scores.clear()
@@ -190,9 +193,9 @@ def format_fields(scores: Mapping[str, int]) -> str:
 def report_fields(control_fields: Sequence[Trace]) -> None:
     """Say what the chains scored: a field that all of them score alike can't be learnt to control."""
     shares: list[Share] = []
+    written = " ".join(trace.text for trace in control_fields)
     for name in FIELDS:
-        pattern = re.compile(rf"\b{name}: ([0-9])")
-        scores = [int(score) for trace in control_fields for score in pattern.findall(trace.text)]
+        scores = [int(score) for score in re.findall(rf"\b{name}: ([0-9])", written)]
         shares.append(Share(name, sum(scores), LARGEST_SCORE * len(scores)))
     hint = "Points of the chains, of nine each. A field on which all score alike is one that can't be controlled."
     report_shares("Control fields", shares, hint=hint)

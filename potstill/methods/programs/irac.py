@@ -168,15 +168,16 @@ def irac(
     parts = named_parts(form, has_domain=bool(domain), is_structured=arm == "irac")
     write_answer = partial(write_response, form, parts, domain)
     answers = keep(right, verify(edit(write_answer, explanations)))
-    shown = ""
+    worked_example = ""
     if form.example and answers:
+        # One question is every prompt's example, and so no row.
         first = max(answers, key=by_chance)
         answers.remove(first)
         note(f"irac: problem {first.problem.id!r} is the worked example, and no row")
-        shown = (
+        worked_example = (
             f"Question: {first.problem.question}\n{first.problem.lettered_choices}\n\n{first.text}"
         )
-    prompt = partial(show_form, describe_form(form, parts), shown)
+    prompt = partial(show_form, describe_form(form, parts), worked_example)
     student = yield Stage(student, pose(prompt, answers, keep_text=True), "sft")
     return partial(solve_posed, student, prompt)
 
@@ -207,6 +208,7 @@ def write_response(form: AnswerForm, parts: Sequence[Part], domain: str, trace: 
     """A whole answer around the paragraphs of its explanation; None for a problem without a gold answer."""
     if not trace.problem.answer:
         return None
+    # The explanation's paragraphs are its parts, in their order; domain and answer are the problem's.
     paragraphs = iter(trace.text.split(PARAGRAPH))
     filled: list[Part] = []
     for part in parts:
@@ -222,6 +224,7 @@ def write_response(form: AnswerForm, parts: Sequence[Part], domain: str, trace: 
 
 def fill_form(form: AnswerForm, parts: Sequence[Part]) -> str:
     """Parts as a numbered list, under headings, or as a JSON object."""
+    # A key of an object has no blanks, as in the released prompts.
     if form.layout == "json":
         return json.dumps({part.name.replace(" ", "_"): part.text for part in parts}, indent=2)
     if form.layout == "markdown":

@@ -109,11 +109,11 @@ def mint(
     report_views(views)
 
     # Which one is asked for.
-    asked = answer_view or next(iter(views), "")
-    if asked not in views:
-        raise ConfigError(f"no view called {asked!r}", available=views, wanted=asked)
+    asked_view = answer_view or next(iter(views), "")
+    if asked_view not in views:
+        raise ConfigError(f"no view called {asked_view!r}", available=views, wanted=asked_view)
     if arm == "one-view":
-        views = {asked: views[asked]}
+        views = {asked_view: views[asked_view]}
 
     # All views together, each behind its instruction.
     weights = view_weights(views, balance)
@@ -126,7 +126,7 @@ def mint(
     student = yield Stage(student, rows, "sft")
     if arm == "no-instruction":
         return None
-    return partial(solve_posed, student, partial(show_instruction, asked))
+    return partial(solve_posed, student, partial(show_instruction, asked_view))
 
 
 def show_instruction(name: str, trace: Any) -> str:
@@ -180,6 +180,7 @@ def nest_equations(trace: Any) -> str | None:
     for left, result in find_equations(trace.text):
         terms: list[str] = []
         for token in left.replace(",", "").split(" "):
+            # A number that an earlier equation came to is that equation's left side.
             terms.append(expressions.get(token, token))
         last = " ".join(terms)
         if len(last) > LONGEST_EXPRESSION:

@@ -157,12 +157,13 @@ def sparks(
     if arm == "sft":
         return
 
-    # The student's own queries.
+    # The student's own queries, by what they return and by how alike the gold query they are.
     yield Stage(student, answerable, "grpo", name="rewards", **keywords)
 
 
 def gold_query(problem: Any) -> str:
     """The problem's answer where it is a query, else its solution where that is one, or ""."""
+    # A gold result may come with the query that made it.
     for text in (problem.answer, problem.solution):
         if text and _BEGINS_AS_QUERY.match(text):
             return str(text).strip()
@@ -188,6 +189,7 @@ def take_reply(trace: Any) -> str | None:
 
 def explains_clauses(trace: Trace) -> tuple[bool, str]:
     """It has a step for every clause of its query, and none for a clause that the query lacks."""
+    # What stands in quotes is a value, whatever words it has.
     query = _QUOTED.sub("''", gold_query(trace.problem))
     wanted = {_clause_name(clause) for clause in _CLAUSE.findall(query)}
     steps = {_clause_name(clause) for clause in _STEP.findall(trace.text)}

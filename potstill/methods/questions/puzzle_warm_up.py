@@ -25,7 +25,7 @@ from random import Random
 from typing import Any, Literal
 
 from potstill.methods.questions._knights_knaves import draw_puzzle, write_answer, write_question
-from potstill.methods.rewards._rollouts import Rollouts
+from potstill.methods.rollouts import Rollouts
 from potstill.methods.settings import Options, options
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace

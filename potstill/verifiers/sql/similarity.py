@@ -40,7 +40,9 @@ class QuerySimilarity(NamedTuple):
 
 def compare_queries(gold: str, candidate: str) -> QuerySimilarity:
     """Compare a query with the gold one; an empty query is like none."""
-    gold, candidate = (" ".join(query[:MAX_CHARACTERS].split()) for query in (gold, candidate))
+    # Line breaks and indents mean nothing to a query.
+    gold = " ".join(gold[:MAX_CHARACTERS].split())
+    candidate = " ".join(candidate[:MAX_CHARACTERS].split())
     if not gold or not candidate:
         return QuerySimilarity()
     text = difflib.SequenceMatcher(None, candidate, gold).ratio()
@@ -50,9 +52,12 @@ def compare_queries(gold: str, candidate: str) -> QuerySimilarity:
 def clause_f1(gold: str, candidate: str) -> float:
     """Mean F1 over the clauses that either query has; 0 where neither has one."""
     gold_clauses, clauses = read_clauses(gold), read_clauses(candidate)
+    # A clause that only one of them has scores 0.
     names = gold_clauses.keys() | clauses.keys()
+    if not names:
+        return 0.0
     scores = [f1(gold_clauses.get(name, set()), clauses.get(name, set())) for name in names]
-    return sum(scores) / len(scores) if scores else 0.0
+    return sum(scores) / len(scores)
 
 
 def f1(gold: Set[str], candidate: Set[str]) -> float:

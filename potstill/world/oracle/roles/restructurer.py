@@ -17,17 +17,17 @@ _SHOWN = re.compile(
 def restructure(role_input: RoleInput) -> str:
     """The four parts with their tags: the facts of the story, and the explanation's own sentences."""
     question, _ = read_story(role_input.prompt)
-    shown = _SHOWN.search(role_input.prompt)
-    if shown is None:
+    match = _SHOWN.search(role_input.prompt)
+    if match is None:
         raise CannotAnswerError("the restructurer found no answer and explanation in the prompt")
     *facts, core = re.split(r"(?<=\.) ", question)
     # What the explanation ends in is the conclusion's.
-    steps = shown["explanation"].split("The answer is")[0].strip()
+    steps = match["explanation"].split("The answer is")[0].strip()
     return (
         f"<concept>A total that each event changes. {core}</concept>\n"
         f"<facts>{' '.join(facts)}</facts>\n"
         f"<application>{steps}</application>\n"
-        f"<conclusion>So the answer is {shown['answer']}.</conclusion>"
+        f"<conclusion>So the answer is {match['answer']}.</conclusion>"
     )
 
 

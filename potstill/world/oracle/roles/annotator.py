@@ -9,7 +9,7 @@ from potstill.records import Problem
 from potstill.verifiers.story import judge, needed_equations, required_equations, steps
 from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput, read_story
 
-# A copy of words of methods/programs/control_r.py; the test of that method runs it with the oracle.
+# A copy of words of a method's prompt; the test of that method runs it with the oracle.
 PATTERN = re.compile(r"Score the reasoning below on eleven scales")
 _REASONING = re.compile(r"\nReasoning:\n(.*)\n\nWrite one JSON object", re.DOTALL)
 _EQUATION = re.compile(r"\d+ [-+*/] \d+ = -?\d+")

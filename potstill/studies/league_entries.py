@@ -45,6 +45,8 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("pad", {"teacher": PROGRAM}),
         Entry("kpdd", {"teacher": PROGRAM}, trainings=3),
         Entry("divide_or_conquer", {"teacher": PROGRAM}),
+        Entry("socratic_cot", {"teacher": PROGRAM}, trainings=2),
+        Entry("sci_cot", {"teacher": PROGRAM}, trainings=2),
         Entry("elad", {"teacher": PROGRAM}),
         Entry("o1_journey", {"teacher": PROGRAM}),
         Entry("lema", {"corrector": PROGRAM}),
@@ -55,6 +57,11 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("euler", values={"settings": {"rejected": "student"}}),
         Entry("mix_distillation", {"easier": PROGRAM}),
         Entry("opencodereasoning", left_out="it writes programs, and the stories ask for a number"),
+        Entry("redis", left_out="it learns rules of demonstrations, and stories have none"),
+        Entry(
+            "puzzle_warm_up",
+            left_out="it warms up on puzzles, and the world's models know stories alone",
+        ),
         Entry("cell_o1", left_out="its problems come in groups, and stories come one by one"),
     )
 }

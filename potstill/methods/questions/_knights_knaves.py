@@ -71,6 +71,7 @@ def draw_puzzle(rng: Random, people: int) -> Puzzle:
         rng: where chance comes from.
         people: inhabitants, two or more.
     """
+    # Two drawings in five have a single solution.
     names = tuple(rng.sample(NAMES, people))
     while True:
         statements = tuple(draw_statement(rng, speaker, people) for speaker in range(people))
@@ -81,11 +82,13 @@ def draw_puzzle(rng: Random, people: int) -> Puzzle:
 
 def draw_statement(rng: Random, speaker: int, people: int) -> Statement:
     """What an inhabitant says: a single claim is never about the speaker."""
+    # "I am a knave" can be said by nobody, and "I am a knight" by everybody.
     others = [place for place in range(people) if place != speaker]
     word = rng.choice(("", *JOINED))
     first = Claim(rng.choice(others), rng.random() < 0.5)
     if not word:
         return Statement(first)
+    # Joined claims may name the speaker, but never one inhabitant twice.
     remaining = [place for place in range(people) if place != first.place]
     return Statement(first, word, Claim(rng.choice(remaining), rng.random() < 0.5))
 
@@ -94,6 +97,7 @@ def solve_puzzle(statements: Sequence[Statement]) -> list[tuple[bool, ...]]:
     """Who may be knights: the first two ways in which knights say what is so and knaves what is not."""
     solutions: list[tuple[bool, ...]] = []
     for knights in product((True, False), repeat=len(statements)):
+        # Everybody must say the truth exactly where he is a knight.
         is_consistent = True
         for speaker, statement in enumerate(statements):
             if holds(statement, knights) != knights[speaker]:
@@ -101,6 +105,7 @@ def solve_puzzle(statements: Sequence[Statement]) -> list[tuple[bool, ...]]:
                 break
         if is_consistent:
             solutions.append(knights)
+        # Two are enough to know that it is not the only one.
         if len(solutions) == 2:
             break
     return solutions
@@ -125,11 +130,12 @@ def write_question(puzzle: Puzzle) -> str:
     """The puzzle in words, with the form of its answer."""
     lines: list[str] = []
     for speaker, statement in enumerate(puzzle.statements):
-        said = write_claim(puzzle, statement.first)
+        sentence = write_claim(puzzle, statement.first)
         if statement.word:
             second = write_claim(puzzle, statement.second)
-            said = JOINED[statement.word].format(first=said, second=second)
-        lines.append(f'{puzzle.names[speaker]} says: "{said[0].upper()}{said[1:]}."')
+            sentence = JOINED[statement.word].format(first=sentence, second=second)
+        lines.append(f'{puzzle.names[speaker]} says: "{sentence[0].upper()}{sentence[1:]}."')
+    # The last line says in which form the answer is judged: the gold answer word for word.
     *most, last = puzzle.names
     return QUESTION.format(
         count=len(puzzle.names),

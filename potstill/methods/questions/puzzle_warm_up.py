@@ -91,10 +91,12 @@ def puzzle_warm_up(
         sampling: of the chains.
         rollouts: how the student writes while it is rewarded.
     """
+    # The target problems are few: the warm-up is for those who have no more.
     few = best(by_chance_of_problem, problems, k=examples)
 
     # Stage 1: chains about puzzles, whatever their answers.
     if arm != "rl":
+        # New problems of the run, beside those that it was given: what overlaps the evaluation set is left out.
         toy_problems: list[Trace] = []
         for number in range(puzzles):
             write = partial(make_puzzle, people, number)
@@ -136,12 +138,14 @@ def by_chance_of_problem(trace: Trace) -> str:
 
 def make_puzzle(people: tuple[int, ...], number: int, trace: Trace) -> dict[str, Any]:
     """The puzzle of this number for a problem: a question with its gold answer."""
+    # The id of the problem is the seed: neither other problems nor their order change its puzzles.
     count = people[number % len(people)]
     puzzle = draw_puzzle(Random(chance("knights and knaves", trace.problem.id, number)), count)
     return {
         "question": write_question(puzzle),
         "answer": write_answer(puzzle),
         "kind": "exact",
+        # Nothing of the target problem is handed on.
         "choices": (),
         "table": None,
         "metadata": {"topic": "knights and knaves", "people": count},

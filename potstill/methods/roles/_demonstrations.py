@@ -46,6 +46,6 @@ def has_demonstrations(trace: Trace) -> tuple[bool, str]:
 def is_same_output(text: str, wanted: str) -> bool:
     """Whether a text is an output: the first list in it where that is a list, else the text; white space aside."""
     if wanted.startswith("["):
-        found = _LIST.search(text)
-        return found is not None and "".join(found[0].split()) == "".join(wanted.split())
+        match = _LIST.search(text)
+        return match is not None and "".join(match[0].split()) == "".join(wanted.split())
     return text.split() == wanted.split()

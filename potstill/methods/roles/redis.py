@@ -156,6 +156,7 @@ def apply_rules(
     longest = max((len(examples_of(rule)) for rule in rules), default=0)
     for place in range(longest):
         applicable = [rule for rule in rules if place < len(examples_of(rule))]
+        # The learner of an application sees the rule and one input, and none of the demonstrations.
         posed = pose(partial(show_application, place), applicable)
         written = sample(model, posed, temperature=APPLY_TEMPERATURE, **sampling)
         outputs = edit(reply_alone, written)
@@ -173,6 +174,7 @@ def solve_by_rules(
 
     The temperatures are the paper's, whatever the measurement's are.
     """
+    # What shows no demonstrations has no rule to find.
     inductive: list[Trace] = []
     others: list[Trace] = []
     for trace in problems:
@@ -183,6 +185,7 @@ def solve_by_rules(
     rules = edit(reply_alone, written)
     _, hits = apply_rules(model, rules, **limits)
 
+    # The rules of a problem, so many for each of its answers.
     chosen: list[Trace] = []
     for group in group_traces(rules, problem).values():
         for start in range(0, len(group), hypotheses):
@@ -190,8 +193,8 @@ def solve_by_rules(
             # A failed proposal is chosen only where all of them failed.
             healthy = [rule for rule in candidates if not rule.error] or candidates
             chosen.append(max(healthy, key=lambda rule: hits[rule.line]))
-    asked = pose(partial(show_application, -1), chosen)
-    answers = edit(reply_alone, sample(model, asked, temperature=APPLY_TEMPERATURE, **limits))
+    last_inputs = pose(partial(show_application, -1), chosen)
+    answers = edit(reply_alone, sample(model, last_inputs, temperature=APPLY_TEMPERATURE, **limits))
     return answers + plain(model, others, n=n, **sampling)
 
 
@@ -211,10 +214,10 @@ def show_examples(trace: Any) -> str:
 def show_application(place: int, trace: Any) -> str:
     """The prompt to apply a rule: to a demonstration's input by its place, or to the one that is asked for (-1)."""
     if place >= 0:
-        given = examples_of(trace)[place].input
+        input_text = examples_of(trace)[place].input
     else:
-        given = read_demonstrations(trace.question)[-1].input
-    return APPLY.format(rule=trace.text.strip(), input=given)
+        input_text = read_demonstrations(trace.question)[-1].input
+    return APPLY.format(rule=trace.text.strip(), input=input_text)
 
 
 def is_better(gap: int, good: Trace, bad: Trace) -> bool:

@@ -109,11 +109,13 @@ def sci_cot(
     explained = among(rationales, problems)
     own_problems = [trace for trace in explained if reads_own(own_share, trace)]
     written = keep(is_finished, sample(explainer, own_problems, n=n, **settings))
-    own = keep(is_rationale, edit(without_boxes, written))
+    own_rationales = keep(is_rationale, edit(without_boxes, written))
     others = [trace for trace in rationales if not reads_own(own_share, trace)]
-    shown = [*others, *own]
-    rows = edit(say_answer, pose(INFER, shown), context={"answers": answers})
-    share = Share("answers behind the first student's rationales", len(own), len(shown))
+    all_rationales = [*others, *own_rationales]
+    rows = edit(say_answer, pose(INFER, all_rationales), context={"answers": answers})
+    share = Share(
+        "answers behind the first student's rationales", len(own_rationales), len(all_rationales)
+    )
     report_shares("Rationales", [share], hint="What the second student reads while it learns.")
     answerer = yield Stage(student, rows, "sft", name="answer")
     return partial(solve_in_two, explainer, answerer)
@@ -136,6 +138,7 @@ def without_boxes(trace: Any) -> dict[str, str]:
     """What the first student wrote up to where it states an answer, which is not its part."""
     text = reply_of(trace.text)
     before, box, _ = text.partition(BOX)
+    # The line, or in one line the sentence, in which the answer stands goes with it.
     if box:
         text = without_last_line(before + box)
     return {"text": text, "finish_reason": trace.finish_reason}

@@ -115,6 +115,7 @@ def socratic_cot(
     if arm == "unified":
         student = yield Stage(student, mix(questions, answers), "sft")
         return partial(solve_by_questions, student, student, max_questions)
+    # Two students of one base, or the answerer alone behind the teacher's questions.
     asker: Model = teacher
     if arm == "socratic":
         asker = yield Stage(student, questions, "sft", name="questions")
@@ -143,12 +144,12 @@ def solve_by_questions(
     longest = max((len(questions) for questions in questions_of.values()), default=0)
     for number in range(1, longest + 1):
         ended: list[Trace] = []
-        asked: list[Trace] = []
+        unfinished: list[Trace] = []
         for trace in transcripts:
             is_open = not trace.error and number <= len(questions_of[trace.line])
-            (asked if is_open else ended).append(trace)
-        asked = edit(partial(ask_next, questions_of, number), asked)
-        transcripts = [*ended, *sample(answerer, asked, stop="\n", **sampling)]
+            (unfinished if is_open else ended).append(trace)
+        unfinished = edit(partial(ask_next, questions_of, number), unfinished)
+        transcripts = [*ended, *sample(answerer, unfinished, stop="\n", **sampling)]
     return transcripts
 
 
@@ -162,6 +163,7 @@ def ask_next(questions_of: Mapping[str, Sequence[str]], number: int, trace: Any)
 def read_parts(text: str) -> list[tuple[str, str]]:
     """The sub-questions of a chain, each with its solution, in one line each; none where it is not in the form."""
     headings = list(_PART.finditer(text))
+    # Question 1, Answer 1, Question 2, …: anything else is another form.
     bodies: list[str] = []
     for place, heading in enumerate(headings):
         expected = ("Question" if place % 2 == 0 else "Answer", str(place // 2 + 1))
@@ -193,13 +195,14 @@ def list_questions(trace: Any) -> dict[str, str]:
 def answer_in_turn(trace: Any) -> dict[str, Any]:
     """The whole chain, of which the answerer is shown the questions and learns the solutions."""
     text = ""
-    shown: list[Span] = []
+    question_spans: list[Span] = []
     for number, (question, solution) in enumerate(read_parts(trace.text), 1):
-        asked = question_line(number, question)
-        shown.append(Span(len(text), len(text) + len(asked), "user"))
+        heading = question_line(number, question)
+        # What somebody else wrote: shown to the answerer, and not learnt.
+        question_spans.append(Span(len(text), len(text) + len(heading), "user"))
         # The end of the line is learnt: at test time it is where the next question is asked.
-        text += f"{asked}{solution}\n"
-    return {"text": text.removesuffix("\n"), "spans": shown, "finish_reason": "stop"}
+        text += f"{heading}{solution}\n"
+    return {"text": text.removesuffix("\n"), "spans": question_spans, "finish_reason": "stop"}
 
 
 def join_solutions(trace: Any) -> dict[str, str]:

@@ -95,6 +95,7 @@ def llmquoter(
         temperature: of the teacher.
         max_new_tokens: longest list of quotes.
     """
+    # The model that reads is never the one that the training below returns: that one only quotes.
     reader = reader or student
     if arm == "full-context":
         return partial(answer_from_context, reader)
@@ -111,6 +112,7 @@ def llmquoter(
         max_new_tokens=max_new_tokens,
     )
     replies = keep(has_quotes, edit(reply_alone, keep(is_finished, replies)))
+    # A quote that its context does not hold would teach to make evidence up.
     rows = replies if arm == "as-written" else keep(is_copied, keep(quotes_alone, replies))
     report_quotes(replies, rows)
     student = yield Stage(student, rows, "sft")
@@ -121,6 +123,7 @@ def answer_from_quotes(
     quoter: Model, reader: Model, problems: Sequence[Trace], *, n: int = 1, **sampling: Any
 ) -> list[Trace]:
     """Quote n times for each question, and answer each time from what was quoted."""
+    # Nothing is checked here: what the quoter writes is all that the reader sees, as in the paper.
     posed = pose(partial(show_context, QUOTE), problems)
     quotes = edit(reply_alone, sample(quoter, posed, n=n, **sampling))
     return sample(reader, pose(show_quotes, quotes), **sampling)
@@ -138,6 +141,7 @@ def answer_from_context(
 
 def split_question(text: str) -> tuple[str, str]:
     """The context and the question that it ends with; a context without words where there is only a question."""
+    # Files put the question in a paragraph of its own; a story ends with it.
     text = text.strip()
     context, _, question = text.rpartition("\n\n")
     if not context:
@@ -157,6 +161,7 @@ def has_context(trace: Trace) -> tuple[bool, str]:
 def show_context(template: str, trace: Any) -> str:
     """A prompt with the question and its context apart, and the gold answer where the template names it."""
     context, question = split_question(trace.question)
+    # Whoever reads the answer from the view has seen gold: it is read only where the template shows it.
     values = {"context": context, "question": question}
     if "{answer}" in template:
         values["answer"] = trace.problem.answer
@@ -198,6 +203,7 @@ def quotes_alone(trace: Trace) -> tuple[bool, str]:
 
 def is_copied(trace: Trace) -> tuple[bool, str]:
     """Each of its quotes stands in the context, word for word."""
+    # Line breaks are no part of a quote: models wrap what they copy.
     context = " ".join(split_question(trace.question)[0].split())
     for quote in quotes_of(trace.text):
         if quote not in context:

@@ -118,6 +118,7 @@ def memory_reason(
         """One try at each problem: a plan, the facts that it asks for, and the row of both."""
         plans = sample(teacher, remaining, prompt=PLAN, sample_index=number, **settings)
         plans = keep(is_plan, keep(is_finished, plans))
+        # A plan without a question of fact needs no second call.
         asking, closed = split_plans(plans)
         facts = rewrite(
             knower or teacher,
@@ -128,9 +129,11 @@ def memory_reason(
             **settings,
         )
         facts = keep(answers_all(asking), keep(is_finished, facts))
+        # Plans whose facts could not be read are tried again as a whole, as the released code does.
         answered, _ = split_by(facts, asking)
         return edit(partial(write_row, arm), [*answered, *closed], context={"facts": facts})
 
+    # The gold answer stands in every row: the verdict says whether its form can be read, and judges steps.
     rows, first_share = retry(write_rows, problems, tries)
     report_steps(rows, first_share)
     yield Stage(student, keep(is_right, verify(rows)), "sft", **TRAINING)
@@ -142,6 +145,7 @@ def memory_reason(
 def read_steps(text: str) -> list[Step]:
     """The labelled steps of a reply, in order; a line without a label goes on with the step before it."""
     steps: list[Step] = []
+    # What stands before the first label is an introduction, and is no step.
     for line in reply_of(text).splitlines():
         match = _STEP.fullmatch(line)
         if match is not None:
@@ -179,6 +183,7 @@ def ask_facts(trace: Any) -> str:
 
 def read_facts(text: str) -> list[str]:
     """The answers of a numbered list, in order, each in one line; [] where a number is missing or comes twice."""
+    # The split gives what stands before the list, then number and answer in turn.
     _, *parts = _NUMBER.split(reply_of(text))
     numbers, answers = parts[::2], parts[1::2]
     if [int(number) for number in numbers] != list(range(1, len(numbers) + 1)):
@@ -189,6 +194,7 @@ def read_facts(text: str) -> list[str]:
 
 def answers_all(plans: Sequence[Trace]) -> Callable[[Trace], tuple[bool, str]]:
     """A test of the replies to the questions of these plans, one of each problem."""
+    # There is one plan a problem in a try.
     counts = {plan.problem.id: len(facts_asked(plan)) for plan in plans}
 
     def answers_each_question(trace: Trace) -> tuple[bool, str]:
@@ -205,6 +211,7 @@ def answers_all(plans: Sequence[Trace]) -> Callable[[Trace], tuple[bool, str]]:
 
 def write_row(arm: Arm, trace: Any, *, facts: Sequence[Any]) -> dict[str, str]:
     """The plan with a fact in the place of each question, and the gold answer behind it."""
+    # Facts come in the order of the questions.
     remaining_facts = iter(read_facts(facts[0].text) if facts else [])
     steps: list[Step] = []
     for step in read_steps(trace.text):
@@ -220,6 +227,7 @@ def write_row(arm: Arm, trace: Any, *, facts: Sequence[Any]) -> dict[str, str]:
 
 def shuffle_kinds(seed: str, steps: Sequence[Step]) -> list[Step]:
     """The steps with their kinds in another order, by chance; the last step keeps its own."""
+    # Only the order of the labels changes: a row has as many of each kind as before.
     *body, last = steps
     order = sorted(range(len(body)), key=lambda index: chance(seed, index))
     shuffled: list[Step] = []

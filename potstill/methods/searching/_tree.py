@@ -64,10 +64,12 @@ def choose_child(node: TreeNode, exploration: float) -> TreeNode:
 
     UCB(child) = value(child) + exploration sqrt(ln visits(node) / visits(child)).
     """
+    # A child without a visit has no value yet; its bound would be infinite.
     for child in node.children:
         if not child.visits:
             return child
 
+    # By chance as a function of the texts, so that a search that is resumed goes the same way.
     def rank(child: TreeNode) -> tuple[float, str]:
         bound = exploration * math.sqrt(math.log(node.visits) / child.visits)
         return child.value + bound, chance(child.trace.id, node.visits)

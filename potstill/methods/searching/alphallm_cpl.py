@@ -144,6 +144,7 @@ def alphallm_cpl(
         if arm == "sft":
             return [end for end in ends if right(end)]
         pairs = pair_ends(settings, ends)
+        # What the search knows of single steps is lost where whole texts alone are compared.
         if settings.stepwise:
             pairs += pair_steps(settings, root)
         return keep(has_own_text, pairs)
@@ -159,12 +160,14 @@ def alphallm_cpl(
     # Every epoch has the same pairs, in the order that fits the policy of its beginning.
     policy = reference = student
     if not settings.curriculum:
+        # One training, whose own shuffling is the order by chance.
         epochs = settings.epochs
         yield Stage(
             policy, rows, "dpo", reference=reference, num_train_epochs=epochs, **dict(settings.dpo)
         )
         return
     for epoch in range(1, settings.epochs + 1):
+        # The policy has changed since the last epoch, and so has what it gets wrong.
         ordered = order_pairs(settings.alpha, policy, rows)
         part_size = math.ceil(len(ordered) / settings.parts)
         for start in range(0, len(ordered), part_size):
@@ -187,11 +190,13 @@ def grow_tree(settings: Settings, policy: Model, problem: Trace) -> tuple[TreeNo
     root = TreeNode(problem)
     ends: list[Trace] = []
     for _ in range(settings.searches):
+        # Down along the highest bounds to a node without children.
         node = root
         depth = 0
         while node.children:
             node = choose_child(node, settings.exploration)
             depth += 1
+        # A new node gets children, the first of which is tried; at the limit of depth it is carried on to its end.
         if not node.is_expanded and not node.is_terminal and depth < settings.max_depth:
             expand(settings, policy, node)
             node = node.children[0] if node.children else node
@@ -209,6 +214,7 @@ def expand(settings: Settings, policy: Model, node: TreeNode) -> None:
         stop=settings.step_end,
         **dict(settings.sampling),
     )
+    # A step that adds nothing would be a node that says the same as its parent.
     written = {node.trace.text}
     for step in edit(close_step, steps):
         if not step.error and step.text not in written:
@@ -230,6 +236,7 @@ def reward_of(settings: Settings, policy: Model, node: TreeNode, ends: list[Trac
     else:
         count = settings.rollouts
         reached = verify(sample(policy, [node.trace], n=count, **dict(settings.sampling)))
+    # A text that broke off at its limit is neither a right end nor a wrong one.
     known = {end.text for end in ends}
     for end in reached:
         if is_finished(end)[0] and end.text not in known:
@@ -243,6 +250,7 @@ def reward_of(settings: Settings, policy: Model, node: TreeNode, ends: list[Trac
 
 def pair_steps(settings: Settings, root: TreeNode) -> list[Trace]:
     """Steps behind the same beginning whose values differ enough, those that differ most first."""
+    # Without a visit a child has no value.
     siblings: list[tuple[TreeNode, TreeNode]] = []
     for node in root.subtree():
         visited = [child for child in node.children if child.visits]
@@ -296,17 +304,20 @@ def is_step_pair(pair: Trace) -> bool:
 def order_pairs(alpha: float, policy: Scored, pairs: Sequence[Trace]) -> list[Trace]:
     """The first pair of each problem, then the second of each, and so on; of equal places the most urgent first."""
     urgencies = dict(zip(pairs, priorities(alpha, policy, pairs), strict=True))
+    # The place of a pair among those of its problem, the most urgent first.
     ranked = sorted(pairs, key=lambda pair: (-urgencies[pair], pair.id))
     places: dict[str, int] = {}
     place_of: dict[Trace, int] = {}
     for pair in ranked:
         place_of[pair] = places.get(pair.problem.id, 0)
         places[pair.problem.id] = place_of[pair] + 1
+    # The sort is stable: pairs of equal places stay in the order of their urgency.
     return sorted(ranked, key=lambda pair: place_of[pair])
 
 
 def priorities(alpha: float, policy: Scored, pairs: Sequence[Trace]) -> list[float]:
     """alpha times the reward gap, and 1 - alpha times how far the policy likes the worse side better."""
+    # Both sides of all pairs in one call; where the reward gap alone decides, nobody is asked.
     policy_gaps = [0.0] * len(pairs)
     if alpha < 1:
         sides: list[Trace] = []
@@ -329,6 +340,7 @@ def priorities(alpha: float, policy: Scored, pairs: Sequence[Trace]) -> list[flo
 
 def learnt_passage(side: Trace) -> Passage:
     """What one side of a pair has for itself, behind what both begin with."""
+    # Behind the masked beginning all of a side is the policy's own.
     start = learnt_stretches(side)[0][0]
     return Passage(side.prompt, side.text[start:], side.text[:start])
 

@@ -206,6 +206,7 @@ def marco_o1(
         max_new_tokens: longest chain of arm=distilled.
     """
     settings = apply_arm(settings, ARMS[arm])
+    # The comparison: what the same teacher writes without a search.
     if arm == "distilled":
         chains = sample(teacher, problems, temperature=0.7, max_new_tokens=max_new_tokens)
         yield Stage(student, keep(right, verify(keep(is_finished, chains))), "sft")
@@ -221,6 +222,7 @@ def marco_o1(
     report_search(problems, ends)
     ends = keep(partial(has_right_ends, settings.min_right), ends)
     prompts = {trace.problem.id: trace.prompt for trace in problems}
+    # Tags and openers were given to the writers, but the student must write them by itself.
     ends = learn("all", pose(partial(own_prompt, prompts), ends, keep_text=True))
     right_ends = [end for end in ends if right(end)]
     rows = best(text_length, right_ends, by=problem)
@@ -231,6 +233,7 @@ def marco_o1(
         other_ends = [end for end in ends if not end.error and not right(end)]
         key = text_length if settings.chosen == "longest" else text_brevity
         pairs = make_pairs(settings, best(key, right_ends, by=problem), other_ends)
+        # Without rows the first stage says why there are none.
         if rows:
             require_pairs("marco_o1", pairs, alternative="--set arm=sft")
     student = yield Stage(student, rows, "sft", name="sft")
@@ -252,12 +255,14 @@ def grow_tree(settings: Settings, writers: tuple[Model, Model], posed: Trace) ->
     root = TreeNode(posed, "problem")
     right_count = 0
     for number in range(4 * settings.rollouts + 2):
+        # Down to an answer: a node that was never expanded is, and its first child comes next.
         node = root
         while not node.is_terminal and not (node.is_expanded and not node.children):
             if node.is_expanded:
                 node = choose_child(node, settings.exploration)
             else:
                 expand(settings, writers, node, ACTIONS[node.kind].successors)
+        # An answer that is reached again counts again, as in the released code.
         reward = float(node.is_terminal and right(node.trace))
         backpropagate(node, reward)
         right_count += int(reward)
@@ -267,6 +272,7 @@ def grow_tree(settings: Settings, writers: tuple[Model, Model], posed: Trace) ->
                 if ancestor.kind == REFLECTS_BEHIND:
                     expand(settings, writers, ancestor, {"reflection": 1})
                     break
+        # A hard problem gets more rollouts, an easy one fewer.
         is_enough = number > settings.rollouts and right_count >= settings.min_right
         if is_enough or right_count >= settings.max_right:
             break
@@ -279,12 +285,14 @@ def expand(
 ) -> None:
     """Write the thoughts that may follow; those that failed are none."""
     for kind, count in successors.items():
+        # One opener for all thoughts of a kind: they differ in what the model makes of it.
         action = ACTIONS[kind]
         problem_id, place = node.trace.problem.id, len(node.children)
         draw = chance_fraction("opener", problem_id, node.trace.text, kind, place)
         opener = f"<{action.tag}>{action.openers[int(draw * len(action.openers))]}"
         is_terminal = kind == "answer"
         close = f"</{action.tag}>"
+        # Behind the answer comes the end of turn, and no line break.
         ending = close if is_terminal else f"{close}\n"
         if action.is_fixed:
             thoughts = edit(partial(append, opener + ending), [node.trace])
@@ -298,6 +306,7 @@ def expand(
                 **dict(settings.sampling),
             )
             thoughts = edit(partial(append, ending), texts)
+        # A failed call leaves a dead end, from which the search is called back without a reward.
         for thought in verify(thoughts) if is_terminal else thoughts:
             if not thought.error:
                 node.add_child(thought, kind, is_terminal=is_terminal)

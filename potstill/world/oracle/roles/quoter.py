@@ -19,6 +19,7 @@ def quote(role_input: RoleInput) -> str:
     parts = _PARTS.search(role_input.prompt)
     if parts is None or parse_story(f"{parts['context']} {parts['question']}") is None:
         raise CannotAnswerError("the quoter found no story as the context")
+    # A passage of several sentences stands in the context as one, too.
     first, *others = re.split(r"(?<=\.) ", parts["context"])
     passages = [first]
     for sentence in others:

@@ -37,6 +37,7 @@ def recall(role_input: RoleInput) -> str:
     """A plan of the story in the prompt, or the answers to the questions of one."""
     if "Plan the steps" in role_input.prompt:
         return plan_steps(role_input)
+    # Questions are known by their words: it answers what its own plans ask, and nothing else.
     answers = dict(FACTS.values())
     lines: list[str] = []
     for number, question in _NUMBERED.findall(role_input.prompt):
@@ -51,6 +52,7 @@ def plan_steps(role_input: RoleInput) -> str:
     _, story = read_story(role_input.prompt)
     lines: list[str] = []
     for event, equation in zip(story.events, required_equations(story), strict=True):
+        # What adding does is the same for every number; a factor has a word of its own.
         operand = event.operand if event.op in "*/" else None
         if role_input.rng.random() < ASKED_SHARE:
             lines.append(f"[memory] {FACTS[event.op, operand][0]}")

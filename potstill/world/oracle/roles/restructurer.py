@@ -6,7 +6,7 @@ import re
 
 from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput, read_story
 
-# Copies of words of methods/programs/irac.py; the test of that method runs it with the oracle.
+# Copies of words of a method's prompts; the test of that method runs it with the oracle.
 PATTERN = re.compile(r"Restructure the explanation of an answer into four parts")
 _SHOWN = re.compile(
     r"\nRight answer: (?P<answer>[^\n]+)\n\nExplanation:\n(?P<explanation>.*)\n\nWrite the four parts",

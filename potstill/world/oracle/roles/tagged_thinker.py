@@ -43,6 +43,7 @@ def plan(role_input: RoleInput, story: Story) -> str:
 
 def carry_out(role_input: RoleInput, story: Story) -> str:
     """The equations, from the beginning; now and then with a slip."""
+    # A slip makes whole, consistent equations of another story, which no check of the sums finds.
     events = list(story.events)
     if role_input.rng.random() < SLIPS:
         events = slip_once(events, role_input.rng)
@@ -53,6 +54,7 @@ def carry_out(role_input: RoleInput, story: Story) -> str:
 
 def check(role_input: RoleInput, story: Story) -> str:
     """Whether as many equations stand there as the story has changes; a wrong number is not seen."""
+    # Only the last thinking is looked at.
     last = role_input.prefix.rpartition("<thinking>")[2]
     is_whole = len(_RESULT.findall(last)) == len(story.events)
     return " Each change has its equation." if is_whole else " A change is missing."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from suite_report import end_lines, shared_folder, start_lines
 
 from potstill.store import Store
 
+# Imports and collection make 700,000 objects that stay: the collector is off until they are all there.
+gc.disable()
 # Bits and processes are compared, and those of a CPU are known; set it to see what a GPU makes of the tests.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Processes that a test starts import this checkout and the fakes, as the test itself does.
@@ -61,6 +64,9 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    # What was imported and collected stays until the end: the collector need not look at it again and again.
+    gc.enable()
+    gc.freeze()
     if not hasattr(session.config, "workerinput") and session.items:
         _announce(session.config, len(session.items))
 

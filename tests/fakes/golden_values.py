@@ -12,7 +12,7 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra potstill[local]")
-from golden import Inputs, S, T, Y, inputs, same, told
+from golden import WAYS, Inputs, S, T, Y, inputs, same, told
 from opinions import EXACT, SINGLE, Comparison
 
 from potstill.objectives import divergence as d
@@ -610,6 +610,23 @@ DERIVED = [
 def near_of(way):
     """How near this precision allows."""
     return EXACT if way.dtype == D else SINGLE
+
+
+def in_every_way(opinion, bench, **settings):
+    """What an opinion compares, in each of WAYS, labelled with its name."""
+    comparisons = []
+    for name, way in WAYS.items():
+        comparisons.append(opinion(bench, way=way, **settings)._replace(label=name))
+    return comparisons
+
+
+def in_every_chunk(bench, **settings):
+    """`states_and_head` in chunks that divide the positions, that do not, and that are larger than all of them."""
+    comparisons = []
+    for chunk in (0, 1, 2, 3, 1000):
+        comparison = states_and_head(bench, chunk=chunk, **settings)
+        comparisons.append(comparison._replace(label=f"chunk={chunk}"))
+    return comparisons
 
 
 def loss(_, case, way):

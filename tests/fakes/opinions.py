@@ -34,6 +34,8 @@ class Comparison(NamedTuple):
     near: Near = EXACT
     their_gradients: Sequence[torch.Tensor] = ()
     our_gradients: Sequence[torch.Tensor] = ()
+    label: str = ""
+    """Which of an opinion's comparisons it is; a failure names it."""
 
 
 Opinion: TypeAlias = Callable[[Any], "Comparison | list[Comparison]"]

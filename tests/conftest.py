@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from suite_report import end_lines, shared_folder, start_lines
 
 from potstill.store import Store
@@ -22,6 +23,14 @@ IMPORTED = (str(TESTS.parent), str(TESTS / "fakes"), os.environ.get("PYTHONPATH"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, IMPORTED))
 # pytest-xdist tells its workers how wide the terminal is: what a command prints must not depend on that.
 os.environ.pop("COLUMNS", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A law has 30 examples in the fast suite, where its test does not say another number; 100 in `make test-all`."""
+    # How long an example takes says nothing of a law on a machine that others use too.
+    settings.register_profile("full", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("fast", settings.get_profile("full"), max_examples=30)
+    settings.load_profile("fast" if config.getoption("-m") == "not slow" else "full")
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     steps=st.lists(STEP, max_size=60),
     run=st.builds(Limit, st.sampled_from([0, 500, 2000]), st.sampled_from([0.0, 0.0006, 0.002])),
@@ -129,7 +129,7 @@ def test_spent_and_reserved_never_exceed_a_limit(steps, run, teacher, before):
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(
     uses=st.lists(
         st.tuples(st.integers(0, 130), st.integers(1, 100), st.booleans()), min_size=1, max_size=30

@@ -344,9 +344,7 @@ def test_what_was_left_out_is_written_once_and_said(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "bad_rows.jsonl").exists()
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=40), st.integers(0, 30))
 @example(0, BOM, 0)
 @example(0, b"\xff\xfe", 0)

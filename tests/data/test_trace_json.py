@@ -80,7 +80,7 @@ TRACE = st.builds(Trace, **FIELDS, rejected=st.none() | st.builds(Trace, **FIELD
 
 @pytest.mark.slow
 @given(TRACE)
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 def test_round_trip_loses_nothing(trace: Trace):
     line = to_json(trace)
     back = from_json(line)

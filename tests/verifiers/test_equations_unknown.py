@@ -119,7 +119,7 @@ chains = st.lists(expressions, min_size=2, max_size=3).map(" = ".join)
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(st.lists(chains, min_size=1, max_size=3))
 def test_of_any_chains_those_that_are_false_are_wrong_and_only_true_ones_are_right(texts):
     assume(all("n" in text for text in texts) and all(text.count("{") < 3 for text in texts))
@@ -174,7 +174,7 @@ def derivations(draw) -> tuple[str, int, list[str]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(derivations(), st.sampled_from([". ", ", so ", "\n", " => "]))
 def test_a_person_s_derivation_is_right_in_every_step(derivation, separator):
     question, answer, claims = derivation
@@ -184,7 +184,7 @@ def test_a_person_s_derivation_is_right_in_every_step(derivation, separator):
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(derivations(), st.data())
 def test_a_derivation_with_another_number_in_it_is_wrong_there(derivation, data):
     question, answer, claims = derivation

@@ -90,7 +90,7 @@ CALL = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(
     calls=st.lists(CALL, max_size=25),
     cap=st.integers(1, 6),
@@ -150,7 +150,7 @@ def test_laws_over_random_traffic(calls, cap, rpm, seed):
     assert not rpm or most_within_a_minute(left) <= rpm
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(
     calls=st.lists(
         st.tuples(st.floats(0, 200), st.integers(1, 400), st.integers(1, 400)),

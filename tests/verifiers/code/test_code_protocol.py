@@ -43,7 +43,7 @@ plain = st.recursive(
 
 
 @given(plain)
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @pytest.mark.slow
 def test_data_arrives_as_it_was(value):
     arrived = sent(value)
@@ -108,7 +108,7 @@ hostile = st.recursive(
 
 
 @given(hostile)
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 @pytest.mark.slow
 def test_a_hostile_message_is_data_or_broken(message):
     reader = Reader(refuse)

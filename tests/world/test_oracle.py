@@ -59,6 +59,13 @@ def test_it_is_labelled_as_a_program_and_can_be_neither_trained_nor_scored():
 def test_it_solves_a_story_however_it_is_asked():
     assert ask(NED) == ask(f"{NED}\n\nPlease put your answer within \\boxed{{}}.") == BRIEF
     assert ask((Message("system", "Think."), Message("user", NED))) == BRIEF
+    example = NED.replace("Ned", "Eva").replace("19", "24")
+    turns = (
+        Message("user", example),
+        Message("assistant", "So \\boxed{20}."),
+        Message("user", NED),
+    )
+    assert ask(turns) == BRIEF
     assert ask(NED, prefix="19 - 14 = 5.") == " 5 * 2 = 10. The answer is \\boxed{10}."
 
 

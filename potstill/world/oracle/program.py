@@ -12,10 +12,11 @@ from random import Random
 from typing import final
 
 from potstill.models.model import Completion, Request, cut_at_stop
+from potstill.models.scripted import last_user
 from potstill.records import Prompt, Tokens
 from potstill.verifiers.story import VERSION
 from potstill.world.oracle import roles
-from potstill.world.oracle.role import CannotAnswerError, Role, RoleInput
+from potstill.world.oracle.role import STORY, CannotAnswerError, Role, RoleInput
 
 SLIP_RATE = 0.1  # how likely one answer of a role that can slip has a slip
 
@@ -53,6 +54,8 @@ def answer_request(request: Request, slip_rate: float = SLIP_RATE) -> Completion
         role = choose_role(prompt)
         # Seeded by the role, not by the oracle's id: another role that is added moves no answer of this one.
         rng = Random(request.random_seed(f"oracle {role.name}@{role.version}"))
+        if role.name == "solver":
+            prompt = asked_text(request.prompt)
         text = role.answer(RoleInput(prompt, request.prefix, rng, slip_rate))
     except CannotAnswerError as error:
         return Completion("", "", error=f"program: {error}")
@@ -104,3 +107,11 @@ def prompt_text(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n".join(message.content for message in prompt)
+
+
+def asked_text(prompt: Prompt) -> str:
+    """The last turn where it shows a story: turns before it are worked examples. Else all of a prompt."""
+    last_turn = last_user(prompt)
+    if STORY.search(last_turn):
+        return last_turn
+    return prompt_text(prompt)

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from scripted_world import number, prompts, run, script, student
+from world_run import run_on_world
 
 from potstill.errors import StageError
 from potstill.models.model import Sampling
@@ -85,3 +86,13 @@ def test_without_solutions_there_are_no_examples_to_show():
     bare = [number("a", "What is 2 + 2?", "4")]
     with pytest.raises(StageError, match="1 examples are to be shown"):
         run("hinted", bare, {"teacher": script({"": GOOD}), "student": student(["-"])})
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_built_in_world(tmp_path):
+    pytest.importorskip("torch", reason="needs the extra potstill[local]")
+    # The world's teacher knows neither examples nor hints; the oracle solves the story of the last turn.
+    ran = run_on_world(tmp_path, "hinted", roles=["teacher=world:oracle"], sets=["shots=2"])
+    [rows] = ran.rows.values()
+    assert len(rows) == 16 and all(row["saw_gold"] for row in rows)
+    assert not any("answer is" in row["prompt"] for row in rows)

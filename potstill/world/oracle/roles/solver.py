@@ -9,9 +9,9 @@ from potstill.world.story import brief_solution
 
 
 def solve(role_input: RoleInput) -> str:
-    """The brief solution of the first story in the prompt."""
+    """The brief solution of the first story in the prompt, of a conversation's in its last turn."""
     _, story = read_story(role_input.prompt)
     return brief_solution(story)
 
 
-ROLE = Role("solver", re.compile(""), solve)
+ROLE = Role("solver", re.compile(""), solve, version=2)

@@ -62,8 +62,9 @@ check: .venv/dev  ## lint, format, types, imports, budgets
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m '' tests/test_layout.py tests/test_density.py
 
-papers: .venv/dev  ## docs/papers.md, from docs/papers.csv and the methods' docstrings
+papers: .venv/dev  ## docs/papers.md and the tables of docs/methods.md, from the methods as they are
 	$(BIN)/python docs/make_papers.py
+	$(BIN)/python docs/make_methods.py
 
 bench: .venv/dev  ## ratios beside the peers
 	$(BIN)/python benchmarks/startup.py

@@ -40,8 +40,8 @@ GOALS = (
     Goal(
         "have",
         "texts of a teacher that were recorded, and no more calls to it",
-        ("sft", "p_align", "pir"),
-        "All three take one text a problem (`recorded:FILE`); what else they ask, they ask the student.",
+        ("sft", "p_align", "dualformer"),
+        "One text a problem (`recorded:FILE`) is learnt as it is, continued by the student, or with parts dropped.",
         "data set offline stored existing traces",
     ),
     Goal(
@@ -163,7 +163,7 @@ GOALS = (
         "problem",
         "right answers behind wrong steps",
         ("temporal_consistency", "fair", "pad"),
-        "Steps are verified by models that look again, reviewed by other teachers, or run as a program.",
+        "A model looks for errors again and again, other teachers review the chain, or it is a program that is run.",
         "flawed unfaithful hallucinated reasoning process judge",
     ),
     Goal(
@@ -239,8 +239,9 @@ GOALS = (
     Goal(
         "problem",
         "it may take more calls, and no more training",
-        ("subthoughts",),
-        "A solver of the family `testtime` asks any student more than once.",
+        ("subthoughts", "discriminator"),
+        "A solver of the family `testtime` asks any student more than once: an answer is finished anew from several "
+        "places, or candidates are judged.",
         "test-time inference compute scaling without training",
     ),
 )

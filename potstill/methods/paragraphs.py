@@ -13,9 +13,10 @@ def find_paragraphs(text: str) -> list[Span]:
     units = find_units(text)
     if "\n\n" not in text.strip():
         return units
+    # Sentences of one paragraph are joined again: only a blank line divides.
     paragraphs: list[Span] = []
     for unit in units:
-        if not paragraphs or text[: unit.start].endswith("\n\n"):
+        if not paragraphs or text.endswith("\n\n", 0, unit.start):
             paragraphs.append(unit)
         else:
             paragraphs[-1] = paragraphs[-1]._replace(stop=unit.stop)
@@ -37,6 +38,7 @@ def first_wrong_paragraph(paragraphs: Sequence[Span], steps: Sequence[Span]) -> 
     wrong_starts = [step.start for step in steps if step.score == 0]
     if not wrong_starts:
         return None
+    # A step may begin within a paragraph: it is in the last one that begins at it or before.
     first = min(wrong_starts)
     starts = [number for number, paragraph in enumerate(paragraphs) if paragraph.start <= first]
     return starts[-1] if starts else None

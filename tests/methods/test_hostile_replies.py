@@ -8,6 +8,10 @@ import pytest
 from scripted_world import number
 
 from potstill.methods.chains.long_cot import read_outline
+from potstill.methods.judges.natural_program.statements import read_statements
+from potstill.methods.judges.table_critic.table_critic import conclusion_of
+from potstill.methods.judges.temporal_consistency import read_location
+from potstill.methods.paragraphs import split_paragraphs
 from potstill.methods.reasoning_sentences import step_starts
 from potstill.methods.rewriting.cot_bridge import read_missing_steps
 from potstill.methods.rewriting.dap import level_of
@@ -24,9 +28,26 @@ READERS = {
     "completion": lambda text: structure.read_completion(text, 2),
     "outline": read_outline,
     "kinds": read_kinds,
+    "statements": read_statements,
+    "paragraphs": split_paragraphs,
+    "conclusion": conclusion_of,
+    "first wrong paragraph": lambda text: read_location(text, 9),
     "level": lambda text: level_of(replace(ASKED, text=text)),
 }
-HOSTILE = ("\n", " ", "# ", "- ", "\n- ", "9", "\\[", "$$ ", "\\begin{a}", "* ")
+HOSTILE = (
+    "\n",
+    " ",
+    "# ",
+    "- ",
+    "\n- ",
+    "\n#1. (by #1) ",
+    "a.\n\n",
+    "9",
+    "\\[",
+    "$$ ",
+    "\\begin{a}",
+    "* ",
+)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
+from itertools import chain as flatten
 from typing import Any, Literal, NamedTuple
 
 from potstill.errors import ConfigError
@@ -159,6 +160,7 @@ def temporal_consistency(
             expected="at least 1 of each",
             fix="--set agents=5 --set max_rounds=10",
         )
+    # The verdicts of the problems' verifiers are for the report and for arm=answers; no verifier of steps sees them.
     chains = verify(keep(is_finished, sample(teacher, problems, **dict(sampling))))
     if arm in ("answers", "unfiltered"):
         rows = keep(right, chains) if arm == "answers" else chains
@@ -192,12 +194,12 @@ def check_chains(checking: Checking, chains: Sequence[Trace]) -> dict[str, list[
     verdicts: list[list[Trace]] = [[] for _ in checking.verifiers]
     for _ in range(checking.max_rounds):
         # Each verifier says all its verdicts on all chains in one call; no verifier sees another's, but in a debate.
-        all_earlier = [verdict for of_verifier in verdicts for verdict in of_verifier]
+        all_earlier = list(flatten.from_iterable(verdicts))
         for number, verifier in enumerate(checking.verifiers):
             verdicts[number] = give_verdicts(
                 checking, verifier, open_chains, verdicts[number], all_earlier
             )
-        locations = read_majorities(open_chains, verdicts)
+        locations = read_majorities(open_chains, list(flatten.from_iterable(verdicts)))
         for chain in open_chains:
             rounds[chain.line].append(locations[chain.line])
         # What is stable is not looked at again.
@@ -219,8 +221,10 @@ def give_verdicts(
     A verdict that can be read is examined again by who gave it; the others are given anew, all of them in the first
     round.
     """
+    # Chains whose verdict is stable are closed: their verdicts stay out.
     of_chains, _ = split_by(chains, own_verdicts, by=line)
     readable = [verdict for verdict in of_chains if verdict.scores.get("location") is not None]
+    # What is shown becomes a parent, so that others' verdicts are handed over in a debate alone.
     show: Callable[..., str] = show_own_verdict
     context = {"chains": chains}
     if checking.is_debate:
@@ -228,6 +232,7 @@ def give_verdicts(
     shown_again = pose(show, readable, context=context, by=line)
     verdicts = sample(verifier, shown_again, **checking.later)
 
+    # A failed or unreadable verdict has nothing to examine: its place is filled by a new one.
     readable_counts = Counter(verdict.line for verdict in readable)
     missing: list[Trace] = []
     for chain in chains:
@@ -277,6 +282,7 @@ def read_locations(
 
 def read_location(text: str, paragraph_count: int) -> float | None:
     """The number that a verdict ends with, from NO_ERROR up to that of the last paragraph."""
+    # The last box: reasons may quote the solution's own answer, which stands in one too.
     numbers = _NUMBER_IN_BOX.findall(split_reasoning(text)[1])
     if numbers and NO_ERROR <= int(numbers[-1]) < paragraph_count:
         count_reading("first wrong paragraph", text, "strict")
@@ -285,12 +291,9 @@ def read_location(text: str, paragraph_count: int) -> float | None:
     return None
 
 
-def read_majorities(
-    chains: Sequence[Trace], verdicts: Sequence[Sequence[Trace]]
-) -> dict[str, Majority]:
+def read_majorities(chains: Sequence[Trace], verdicts: Sequence[Trace]) -> dict[str, Majority]:
     """What most of the round's verdicts say of each chain; of two numbers with as many the first that was given."""
-    round_verdicts = [verdict for of_verifier in verdicts for verdict in of_verifier]
-    groups = group_traces(round_verdicts, line)
+    groups = group_traces(verdicts, line)
     majorities: dict[str, Majority] = {}
     for chain in chains:
         group = groups[chain.line]
@@ -299,6 +302,7 @@ def read_majorities(
             location = verdict.scores.get("location")
             if location is not None:
                 votes[int(location)] += 1
+        # Ties go to the number that was given first, which the order of the problems does not change.
         majority, count = votes.most_common(1)[0] if votes else (None, 0)
         majorities[chain.line] = Majority(majority, count / len(group))
     return majorities
@@ -310,6 +314,7 @@ def is_stable(checking: Checking, history: Sequence[Majority]) -> bool:
         return True
     if len(history) < max(2, checking.stable_rounds):
         return False
+    # Without a readable verdict nothing is stable, however long that lasts.
     last = history[-checking.stable_rounds :]
     shares = [majority.share for majority in last]
     is_same = len({majority.location for majority in last}) == 1
@@ -328,6 +333,7 @@ def report_locations(
     checking: Checking, chains: Sequence[Trace], rounds: Mapping[str, Sequence[Majority]]
 ) -> None:
     """Say how often no error was found, how soon it was stable, and where steps are judged how often it was right."""
+    # Where the problems' verifier judges steps, it knows the first wrong one: so the verifiers can be judged.
     wrong_count = located_count = right_count = passed_count = 0
     for chain in chains:
         location = chain.scores["first_error"]

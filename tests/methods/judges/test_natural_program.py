@@ -74,9 +74,8 @@ def test_a_reply_without_yes_or_no_is_no_vote_for_a_step(reply):
     assert ran.texts() == {"p1": [SLIP]}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_what_has_no_grounds_is_no_program():
+    for text in (
         "2 + 2 = 4, so \\boxed{4}.",
         "#1. Ann has 2.\n#2. So \\boxed{4}.",
         "#1. (by #1) It is \\boxed{4}.",
@@ -84,10 +83,8 @@ def test_a_reply_without_yes_or_no_is_no_vote_for_a_step(reply):
         "#1. Ann has 2.\n#2. (by #3) \\boxed{4}",
         "#1. Ann has 2.\n#2. (by #1) It is 4.\n#3. And she is rich.",
         "#1. Ann has 2.\n#2. (by heart) It is 4.",
-    ],
-)
-def test_what_has_no_grounds_is_no_program(text):
-    assert read_statements(text) is None
+    ):
+        assert read_statements(text) is None, text
 
 
 def test_a_program_is_read_behind_the_thought():

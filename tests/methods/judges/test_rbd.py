@@ -127,6 +127,9 @@ def test_the_evaluator_chooses_again_while_the_detector_finds_it_biased():
         assert not ran.stages
         answers[arm] = [answer.text for answer in ran.solver([P1], n=1)]
     assert answers == {"untrained": [RIGHT], "evaluator": [WRONG]}
+    failing = {**roles, "writer": ScriptedModel([{"error": "down"}, WRONG], name="failing")}
+    [answer] = run("rbd", [P1], failing, arm="evaluator").solver([P1], n=1)
+    assert answer.text == WRONG  # nothing to choose
     # Chosen, examined, chosen again, examined; the other arm examines nothing.
     assert len(pupil.calls) == 2 and len(roles["evaluator"].calls) == 3
     assert f"# Your earlier choice\n{other}" in prompts(roles["evaluator"])[1]

@@ -116,6 +116,7 @@ def natural_program(
         votes: replies on each step.
         sampling: of chains and of replies.
     """
+    # The learner sees the bare problem: the form of the statements is for the writer.
     written = sample(teacher, problems, prompt=WRITE, n=n, **dict(sampling))
     chains = verify(keep(has_answer, keep(is_finished, written)))
     checking = Checking(verifier or teacher, votes, dict(sampling), is_whole=arm == "whole")
@@ -134,6 +135,7 @@ def natural_program(
     rows = keep(right, candidates)
     if arm != "answers":
         rows = among(vote(candidates), candidates, by=same_answer(candidates))
+    # A check is posed under a prompt of its own, so both kinds can be rows of one stage.
     learnt = {"chains": rows, "checks": checks, "both": mix(rows, checks)}
     student = yield Stage(student, learnt[learns], "sft")
 
@@ -173,6 +175,7 @@ def solve_by_chains(
 
 def is_frequent(chains: Sequence[Trace]) -> Callable[[Trace], tuple[bool, str]]:
     """A test: its answer is one of the two most frequent ones to its problem, or as frequent as the second."""
+    # Answers are equal where the verifier of the problem's kind says so.
     classes = dict(zip((chain.id for chain in chains), answer_classes(chains), strict=True))
     least_votes: dict[str, int] = {}
     counts: dict[str, Counter[int]] = {}
@@ -195,6 +198,7 @@ def is_frequent(chains: Sequence[Trace]) -> Callable[[Trace], tuple[bool, str]]:
 
 def check_chains(checking: Checking, chains: Sequence[Trace]) -> Checked:
     """Check every step of each chain, with its own premises in view alone, up to the first one that fails."""
+    # What can't be read can't be checked, and is never valid by default.
     failures: dict[str, str] = {}
     for chain in chains:
         if not checking.is_whole and not steps_of(chain.text):
@@ -216,8 +220,10 @@ def check_chains(checking: Checking, chains: Sequence[Trace]) -> Checked:
         groups = group_traces(replies, line)
         for chain in open_chains:
             group = groups[chain.line]
+            # More than half of all votes that were asked for, so that failed and unreadable ones count against it.
             is_right = 2 * sum(verdicts[reply.id] is True for reply in group) > checking.votes
             agreeing += [reply for reply in group if verdicts[reply.id] is is_right]
+            # Behind a failed step nothing is asked: the chain is lost whatever the rest says.
             if not is_right:
                 failures[chain.line] = f"{part} is not valid to the verifier"
             elif not checking.is_whole and number + 1 < len(steps_of(chain.text)):
@@ -236,6 +242,7 @@ def show_step(number: int, chain: Any) -> str:
     """The prompt that checks one step: the texts of the statements that it cites, and its own."""
     texts = {statement.number: statement.text for statement in read_statements(chain.text) or []}
     step = steps_of(chain.text)[number]
+    # Neither labels nor the other statements are shown: what the step needs must be in what it cites.
     premises = "\n".join(texts[premise] for premise in step.premises)
     return fill_template(CHECK, {"premises": premises, "step": step.text})
 
@@ -268,6 +275,7 @@ def report_checks(
     chains: Sequence[Trace], frequent: Sequence[Trace], valid: Sequence[Trace]
 ) -> None:
     """Say how many chains are valid, whose answers are elected, and where steps are judged how good the checks are."""
+    # Of chains that are not valid, those that are right after all are what verification costs.
     invalid = [chain for chain in frequent if chain not in set(valid)]
     shares = [
         share_of("chains whose statements can be read", is_program, chains),

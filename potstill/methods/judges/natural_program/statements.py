@@ -36,6 +36,7 @@ def read_statements(text: str) -> list[Statement] | None:
         text: what a model wrote; the program stands behind its thought.
     """
     reply = split_reasoning(text)[1]
+    # A statement goes up to the next label, over as many lines as it has.
     labels = list(_LABEL.finditer(reply))
     statements: list[Statement] = []
     for position, label in enumerate(labels):
@@ -44,8 +45,10 @@ def read_statements(text: str) -> list[Statement] | None:
         statement = _read_statement(int(label[1]), reply[label.end() : stop])
         has_step = bool(statements) and bool(statements[-1].premises)
         is_grounded = all(0 < premise < statement.number for premise in statement.premises)
+        # Labels that skip or repeat a number make citations ambiguous.
         if statement.number != position + 1 or not statement.text or not is_grounded:
             return None
+        # Behind the first step everything must be derived.
         if has_step and not statement.premises:
             return None
         statements.append(statement)

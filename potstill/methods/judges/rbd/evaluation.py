@@ -43,8 +43,8 @@ class Case(NamedTuple):
 class Outputs(NamedTuple):
     """Two outputs of each problem, one in each list."""
 
-    firsts: Sequence[Trace]
-    seconds: Sequence[Trace]
+    firsts: list[Trace]
+    seconds: list[Trace]
 
 
 def choose(
@@ -64,6 +64,7 @@ def show_evaluation(
     analyses: Sequence[Any] = (),
 ) -> str:
     """The evaluator's prompt; where it chooses again, with its earlier choice and the detector's analysis."""
+    # The first choice is made without any analysis in view.
     again = ""
     if analyses:
         values = {"choice": earlier[0].scores["choice"], "analysis": analyses[0].text.strip()}
@@ -74,6 +75,7 @@ def show_evaluation(
 
 def show_outputs(case: Case, first: Any, second: Any) -> str:
     """Both outputs in their places, behind what others are said to prefer."""
+    # Who thinks before answering is judged by the answer: thoughts differ in length by model.
     texts = {place_of_first(case, first): reply_of(first.text).strip()}
     other_place = OUTPUT_B if OUTPUT_A in texts else OUTPUT_A
     texts[other_place] = reply_of(second.text).strip()
@@ -83,6 +85,7 @@ def show_outputs(case: Case, first: Any, second: Any) -> str:
 
 def place_of_first(case: Case, trace: Any) -> str:
     """Where the first of two outputs to a problem stands."""
+    # By a hash: the same in every prompt of a case, whatever the order of the problems.
     is_left = chance_fraction("place", case.bias, trace.problem.id) < 0.5
     return OUTPUT_A if is_left != case.is_swapped else OUTPUT_B
 
@@ -102,6 +105,7 @@ def pose_detections(
     """What the detector sees of each choice that can be read; of swapped outputs both evaluations."""
     readable = [choice for choice in choices if choice.scores.get("choice")]
     context = {"firsts": outputs.firsts, "seconds": outputs.seconds}
+    # A bias for a place shows in two evaluations only, so the detector sees both.
     if case.is_swapped:
         earlier = [choice for choice in earlier_choices if choice.scores.get("choice")]
         readable, _ = split_by(earlier, readable)

@@ -109,6 +109,7 @@ def rbd(
         rounds: of detecting and choosing again, at most, when a problem is answered.
         sampling: of the attempts and of the teacher's analyses.
     """
+    # The student as it is now: the detector that comes of it answers in another form.
     author = writer or student
     if arm in ("untrained", "evaluator"):
         detector = student if arm == "untrained" else None
@@ -141,6 +142,7 @@ def collect_analyses(
     settings: Mapping[str, Any],
 ) -> list[Trace]:
     """Have the evaluator choose without each bias and with it, and the teacher analyse the latter choices."""
+    # Each bias has cases of its own, with the outputs placed by chance anew.
     rows: list[Trace] = []
     shares: list[Share] = []
     for bias in biases:
@@ -150,6 +152,7 @@ def collect_analyses(
         biased_choices = choose(evaluator, biased, biased_outputs)
         labels = label_choices(plain, plain_choices, biased, biased_choices)
 
+        # Only what has a label is paid for: choices that can't be read have none.
         judged = [choice for choice in biased_choices if choice.problem.id in labels]
         detections = pose_detections(evaluator, biased, biased_outputs, judged, plain_choices)
         analyses = sample(teacher, detections, prompt=partial(show_analysis, bias), **settings)
@@ -169,10 +172,12 @@ def collect_analyses(
 
 def show_bias(bias: str, teacher: Model, outputs: Outputs, settings: Mapping[str, Any]) -> Outputs:
     """The outputs as they show a bias: a right one that is short, or in a negative tone beside a positive wrong one."""
+    # The wrong output keeps its reasoning, so that length speaks for it.
     if bias == "verbosity":
         return outputs._replace(firsts=edit(own_answer_alone, outputs.firsts))
     if bias != "sentiment":
         return outputs
+    # Tone is turned against the right output: it sounds dull, and the wrong one delightful.
     retoned: list[list[Trace]] = []
     for tone, texts, test in (
         ("negative", outputs.firsts, right),
@@ -193,6 +198,7 @@ def label_choices(
 
     The first output is the right one.
     """
+    # An evaluator that errs without the bias too is wrong, and not biased.
     was_right: dict[str, bool] = {}
     for choice in plain_choices:
         if choice.scores.get("choice"):
@@ -248,17 +254,23 @@ def solve_by_evaluation(
     for _ in range(n):
         candidates = sample(writer, problems, n=2, **sampling)
         groups = group_traces(candidates, problem)
-        whole = [group for group in groups.values() if not any(c.error for c in group)]
-        outputs = Outputs([group[0] for group in whole], [group[1] for group in whole])
+        # Where a candidate failed there is nothing to choose.
+        healthy_candidates = [candidate for candidate in candidates if not candidate.error]
+        outputs = Outputs([], [])
+        for first, *others in group_traces(healthy_candidates, problem).values():
+            if others:
+                outputs.firsts.append(first)
+                outputs.seconds.append(others[0])
         choices = choose(evaluator, Case(), outputs)
         if detector is not None:
             choices = debias(evaluator, detector, rounds, outputs, choices)
+        # A place without a readable choice leaves the first candidate.
         places = {choice.problem.id: choice.scores.get("choice") for choice in choices}
         for problem_id, group in groups.items():
             healthy = [candidate for candidate in group if not candidate.error]
             answer = healthy[0] if healthy else group[0]
-            is_first = places.get(str(problem_id)) == place_of_first(Case(), answer)
-            if places.get(str(problem_id)) and not is_first:
+            place = places.get(str(problem_id))
+            if place and place != place_of_first(Case(), answer):
                 answer = group[1]
             answers.append(answer)
     return answers
@@ -279,6 +291,7 @@ def debias(
         again, _ = split_by(biased, outputs.firsts)
         context = {"earlier": open_choices, "analyses": biased}
         replies = choose(evaluator, Case(), outputs._replace(firsts=again), context=context)
+        # A second choice that can't be read leaves the first one as it was, and is not asked about again.
         open_choices = [choice for choice in replies if choice.scores.get("choice")]
         _, settled = split_by(open_choices, choices)
         choices = [*settled, *open_choices]

@@ -134,6 +134,7 @@ def table_critic(
 
     if answer_by == "plain":
         return partial(plain, student)
+    # While it is measured the tree stays: what one problem teaches must not help the next.
     solver_crew = crew._replace(refiner=student, curates=False)
     leaves = tuple((route, tuple(templates)) for route, templates in errors.items())
     return partial(solve_by_refinement, solver_crew, leaves)
@@ -159,6 +160,7 @@ def refine_chains(
     crew: Crew, errors: tree.ErrorTree, chains: Sequence[Trace]
 ) -> tuple[list[Trace], tree.ErrorTree]:
     """The chains as they are when the judge calls them right, or when the rounds are over; and the tree as it grew."""
+    # What the judge calls right at once costs one call, and is never touched.
     final, open_chains = judge_chains(crew, chains)
     for _ in range(crew.rounds):
         if not open_chains:
@@ -172,6 +174,7 @@ def refine_chains(
         called_right, still_wrong = judge_chains(crew, refined)
         final += called_right
         if crew.curates:
+            # Only a critique that led to a chain that is called right is worth showing to others.
             lines = {chain.line for chain in called_right}
             for chain in sorted(reviewed, key=lambda chain: chance("curator", chain.problem.id)):
                 if chain.line in lines:
@@ -200,6 +203,7 @@ def judge_chains(crew: Crew, chains: Sequence[Trace]) -> tuple[list[Trace], list
 
 def review_chains(crew: Crew, errors: tree.ErrorTree, chains: Sequence[Trace]) -> dict[str, Review]:
     """A critique of each chain by its line; without those that name no step."""
+    # First the kind of error, which decides what critiques the critic is shown.
     routes: dict[str, str] = {}
     if crew.shows_templates:
         ask = partial(show_reasoning, prompts.ROUTE, {"tree": tree.show_tree(errors)})
@@ -208,6 +212,7 @@ def review_chains(crew: Crew, errors: tree.ErrorTree, chains: Sequence[Trace]) -
             route = named[-1].strip() if named else tree.RANDOM
             routes[reply.line] = route if route in errors else tree.RANDOM
 
+    # Each chain has examples of its own, chosen by a hash.
     posed: list[Trace] = []
     for chain in chains:
         examples = ""
@@ -227,6 +232,7 @@ def review_chains(crew: Crew, errors: tree.ErrorTree, chains: Sequence[Trace]) -
 
 def refine_once(crew: Crew, chains: Sequence[Trace], reviews: Mapping[str, Review]) -> list[Trace]:
     """The chains with new steps from the first wrong one on; without those whose new steps failed."""
+    # The steps before the wrong one stay, as the beginning that the refiner goes on with.
     wrong_steps = {chain_line: review.step for chain_line, review in reviews.items()}
     marked = score("wrong_step", look_up(wrong_steps, by=line), chains)
     beginnings = edit(cut_before_step, marked)
@@ -241,6 +247,7 @@ def curate(crew: Crew, errors: tree.ErrorTree, chain: Trace, review: Review) -> 
     """The tree with a critique that helped: in a leaf, in one of two that a leaf is split into, or in a new one."""
     if review.route not in (*errors, tree.RANDOM):
         return errors  # another critique of this round has split its leaf
+    # A critique is kept with all that it is about, so that it can be read by itself.
     reasoning = show_reasoning("{problem}\n\n{steps}\n\n{answer}", {}, chain)
     template = f"{reasoning}\n\nCritique:\n{review.critique.reply.strip()}"
     if review.route == tree.RANDOM:
@@ -249,8 +256,9 @@ def curate(crew: Crew, errors: tree.ErrorTree, chain: Trace, review: Review) -> 
         [reply] = sample(crew.critic, pose(ask, [chain]), **crew.sampling)
         added = re.findall(r"Addition:\s*\(([^()\n]{1,400})\)", reply.text)
         return tree.extend_tree(errors, added[-1], template) if added else errors
-    shown = "\n\n".join(tree.choose_templates(errors, review.route, chain.problem.id))
-    values = {"route": review.route, "first": shown, "second": template}
+    # A leaf is split where the new critique is of another kind than those in it.
+    leaf_critiques = "\n\n".join(tree.choose_templates(errors, review.route, chain.problem.id))
+    values = {"route": review.route, "first": leaf_critiques, "second": template}
     ask = partial(show_values, prompts.SPLIT, values)
     [reply] = sample(crew.critic, pose(ask, [chain]), **crew.sampling)
     names = tree.read_names(re.findall(r"<([^<>\n]{1,200})>", conclusion_of(reply.text)))
@@ -320,6 +328,7 @@ def report_mending(
     chains: Sequence[Trace], mended: Sequence[Trace], errors: tree.ErrorTree
 ) -> None:
     """Say how many wrong chains became right, how many right ones became wrong, and how far the tree grew."""
+    # The paper's two rates: what criticism corrects, and what it spoils.
     was_right = {chain.line: right(chain) for chain in chains}
     wrong_count = sum(not is_right for is_right in was_right.values())
     corrected = sum(right(chain) and not was_right[chain.line] for chain in mended)

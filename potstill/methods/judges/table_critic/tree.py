@@ -31,6 +31,7 @@ def choose_templates(tree: ErrorTree, route: str, key: str) -> list[str]:
         route: a leaf's path, or RANDOM.
         key: another one chooses others.
     """
+    # Without a route the critic sees critiques of all kinds.
     templates = list(tree.get(route, ()))
     if not templates:
         for of_leaf in tree.values():
@@ -47,6 +48,7 @@ def split_leaf(
     tree: ErrorTree, route: str, names: Sequence[str], template: str
 ) -> dict[str, Sequence[str]]:
     """The tree with two leaves in the place of one: the first has its critiques, the second the new one."""
+    # In the place of the leaf, so that the order of the paths stays.
     grown: dict[str, Sequence[str]] = {}
     for path, templates in tree.items():
         if path == route:
@@ -72,6 +74,7 @@ def extend_tree(tree: ErrorTree, path: str, template: str) -> dict[str, Sequence
 
 def read_names(texts: Sequence[str]) -> list[str]:
     """Names of kinds of error as a tree can have them: one line each, no marks of a path, not too long."""
+    # Names are written by a model and stand in later prompts: what could be read as a path or a mark is none.
     names: list[str] = []
     for text in texts:
         name = " ".join(text.split())

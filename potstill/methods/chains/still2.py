@@ -93,15 +93,15 @@ def still2(
             right_counts = Counter(rollout.problem.id for rollout in right_rollouts)
             is_hard = partial(is_mostly_unsolved, right_counts, n, max_solve_rate)
             right_rollouts = keep(is_hard, right_rollouts)
-        found = best(length, right_rollouts, by=problem)
-        report_round(number, problems, rollouts, found)
+        new_rows = best(length, right_rollouts, by=problem)
+        report_round(number, problems, rollouts, new_rows)
 
-        # Improve: on all that was found so far, from the beginning; or by preference.
+        # Improve: on all rows so far, from the beginning; or by preference.
         if arm == "dpo":
-            pairs = pair(found, keep(wrong, rollouts))
+            pairs = pair(new_rows, keep(wrong, rollouts))
             explorer = yield Stage(explorer, pairs, "dpo", reference=explorer)
             continue
-        rows = dedupe(words, mix(rows, found))
+        rows = dedupe(words, mix(rows, new_rows))
         explorer = yield Stage(student, rows, "sft")
 
 
@@ -119,7 +119,7 @@ def length(trace: Trace) -> int:
 
 
 def report_round(
-    number: int, problems: Sequence[Trace], rollouts: Sequence[Trace], found: Sequence[Trace]
+    number: int, problems: Sequence[Trace], rollouts: Sequence[Trace], new_rows: Sequence[Trace]
 ) -> None:
     """Say what a round's exploration found."""
     solved = {trace.problem.id for trace in rollouts if trace.verdict.status == "right"}
@@ -127,7 +127,7 @@ def report_round(
         f"Exploration, round {number}",
         [
             Share("problems with a right rollout", len(solved), len(problems)),
-            Share("problems whose rollout is learnt", len(found), len(problems)),
+            Share("problems whose rollout is learnt", len(new_rows), len(problems)),
         ],
         hint="Rollouts of the student of the round before; what it mostly solves is not learnt again.",
     )

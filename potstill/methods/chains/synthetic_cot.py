@@ -66,11 +66,11 @@ def synthetic_cot(
     if arm == "gold":
         yield Stage(student, keep(is_read, verify(edit(gold_answer_alone, problems))), "sft")
         return
-    shown = "{prompt}" if arm == "answers" else teacher_prompt
+    prompt = "{prompt}" if arm == "answers" else teacher_prompt
     chains = sample(
         teacher,
         problems,
-        prompt=shown,
+        prompt=prompt,
         n=n,
         temperature=temperature,
         max_new_tokens=max_new_tokens,

@@ -91,7 +91,7 @@ def dpo_st(
         sampling: of all samples.
     """
     is_right = right_test(problems, steps)
-    drawn = dict(sampling)
+    settings = dict(sampling)
     gold = keep(right, judge_solutions("dpo_st", problems))
     base = student
     student = yield Stage(base, gold, "sft", name="sft-0", **SFT)
@@ -102,7 +102,7 @@ def dpo_st(
         # DPO on pairs of all rounds so far, from the supervised student.
         writer = student
         if arm != "no-dpo":
-            samples += verify(keep(is_finished, sample(student, problems, n=n, **drawn)))
+            samples += verify(keep(is_finished, sample(student, problems, n=n, **settings)))
             require_wrong_attempts("dpo_st", samples, alternative="--set arm=no-dpo")
             positives = drop_similar(max_jaccard, [*gold, *keep(is_right, samples)])
             negatives = drop_similar(max_jaccard, keep(wrong, samples))
@@ -111,7 +111,7 @@ def dpo_st(
             writer = yield Stage(student, rows, "dpo", name=f"dpo-{number}", **DPO)
 
         # What it writes now is learnt beside the solutions that it does not repeat, from the base model.
-        written = sample(writer, problems, n=labels, **drawn)
+        written = sample(writer, problems, n=labels, **settings)
         pseudo_labels += keep(is_right, verify(keep(is_finished, written)))
         distinct = drop_similar(max_jaccard, [*gold, *pseudo_labels])[len(gold) :]
         chosen = limit_labels(gold, distinct)

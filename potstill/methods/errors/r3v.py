@@ -113,21 +113,22 @@ def r3v(
         max_new_tokens: longest text.
     """
     is_right = right_test(problems, steps)
-    drawn = {**SAMPLING, "max_new_tokens": max_new_tokens}
+    student_sampling = {**SAMPLING, "max_new_tokens": max_new_tokens}
 
     # Round 0: the warm-up on the teacher's right chains.
-    settings: dict[str, Any] = {
+    teacher_sampling: dict[str, Any] = {
         "temperature": teacher_temperature,
         "max_new_tokens": max_new_tokens,
     }
-    warm_up = keep(is_right, verify(keep(is_finished, sample(teacher, problems, **settings))))
+    chains = keep(is_finished, sample(teacher, problems, **teacher_sampling))
+    warm_up = keep(is_right, verify(chains))
     base = student
     student = yield Stage(base, warm_up, "sft", name="warm-up", **SFT)
 
     pool: list[Trace] = []
     for number in range(1, rounds + 1):
         # Samples of all rounds, the newest first; every round begins with the base model.
-        samples = verify(keep(is_finished, sample(student, problems, n=n, **drawn)))
+        samples = verify(keep(is_finished, sample(student, problems, n=n, **student_sampling)))
         pool = [*reversed(samples), *pool]
         require_wrong_attempts("r3v", pool, alternative="--set arm=cot")
         rows = rows_of_pool(arm, keep(is_right, pool), keep(wrong, pool))
@@ -169,10 +170,10 @@ def select_rows(
     answers: list[Trace] = []
     candidates: list[Trace] = []
     for problem_id, group in group_traces(right_ones, problem).items():
-        shown = [*group[:right_count], *wrong_of.get(problem_id, [])[: CANDIDATES - right_count]]
-        if len(shown) == CANDIDATES:
+        choices = [*group[:right_count], *wrong_of.get(problem_id, [])[: CANDIDATES - right_count]]
+        if len(choices) == CANDIDATES:
             answers.append(group[0])
-            candidates += shown
+            candidates += choices
     posed = pose(show_candidates, answers, context={"candidates": candidates}, keep_text=True)
     return learn("all", edit(own_answer_alone, posed))
 

@@ -99,12 +99,12 @@ def fs_bon(
             pool = keep_distinct(is_right, short_texts)
         elif examples == "solutions":
             pool = edit(show_solution, keep(has_solution, problems))
-        shown = {"examples": few_shot(pool, shots, at_least=1)}
+        context = {"examples": few_shot(pool, shots, at_least=1)}
         samples = sample(
             student,
             problems,
             prompt=partial(show_as_turns, ask_for_solution),
-            context=shown,
+            context=context,
             n=n,
             **sampling,
         )

@@ -166,13 +166,13 @@ def read_kinds(text: str) -> str | None:
     """The kinds of a reply as "3:verification 5:correction"; None where no line can be read."""
     text = reply_of(text)
     kinds = "|".join((PROGRESSIVE, *FUNCTIONAL))
-    found = re.findall(
+    entries = re.findall(
         rf"^\W{{0,9}}(?:step )?(\d{{1,4}})\W{{1,4}}({kinds})\b", text, re.IGNORECASE | re.MULTILINE
     )
-    count_reading("kinds of steps", text, "strict" if found else "unparsed")
-    if not found:
+    count_reading("kinds of steps", text, "strict" if entries else "unparsed")
+    if not entries:
         return None
-    return " ".join(f"{number}:{kind.lower()}" for number, kind in found)
+    return " ".join(f"{number}:{kind.lower()}" for number, kind in entries)
 
 
 def mark_candidates(arm: str, trace: Trace) -> Trace:

@@ -97,9 +97,15 @@ class Rehearsal:
 
 
 def rehearse_method(entry: MethodEntry, *, size: int = STORIES) -> Rehearsal:
-    """Drive a method on stories with its defaults and the roles that it must have; ask its solver for an answer."""
+    """Drive a method on stories with its defaults and the roles that it must have; ask its solver for an answer.
+
+    One that does not get to its end so gets the roles too that it may have, and then models that write made-up answers.
+    """
     stories = scripted_stories(size)
     rehearsal = rehearse_with(choose_models(entry), entry, stories)
+    if rehearsal.stopped and any(role.optional for role in entry.roles):
+        with_every_role = rehearse_with(choose_models(entry, optional=True), entry, stories)
+        rehearsal = max(rehearsal, with_every_role, key=attrgetter("progress"))
     if rehearsal.stopped:
         made_up = rehearse_with(
             make_stand_ins(entry), entry, [with_number_answer(trace) for trace in stories]
@@ -154,11 +160,16 @@ def rehearse_with(
     )
 
 
-def choose_models(entry: MethodEntry) -> dict[str, Model]:
-    """The oracle where it can do what a role asks for, else a scripted model; roles that may be left out are."""
+def choose_models(entry: MethodEntry, *, optional: bool = False) -> dict[str, Model]:
+    """The oracle where it can do what a role asks for, else a scripted model.
+
+    Args:
+        entry: the method.
+        optional: also fill the roles that may be left out.
+    """
     models: dict[str, Model] = {}
     annotations = {role.name: role.annotation for role in entry.roles}
-    for key, scripted in scripted_roles(entry).items():
+    for key, scripted in scripted_roles(entry, optional=optional).items():
         oracle = Oracle()
         can_play = not missing_abilities(oracle, annotations[role_of(key)])
         models[key] = oracle if can_play and role_of(key) != STUDENT else scripted

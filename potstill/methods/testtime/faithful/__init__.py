@@ -1,0 +1,1 @@
+"""Faithful reasoning by selection and inference (arXiv:2208.14271)."""

@@ -85,7 +85,7 @@ GOALS = (
         "a teacher, and no gold answers",
         ("synthetic_cot", "elad", "temporal_consistency"),
         "The teacher's chains unchecked, its corrections of the student's steps, or chains in which it finds no error.",
-        "without labels, without answers, unlabelled problems",
+        "without labels, unlabelled problems, which ones to annotate, annotation, active learning",
     ),
     Goal(
         "have",
@@ -104,9 +104,9 @@ GOALS = (
     Goal(
         "have",
         "little money for the teacher",
-        ("still2", "r3v", "elad"),
-        "One call a problem and then rounds of the student's own texts; or calls only where the student doubts.",
-        "expensive cheap budget cost annotate active learning which problems annotation",
+        ("rft", "still2", "r3v"),
+        "No call at all; or one a problem, and then rounds of the student's own texts.",
+        "expensive cheap budget cost few calls",
     ),
     Goal(
         "have",

@@ -1,4 +1,4 @@
-"""Models that judge: whose steps are checked, whose errors are located, and how far a judge can be trusted.
+"""Chains that judges let through, or judging itself: steps are checked, errors located, judges weighed.
 
 Begin with: temporal_consistency
 """

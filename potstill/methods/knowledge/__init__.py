@@ -1,4 +1,4 @@
-"""What is known is told apart from what is concluded: quotes of a context, or facts of one's own, then the reasoning.
+"""Chains that tell what is known from what is concluded: quotes of a context, or facts of its own, then the reasoning.
 
 Begin with: llmquoter
 """

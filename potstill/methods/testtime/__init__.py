@@ -1,4 +1,4 @@
-"""Solvers: any student is asked in more calls than one, and nothing is trained, or little.
+"""Nothing, or little: these are solvers, which ask any student in more calls than one.
 
 `potstill evaluate --solver NAME --model STUDENT` measures one beside the plain answers of the same student.
 

@@ -38,6 +38,7 @@ TUNE = "tune"
 STOPPED_FILE = "stopped.json"
 CPU_FILE = "cpu.json"
 MAX_WORKERS = 8  # each has the program and its models in memory
+CELLS_PER_PROCESS = 6  # a process keeps some of the memory of each
 BATCH = 16
 TRAINING: Mapping[str, Any] = {"optimizer": "muon", "batch_size": BATCH}
 TRIALS: Sequence[Mapping[str, Any]] = ({"learning_rate": 4e-4}, {"learning_rate": 2e-3})
@@ -69,7 +70,12 @@ def run_cells(
     workers = min(MAX_WORKERS, os.cpu_count() or 1, len(open_cells))
     # Fresh processes: a fork would take the locks of this one's threads with it.
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=context,
+        initializer=end_with_parent,
+        max_tasks_per_child=CELLS_PER_PROCESS,
+    ) as pool:
         try:
             for future in as_completed([pool.submit(run_cell, settings, c) for c in open_cells]):
                 future.result()

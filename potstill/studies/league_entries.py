@@ -12,10 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from potstill.methods import METHODS, catalogue
+from potstill.studies.orion_worlds import STORY
+from potstill.studies.reer_leak import REER_SETTINGS
+from potstill.studies.supercorrect_step import TEMPLATE
 
 PROGRAM = "world:oracle"  # plays what the world's small checkpoints can't: it follows the methods' prompts
 # The prompt that the built-in student was taught to rewrite by.
 TAUGHT_PROMPT = {"settings": {"prompt": "paper"}}
+# As in `orion-arms`, `reer-leak` and `supercorrect-step`, which say why.
+P_ALIGN_VALUES: Mapping[str, Any] = {"settings": dict(STORY.values["p-align"]["settings"])}
+REER_VALUES: Mapping[str, Any] = {
+    "settings": dict(REER_SETTINGS),
+    "gate": {"min_step_share": 0, "min_length_share": 0},
+}
+SUPERCORRECT_VALUES: Mapping[str, Any] = {
+    "steps": False,
+    "settings": {**TEMPLATE, "taught_corrections": True, "other_step": "force"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,12 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("explain", {"teacher": PROGRAM}),
         Entry("orion", values=TAUGHT_PROMPT),
         Entry("pad", {"teacher": PROGRAM}),
+        Entry("control_r", {"annotator": PROGRAM}),
+        Entry("socratic_cot", {"teacher": PROGRAM}),
+        Entry("temporal_consistency", {"verifiers": [PROGRAM]}),
+        Entry("llmquoter", {"teacher": PROGRAM}),
+        Entry("memory_reason", {"teacher": PROGRAM}),
+        Entry("natural_program", {"teacher": PROGRAM}),
         Entry("kpdd", {"teacher": PROGRAM}, trainings=3),
         Entry("divide_or_conquer", {"teacher": PROGRAM}),
         Entry("socratic_cot", {"teacher": PROGRAM}, trainings=2),
@@ -50,10 +69,10 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("elad", {"teacher": PROGRAM}),
         Entry("o1_journey", {"teacher": PROGRAM}),
         Entry("lema", {"corrector": PROGRAM}),
-        Entry("supercorrect", {"teacher": PROGRAM, "inspector": PROGRAM}),
+        Entry("supercorrect", {"teacher": PROGRAM}, SUPERCORRECT_VALUES),
         Entry("tailored", {"teacher": PROGRAM}),
-        Entry("reer", {"generator": PROGRAM}),
-        Entry("p_align", {"evaluator": PROGRAM}),
+        Entry("reer", {"generator": f"{PROGRAM}?slip_rate=0.5"}, REER_VALUES),
+        Entry("p_align", {"evaluator": PROGRAM}, P_ALIGN_VALUES),
         Entry("euler", values={"settings": {"rejected": "student"}}),
         Entry("mix_distillation", {"easier": PROGRAM}),
         Entry("opencodereasoning", left_out="it writes programs, and the stories ask for a number"),

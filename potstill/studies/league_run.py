@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from potstill.errors import PotstillError, StoreError
+from potstill.errors import PotstillError, StageError, StoreError
 from potstill.evaluation.results import Results
 from potstill.models.phase import split_account
 from potstill.records import Progress
@@ -38,7 +39,6 @@ TUNE = "tune"
 STOPPED_FILE = "stopped.json"
 CPU_FILE = "cpu.json"
 MAX_WORKERS = 8  # each has the program and its models in memory
-CELLS_PER_PROCESS = 6  # a process keeps some of the memory of each
 BATCH = 16
 TRAINING: Mapping[str, Any] = {"optimizer": "muon", "batch_size": BATCH}
 TRIALS: Sequence[Mapping[str, Any]] = ({"learning_rate": 4e-4}, {"learning_rate": 2e-3})
@@ -68,34 +68,50 @@ def run_cells(
     if not open_cells:
         return
     workers = min(MAX_WORKERS, os.cpu_count() or 1, len(open_cells))
-    # Fresh processes: a fork would take the locks of this one's threads with it.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=context,
-        initializer=end_with_parent,
-        max_tasks_per_child=CELLS_PER_PROCESS,
-    ) as pool:
+    # Each thread only waits for the process of its folder.
+    with ThreadPoolExecutor(workers) as threads:
         try:
-            for future in as_completed([pool.submit(run_cell, settings, c) for c in open_cells]):
-                future.result()
+            waits = [threads.submit(run_in_process, settings, cell) for cell in open_cells]
+            for wait in as_completed(waits):
+                wait.result()
                 done += 1
                 progress(label, done, len(cells))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def end_with_parent() -> None:
-    """Let this process end when the one that started it has, however that ended; its run can be taken up again."""
+def run_in_process(settings: StudySettings, cell: Cell) -> None:
+    """Work on a folder in a process of its own, which leaves no memory behind.
+
+    Raises:
+        StageError: the process did not end well.
+    """
+    # A fresh one: a fork would take the locks of this process's threads with it.
+    process = get_context("spawn").Process(target=run_and_exit, args=(settings, cell))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise StageError(
+            f"the process that worked on {cell.folder(settings)} ended with {process.exitcode}",
+            fix="the same command goes on from there; what went wrong stands above",
+        )
+
+
+def run_and_exit(settings: StudySettings, cell: Cell) -> None:
+    """What the process of a folder does; it ends when the one that started it has, however that ended."""
     parent = parent_process()
     assert parent is not None
 
-    def wait_for_end() -> None:
+    def end_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=wait_for_end, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        run_cell(settings, cell)
+    except KeyboardInterrupt:
+        sys.exit(130)  # the run's own folder says how far it came
 
 
 def is_done(settings: StudySettings, cell: Cell) -> bool:

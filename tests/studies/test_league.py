@@ -93,7 +93,7 @@ def test_nothing_measured_says_so():
 
 @pytest.mark.slow
 def test_steps_are_shared_by_the_trainings_of_a_method():
-    data = {"roles": ROLES, "problems": "world:story?size=4"}
+    data = {"roles": ROLES, "problems": "world:story?size=64"}
     assert count_steps(data, Entry("sft"), 16) == 16
     assert count_steps({**data}, Entry("redistill"), 16) == 5  # three trainings
     assert count_steps(data, Entry("sft_gold"), 0) == 1

@@ -35,8 +35,9 @@ SHOWN_KINDS = 4  # of prompts, a role
 LOW_CALLS, MEDIUM_CALLS = 2.0, 10.0  # calls of other models than the student, a problem
 STUDENT = "student"
 
-# none: only the student is asked; low, medium, high: so many calls of other models a problem.
-CostClass: TypeAlias = Literal["none", "low", "medium", "high"]
+# none: only the student is asked; low, medium, high: so many calls of other models a problem; unknown: it was stopped
+# before any.
+CostClass: TypeAlias = Literal["none", "low", "medium", "high", "unknown"]
 
 
 class ShownPrompt(NamedTuple):
@@ -90,7 +91,7 @@ class Rehearsal:
         """How much is asked of other models than the student while rows are made."""
         calls = sum(count for role, count in self.calls.items() if role != STUDENT)
         if not calls:
-            return "none"
+            return "unknown" if self.stopped else "none"
         if calls <= LOW_CALLS:
             return "low"
         return "medium" if calls <= MEDIUM_CALLS else "high"

@@ -135,3 +135,5 @@ def test_a_search_without_an_end_is_stopped(monkeypatch):
 )
 def test_the_cost_class_counts_other_models_than_the_student(calls, cost_class):
     assert Rehearsal(calls, {}, [], [], []).cost_class == cost_class
+    stopped = Rehearsal({}, {}, [], [], [], stopped="no demonstrations")
+    assert stopped.cost_class == "unknown"

@@ -17,6 +17,8 @@ from potstill.methods.rewriting.cot_bridge import read_missing_steps
 from potstill.methods.rewriting.dap import level_of
 from potstill.methods.rewriting.dlcot import structure
 from potstill.methods.rewriting.pir import read_kinds
+from potstill.methods.roles._demonstrations import is_same_output, read_demonstrations
+from potstill.methods.roles.socratic_cot import read_parts, read_questions
 
 ASKED = number("p", "q", "1")
 READERS = {
@@ -32,6 +34,10 @@ READERS = {
     "paragraphs": split_paragraphs,
     "conclusion": conclusion_of,
     "first wrong paragraph": lambda text: read_location(text, 9),
+    "questions and answers": read_parts,
+    "questions": read_questions,
+    "demonstrations": read_demonstrations,
+    "outputs": lambda text: is_same_output(text, "[1]"),
     "level": lambda text: level_of(replace(ASKED, text=text)),
 }
 HOSTILE = (
@@ -47,6 +53,8 @@ HOSTILE = (
     "$$ ",
     "\\begin{a}",
     "* ",
+    "Question 1:\nAnswer 1: ",
+    "Input: [",
 )
 
 

@@ -9,7 +9,7 @@ from world_run import run_on_world
 from potstill.methods.judges.natural_program.statements import read_statements
 from potstill.runs.cast import Cast
 
-CAST = Cast(models={"teacher": ORACLE, "verifier": ORACLE}, values={"n": 4}, poses=True)
+CAST = Cast(models={"teacher": ORACLE, "verifier": ORACLE}, values={"n": 2, "votes": 1}, poses=True)
 P1 = number("p1", "Ann has 2 pens and buys 2. How many?", "4")
 
 

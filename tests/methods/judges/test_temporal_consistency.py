@@ -25,7 +25,10 @@ def check_or_solve(request):
 
 
 CHECKER = ScriptedModel(check_or_solve, name="checker")
-CAST = Cast(models=dict.fromkeys(("teacher", "verifiers.1", "verifiers.2"), CHECKER))
+CAST = Cast(
+    models=dict.fromkeys(("teacher", "verifiers.1", "verifiers.2"), CHECKER),
+    values={"agents": 2, "max_rounds": 4},
+)
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 RIGHT, WRONG = "2 + 2 = 4.\n\nSo \\boxed{4}.", "3 + 4 = 8.\n\nSo \\boxed{8}."
 FOUND, MISSED = "3 + 4 is 7. \\boxed{0}", "All is right. \\boxed{-1}"

@@ -58,6 +58,9 @@ def test_a_chain_is_written_anew_from_its_first_wrong_step_on():
     assert f"are right:\n{FIRST.strip()}\n" in prompt and SLIP in prompt and CRITIQUE in prompt
     [prompt] = asked(critic, "Find the first wrong step")
     assert "By how many wins" in prompt and "Ulm" not in prompt  # critiques of its kind
+    assert "Step 2\n\n\nThe reasoning to look at:\n\nProblem:" in prompt
+    [prompt] = asked(critic, "told apart")
+    assert f"List 2:\nProblem:\n{P1.prompt}\n\nReasoning:\nStep 1" in prompt and CRITIQUE in prompt
     assert f"Step 1: 2 + 2 = 4.\nStep 2: {SLIP}" in prompt and P1.prompt in prompt
 
 

@@ -38,7 +38,9 @@ fits.
 CRITIC = f"""\
 Find the first wrong step of the reasoning below. Go through the steps, say of each why it is right or wrong, and stop \
 at the first that is wrong; a step that is not needed and does no harm is right. Sum up what is wrong with it and what \
-it should have been, and end with a line "Conclusion: [Incorrect] Step N".{{examples}}
+it should have been, and end with a line "Conclusion: [Incorrect] Step N".
+
+{{examples}}The reasoning to look at:
 
 {REASONING}"""
 

@@ -218,7 +218,8 @@ def review_chains(crew: Crew, errors: tree.ErrorTree, chains: Sequence[Trace]) -
         examples = ""
         if crew.shows_templates:
             templates = tree.choose_templates(errors, routes.get(chain.line, ""), chain.problem.id)
-            examples = "\n\nExamples:\n\n" + "\n\n\n".join(templates)
+            for number, template in enumerate(templates, 1):
+                examples += f"Example {number}:\n\n{template}\n\n\n"
         posed += pose(partial(show_reasoning, prompts.CRITIC, {"examples": examples}), [chain])
     counts = {chain.line: len(find_paragraphs(chain.text)) for chain in chains}
     reviews: dict[str, Review] = {}
@@ -248,7 +249,7 @@ def curate(crew: Crew, errors: tree.ErrorTree, chain: Trace, review: Review) -> 
     if review.route not in (*errors, tree.RANDOM):
         return errors  # another critique of this round has split its leaf
     # A critique is kept with all that it is about, so that it can be read by itself.
-    reasoning = show_reasoning("{problem}\n\n{steps}\n\n{answer}", {}, chain)
+    reasoning = show_reasoning(prompts.REASONING, {}, chain)
     template = f"{reasoning}\n\nCritique:\n{review.critique.reply.strip()}"
     if review.route == tree.RANDOM:
         values = {"tree": tree.show_tree(errors), "critique": template}

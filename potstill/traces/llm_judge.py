@@ -45,7 +45,12 @@ class Preference:
 
 
 def grade(
-    model: Model, rubric: str = "", *, scale: tuple[int, int] | None = None, **settings: Any
+    model: Model,
+    rubric: str = "",
+    *,
+    scale: tuple[int, int] | None = None,
+    with_reasoning: bool = False,
+    **settings: Any,
 ) -> Scorer:
     """Score by a judge: 1 or 0 by its verdict, or a whole number on `scale`; None where its reply is unparsed.
 
@@ -53,6 +58,7 @@ def grade(
         model: the judge.
         rubric: by what it judges; without one by the problem's `tests`, else by whether the answer is correct.
         scale: lowest and highest score; without it the judge says right or wrong.
+        with_reasoning: the judge sees the reasoning too, and not only what stands after it.
         settings: fields of `models.model.Sampling`; greedy and 1,024 tokens where not given.
 
     Raises:
@@ -65,22 +71,27 @@ def grade(
             fix="scale=(0, 10)",
         )
     grade_scale = Scale(*scale) if scale else None
-    return partial(_grade, model, rubric, grade_scale, settings)
+    return partial(_grade, model, rubric, grade_scale, with_reasoning, settings)
 
 
 def _grade(
     model: Model,
     rubric: str,
     scale: Scale | None,
+    with_reasoning: bool,
     settings: Mapping[str, Any],
     traces: Sequence[Trace],
 ) -> list[Score]:
     # Only answers that can be shown are asked about; replies come back in their order.
-    judgeable = [not rubrics.unfit_reason(trace.text) for trace in traces]
+    judgeable: list[bool] = []
+    for trace in traces:
+        judgeable.append(not rubrics.unfit_reason(trace.text, with_reasoning=with_reasoning))
     questions: list[Question] = []
     for trace, is_judgeable in zip(traces, judgeable, strict=True):
         if is_judgeable:
-            prompt = rubrics.grading_prompt(trace.problem, trace.text, rubric, scale)
+            prompt = rubrics.grading_prompt(
+                trace.problem, trace.text, rubric, scale, with_reasoning=with_reasoning
+            )
             questions.append((trace, prompt))
     replies = iter(_ask_judge(model, questions, settings))
     parse: Callable[[str], float | None] = _parse_verdict

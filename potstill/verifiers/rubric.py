@@ -70,13 +70,14 @@ def answer_text(text: str) -> str:
     return thoughts.split_reply(text)[0].strip()
 
 
-def unfit_reason(text: str) -> str:
+def unfit_reason(text: str, *, with_reasoning: bool = False) -> str:
     """Say why an answer can't be shown to a judge; "" where it can."""
     answer = answer_text(text)
     if not answer:
         return "no answer"
-    if len(answer) > MAX_CHARACTERS:
-        return f"an answer of {len(answer)} characters"
+    shown = text if with_reasoning else answer
+    if len(shown) > MAX_CHARACTERS:
+        return f"an answer of {len(shown)} characters"
     return ""
 
 
@@ -90,9 +91,14 @@ def full_rubric(problem: Problem, rubric: str = "") -> str:
 
 
 def grading_prompt(
-    problem: Problem, text: str, rubric: str = "", scale: Scale | None = None
+    problem: Problem,
+    text: str,
+    rubric: str = "",
+    scale: Scale | None = None,
+    *,
+    with_reasoning: bool = False,
 ) -> Prompt:
-    """Ask for one verdict on an answer, or for a whole number on a scale."""
+    """Ask for one verdict on an answer, or for a whole number on a scale; the judge may see its reasoning too."""
     if scale:
         last_line = f"`Score: N`, N a whole number from {scale.low} to {scale.high}."
     else:
@@ -100,7 +106,7 @@ def grading_prompt(
     parts = [
         ("question", problem.question),
         *_reference_part(problem),
-        ("answer", answer_text(text)),
+        ("answer", text.strip() if with_reasoning else answer_text(text)),
     ]
     return _judge_prompt(full_rubric(problem, rubric), parts, last_line)
 

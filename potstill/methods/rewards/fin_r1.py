@@ -6,6 +6,8 @@
 | first round | is the answer right | released README |
 | second round | seven criteria, 1 or 0 | released README |
 | rewards | accuracy and format, alike | released README; their weights are inferred |
+| temperature of the teacher | 0.6 | released README: the teacher's own recommended settings |
+| longest chain | 16,384 tokens | inferred |
 | texts a problem in reinforcement learning | 8 | inferred |
 """
 
@@ -19,6 +21,7 @@ from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
 from potstill.traces import (
     grade,
+    is_finished,
     keep,
     note,
     report_shares,
@@ -64,7 +67,8 @@ def fin_r1(
         else the teacher does).
     Controls: arm=sft (no rewards), one-round (right chains are learnt, whatever their quality).
     Departure: the criteria are in our words; answers are compared by the problems' verifier, in the paper by rules or
-        by another model (the role judge does that for problems that want one).
+        by another model (the role judge does that for problems that want one). A chain that was cut at its limit is
+        no row (inferred).
     Partial: the mixture of ten financial sets.
     Paper: 12
     Cite: Zhaowei Liu, Xin Guo, Fangqi Lou, Lingfeng Zeng, Jinyi Niu, Zixuan Wang, Jiajie Xu, Weige Cai, Ziwei Yang,
@@ -82,11 +86,13 @@ def fin_r1(
     """
     # Round 1: the answer.
     chains = sample(teacher, problems, n=n, temperature=temperature, max_new_tokens=max_new_tokens)
-    good = keep(right_test(problems, steps), verify(chains))
+    good = keep(right_test(problems, steps), verify(keep(is_finished, chains)))
 
     # Round 2: the reasoning.
     if arm != "one-round":
-        graded = score(QUALITY, grade(grader or teacher, CRITERIA), good)
+        # The criteria are of the steps, so the grader is shown the thought and not the answer alone.
+        grader_of_steps = grade(grader or teacher, CRITERIA, with_reasoning=True)
+        graded = score(QUALITY, grader_of_steps, good)
         report_shares("Quality", [share_of("good", is_good, graded)], hint="Of the right chains.")
         good = keep(is_good, graded)
     student = yield Stage(student, good, "sft", name="sft")

@@ -43,6 +43,16 @@ def test_right_chains_of_good_quality_are_learnt_and_the_other_problems_rewarded
     assert "it has at least three steps" in render(roles["grader"].calls[0].prompt)
 
 
+def test_the_grader_sees_the_steps_that_it_grades_and_a_cut_chain_is_no_row():
+    chain = "<think>\nTwo and two are four.\n</think>\nSo \\boxed{4}."
+    teacher = script({P1.question: chain, P2.question: {"text": "\\boxed{7}", "finish": "length"}})
+    grader = script({"": "Verdict: right"})
+    roles = {"teacher": teacher, "student": student(["no"]), "grader": grader}
+    ran = run("fin_r1", [P1, P2], roles)
+    assert [row.text for row in ran.stages[0].rows] == [chain] and len(grader.calls) == 1
+    assert chain in render(grader.calls[0].prompt)
+
+
 def test_a_grade_that_cant_be_read_is_no_good_one():
     ran, _ = fin_r1({GOOD: "Verdict: right", POOR: "Perhaps."})
     assert ran.dropped("is_good") == [(POOR, "no quality could be read")]

@@ -71,16 +71,24 @@ def grade(
             fix="scale=(0, 10)",
         )
     grade_scale = Scale(*scale) if scale else None
-    return partial(_grade, model, rubric, grade_scale, with_reasoning, settings)
+    return partial(
+        _grade,
+        model,
+        rubric,
+        scale=grade_scale,
+        with_reasoning=with_reasoning,
+        settings=settings,
+    )
 
 
 def _grade(
     model: Model,
     rubric: str,
+    traces: Sequence[Trace],
+    *,
     scale: Scale | None,
     with_reasoning: bool,
     settings: Mapping[str, Any],
-    traces: Sequence[Trace],
 ) -> list[Score]:
     # Only answers that can be shown are asked about; replies come back in their order.
     judgeable: list[bool] = []

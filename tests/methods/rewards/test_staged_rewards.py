@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from scripted_world import number, run, script, student
 
+from potstill.methods.rewards.cell_o1 import reward_labels
 from potstill.models.scripted import render
+from potstill.records import Problem
 
 P1, P2 = number("p1", "What is 2 + 2?", "4"), number("p2", "What is 3 + 4?", "7")
 TEACHER = {
@@ -30,8 +33,30 @@ def test_cell_o1_starts_from_right_chains_and_rewards_whole_answers():
         *(5, 0.001),
         False,
     )
+    assert constants["reward"] is reward_labels
+    _, ran = stages_of("cell_o1", n=2, arm="whole-answer")
+    assert ran.stages[1].constants["reward"] == "verifier"
     assert stages_of("cell_o1", n=2, arm="sft")[0] == [("cold-start", "sft", 1)]
     assert stages_of("cell_o1", n=2, arm="rl")[0] == [("rewards", "grpo", 2)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("b cell|T cell | neuron", 1.0),
+        ("B cell | neuron | T cell", 1 / 6),
+        ("neuron | B cell | T cell", 0.0),
+        ("B cell | B cell | neuron", -1.0),
+        ("B cell | T cell", -1.0),
+    ],
+)
+def test_cell_o1_rewards_the_share_of_right_labels_and_refuses_what_assigns_none(answer, value):
+    puzzle = Problem("c", "Match the cells.", "B cell | T cell | neuron", kind="exact")
+    assert reward_labels(puzzle, f"<answer>{answer}</answer>") == pytest.approx(value)
+    assert (
+        reward_labels(P1.problem, "\\boxed{4.0}") == 1.0
+        and reward_labels(P1.problem, "Hm.") == -1.0
+    )
 
 
 def test_deepseek_r1_learns_its_policys_right_texts_from_the_beginning():

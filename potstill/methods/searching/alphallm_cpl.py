@@ -200,7 +200,10 @@ def grow_tree(settings: Settings, policy: Model, problem: Trace) -> tuple[TreeNo
         if not node.is_expanded and not node.is_terminal and depth < settings.max_depth:
             expand(settings, policy, node)
             node = node.children[0] if node.children else node
-        backpropagate(node, reward_of(settings, policy, node, ends))
+        # A node whose rollouts all failed has no value yet, and is tried again.
+        reward = reward_of(settings, policy, node, ends)
+        if reward is not None:
+            backpropagate(node, reward)
     return root, ends
 
 
@@ -229,8 +232,12 @@ def close_step(trace: Any) -> dict[str, str]:
     return {"text": (trace.text + trace.stop_string).rstrip(" "), "finish_reason": "cut"}
 
 
-def reward_of(settings: Settings, policy: Model, node: TreeNode, ends: list[Trace]) -> float:
-    """Whether a whole text is right, or how many of its rollouts are; what they come to is put to the ends, once."""
+def reward_of(settings: Settings, policy: Model, node: TreeNode, ends: list[Trace]) -> float | None:
+    """Whether a whole text is right, or how many of its rollouts are; what they come to is put to the ends, once.
+
+    Returns:
+        The share of right texts; None where every call failed.
+    """
     if node.is_terminal:
         reached = verify([node.trace])
     else:
@@ -242,7 +249,9 @@ def reward_of(settings: Settings, policy: Model, node: TreeNode, ends: list[Trac
         if is_finished(end)[0] and end.text not in known:
             known.add(end.text)
             ends.append(end)
-    return sum(right(end) for end in reached) / len(reached)
+    # A call that failed says nothing of the node: counted as wrong, it would make a preference of nothing.
+    answered = [end for end in reached if not end.error]
+    return sum(right(end) for end in answered) / len(answered) if answered else None
 
 
 # Pairs.

@@ -69,6 +69,16 @@ def test_behind_a_shared_step_only_the_next_one_is_preferred():
         assert learnt_stretches(side) == [(len(FIRST), len(side.text))]
 
 
+def test_a_rollout_that_failed_makes_no_step_worse():
+    def reply(request):
+        if request.prefix == OTHER and request.sample_index % 2:
+            return {"error": "down"}
+        return "So \\boxed{4}." if request.prefix else think(request)
+
+    with pytest.raises(StageError, match="arm=sft"):
+        improve(reply, settings=replace(SMALL, rollouts=2))
+
+
 def pairs_of(problem, *gaps):
     """Pairs of a problem with these reward gaps; their texts are the gaps."""
     pairs = []

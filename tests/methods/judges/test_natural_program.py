@@ -105,7 +105,13 @@ def test_the_trained_student_votes_by_chains_that_it_finds_valid():
     roles = {"teacher": script({"": [RIGHT]}), "student": pupil, "verifier": script({"": YES})}
     for answer_by, texts in {"verified": [RIGHT], "vote": [SLIP], "plain": [SLIP]}.items():
         ran = run("natural_program", [P1], roles, n=3, answer_by=answer_by)
-        assert [answer.text for answer in ran.solver([P1], n=1)] == texts
+        assert [answer.text for answer in ran.solver([P1], n=1, temperature=0.3)] == texts
+    # Chains are sampled as the measurement says, and checks as the teacher's were.
+    temperatures = {"check": set(), "chain": set()}
+    for call, prompt in zip(pupil.calls, prompts(pupil), strict=True):
+        kind = "check" if "information alone" in prompt else "chain"
+        temperatures[kind].add(call.sampling.temperature)
+    assert temperatures == {"check": {0.7}, "chain": {0.3}}
 
 
 @pytest.mark.slow

@@ -133,9 +133,12 @@ def test_a_leaf_that_was_split_in_the_same_round_takes_no_other_critique():
 
 def test_a_student_is_measured_with_the_crew():
     ran, roles = mend(answer_by="refined")
-    answers = ran.solver([P1], n=2)
+    answers = ran.solver([P1], n=2, temperature=0.9)
     assert [answer.text for answer in answers] == [FIRST + MENDED] * 2
     assert len(asked(roles["student"], "Go on with a solution")) == 2
+    # The measurement decides how the student is sampled, and the method how it is criticised.
+    assert {call.sampling.temperature for call in roles["student"].calls} == {0.9}
+    assert {call.sampling.temperature for call in roles["critic"].calls} == {0.0}
 
 
 @pytest.mark.slow

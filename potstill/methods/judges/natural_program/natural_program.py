@@ -141,27 +141,28 @@ def natural_program(
 
     if answer_by == "plain":
         return partial(plain, student)
-    votes_of_solver = votes if answer_by == "verified" else 0
-    return partial(solve_by_chains, student, n, votes_of_solver)
+    # The student checks itself as the teacher was checked; its chains are sampled as the measurement says.
+    own_checking = Checking(student, votes, dict(sampling)) if answer_by == "verified" else None
+    return partial(solve_by_chains, student, n, own_checking)
 
 
 def solve_by_chains(
     student: Model,
     candidates: int,
-    votes: int,
+    checking: Checking | None,
     problems: Sequence[Trace],
     *,
     n: int = 1,
     **sampling: Any,
 ) -> list[Trace]:
-    """For each of n answers several chains of the student, of which the valid ones vote; all of them with 0 votes."""
+    """For each of n answers several chains of the student, of which the valid ones vote; unchecked all of them."""
     answers: list[Trace] = []
     for _ in range(n):
         chains = sample(student, problems, n=candidates, **sampling)
         voters = chains
-        if votes:
+        if checking is not None:
             frequent = keep(is_frequent(chains), chains)
-            checked = check_chains(Checking(student, votes, sampling), frequent)
+            checked = check_chains(checking, frequent)
             valid = keep(partial(is_valid, checked.failures), frequent)
             # Where no chain is valid, all of them vote.
             _, without_valid = split_by(valid, chains)

@@ -50,12 +50,13 @@ Arm = Literal["table-critic", "fixed-tree", "no-templates", "unrefined"]
 
 
 class Crew(NamedTuple):
-    """Who mends chains: one model judges, criticises and curates, another one refines; and how they are set."""
+    """Who mends chains: one model judges, criticises and curates, another one refines; and how each is sampled."""
 
     critic: Model
     refiner: Model
     rounds: int
     sampling: Mapping[str, Any]
+    refiner_sampling: Mapping[str, Any]
     curates: bool = False
     shows_templates: bool = True
 
@@ -114,7 +115,7 @@ def table_critic(
     """
     is_right = right_test(problems, steps)
     settings = dict(sampling)
-    crew = Crew(critic or teacher, teacher, rounds, settings)
+    crew = Crew(critic or teacher, teacher, rounds, sampling=settings, refiner_sampling=settings)
     crew = crew._replace(
         curates=arm == "table-critic", shows_templates=arm in ("table-critic", "fixed-tree")
     )
@@ -148,11 +149,14 @@ def solve_by_refinement(
     n: int = 1,
     **sampling: Any,
 ) -> list[Trace]:
-    """Solve each problem n times, each chain criticised and refined; the tree stays as it is."""
+    """Solve each problem n times, each chain criticised and refined; the tree stays as it is.
+
+    The student is sampled as the measurement says, the critic as in training.
+    """
     chains = sample(crew.refiner, problems, n=n, **sampling)
     whole = [chain for chain in chains if is_finished(chain)]
     broken = [chain for chain in chains if not is_finished(chain)]
-    refined, _ = refine_chains(crew._replace(sampling=sampling), dict(leaves), whole)
+    refined, _ = refine_chains(crew._replace(refiner_sampling=sampling), dict(leaves), whole)
     return [*refined, *broken]
 
 
@@ -239,7 +243,12 @@ def refine_once(crew: Crew, chains: Sequence[Trace], reviews: Mapping[str, Revie
     beginnings = edit(cut_before_step, marked)
     context = {"chains": marked, "critiques": [review.critique for review in reviews.values()]}
     refined = sample(
-        crew.refiner, beginnings, prompt=show_critique, context=context, by=line, **crew.sampling
+        crew.refiner,
+        beginnings,
+        prompt=show_critique,
+        context=context,
+        by=line,
+        **crew.refiner_sampling,
     )
     return [chain for chain in refined if is_finished(chain)]
 

@@ -19,6 +19,7 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any, Literal
 
+from potstill.methods.choices import with_choices
 from potstill.methods.replies import reply_alone
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
@@ -151,6 +152,12 @@ def split_question(text: str) -> tuple[str, str]:
     return context.strip(), question.strip()
 
 
+def context_and_question(trace: Any) -> tuple[str, str]:
+    """The context of a problem, and its question with the choices where it has any."""
+    context, question = split_question(trace.question)
+    return context, with_choices(question, trace.problem)
+
+
 def has_context(trace: Trace) -> tuple[bool, str]:
     """There is something to quote from, and an answer to quote for."""
     if not split_question(trace.question)[0]:
@@ -160,7 +167,7 @@ def has_context(trace: Trace) -> tuple[bool, str]:
 
 def show_context(template: str, trace: Any) -> str:
     """A prompt with the question and its context apart, and the gold answer where the template names it."""
-    context, question = split_question(trace.question)
+    context, question = context_and_question(trace)
     # Whoever reads the answer from the view has seen gold: it is read only where the template shows it.
     values = {"context": context, "question": question}
     if "{answer}" in template:
@@ -170,13 +177,13 @@ def show_context(template: str, trace: Any) -> str:
 
 def show_quotes(trace: Any) -> str:
     """The reader's prompt: what the quoter wrote, and the question."""
-    _, question = split_question(trace.question)
+    _, question = context_and_question(trace)
     return fill_template(READ, {"text": trace.text.strip(), "question": question})
 
 
 def show_whole_context(trace: Any) -> str:
     """The reader's prompt without a quoter: the context, and the question."""
-    context, question = split_question(trace.question)
+    context, question = context_and_question(trace)
     return fill_template(READ, {"text": context, "question": question})
 
 

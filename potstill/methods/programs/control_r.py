@@ -77,7 +77,7 @@ Score the reasoning below on eleven scales, each with a whole number from 0 to 9
 - knowledge_accuracy: 0 has facts and concepts wrong; 9 has them all right
 - clarity_of_steps: 0 muddles steps or leaves them out; 9 makes every step plain
 
-Problem: {question}
+Problem: {prompt}
 
 Reasoning:
 {text}

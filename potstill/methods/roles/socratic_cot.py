@@ -48,7 +48,7 @@ Answer 2: its solution
 
 The last sub-question is what the problem asks for, and its solution ends with the answer as \\boxed{{answer}}.
 
-Problem: {question}"""
+Problem: {prompt}"""
 ASK = """\
 Break the question below down into the sub-questions that lead to its answer, one a line and numbered. The last one is \
 what the question asks for. Answer nothing.

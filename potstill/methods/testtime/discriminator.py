@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError
+from potstill.methods.choices import with_choices
 from potstill.methods.replies import reply_of
 from potstill.methods.settings import Options, options
 from potstill.models.model import Model, Scored
@@ -211,7 +212,8 @@ def score_candidates(
 
 def show_candidate(template: str, trace: Any) -> str:
     """The discriminator's prompt: the question, and the candidate without its thought."""
-    return fill_template(template, {"question": trace.question, "text": reply_of(trace.text)})
+    values = {"question": with_choices(trace.question, trace.problem), "text": reply_of(trace.text)}
+    return fill_template(template, values)
 
 
 def probabilities(student: Model, passages: Mapping[Trace, Passage]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from world_run import run_on_world
 from potstill.errors import StageError
 from potstill.methods.knowledge.llmquoter import QUOTE, READ, split_question
 from potstill.models.scripted import ScriptedModel
-from potstill.records import learns_end
+from potstill.records import Problem, blank, learns_end
 from potstill.runs.cast import Cast
 from potstill.traces import fill_template
 from potstill.world.oracle.program import choose_role
@@ -88,6 +88,14 @@ def test_the_reader_sees_the_quotes_or_in_the_control_the_context(arm):
     assert [answer.text for answer in answers] == ["So \\boxed{7}."] * 2
     text = split_question(P2.question)[0] if arm == "full-context" else BOB
     assert set(prompts(reader)) == {asked(READ, text=text, question="How old is Bob?")}
+
+
+def test_quoter_and_reader_see_the_choices_of_a_question():
+    problem = Problem("p5", "Bob is 7.\n\nHow old is Bob?", "B", kind="choice", choices=("6", "7"))
+    ran, teacher = quoter(problems=[blank(problem)])
+    ran.solver([blank(problem)], n=1)
+    for prompt in (prompts(teacher)[0], prompts(ran.solver.args[-1])[0]):
+        assert "Question: How old is Bob?\nA. 6\nB. 7" in prompt
 
 
 def test_without_a_reader_the_student_reads_as_it_was():

@@ -58,7 +58,8 @@ def test_each_right_chain_is_learnt_behind_its_own_scores():
     ]
     assert ran.sources(ran.rows[2]) == [SEVEN, shown(8)]
     assert len(teacher.calls) == 4 and len(judge.calls) == 3
-    assert f"Problem: {P2.question}\n\nReasoning:\n{SEVEN}\n" in prompts(judge)[2]
+    # The problem as the learner sees it, with its choices or its table.
+    assert f"Problem: {P2.prompt}\n\nReasoning:\n{SEVEN}\n" in prompts(judge)[2]
     assert all(call.sampling.temperature == 0 for call in judge.calls)
     assert ran.reasons() == {"right": ["wrong: 8 is not 7 (boxed)"]}
 
@@ -112,8 +113,8 @@ def test_controls_leave_the_scores_out_exchange_them_or_learn_wrong_chains_too()
 
 def test_the_worlds_annotator_scores_what_it_is_shown():
     ned = "Ned has 19 shells. Then Ned sells 14. How many shells does Ned have now?"
-    values = {"question": ned, "text": "19 - 14 = 5. The answer is \\boxed{5}."}
-    changes = {"question": ned.replace("19", "29"), "text": "19 - 14 = 6. \\boxed{6}"}
+    values = {"prompt": ned, "text": "19 - 14 = 5. The answer is \\boxed{5}."}
+    changes = {"prompt": ned.replace("19", "29"), "text": "19 - 14 = 6. \\boxed{6}"}
     assert_answer_depends_on("annotator", ANNOTATE, values, changes)
 
 

@@ -45,6 +45,7 @@ def test_one_student_learns_the_questions_and_one_the_solutions_between_them():
     learnt = [row.text[start:stop] for start, stop in learnt_stretches(row)]
     assert learnt == ["2 + 3 = 5.\n", "5 + 4 = 9. \\boxed{9}"] and learns_end(row)
     assert prompts(teacher) == [shown(DECOMPOSE, P1), shown(DECOMPOSE, P2)]
+    assert P1.prompt in prompts(teacher)[0]  # with the choices and tables that the learner sees
     assert ran.reasons()["right"] == ["wrong: 5 is not 4 (boxed)"]
 
 

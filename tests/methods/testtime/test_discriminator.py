@@ -11,6 +11,7 @@ from world_run import calls_on_world
 from potstill.errors import ConfigError
 from potstill.methods.testtime.discriminator import VERDICT, read_verdict
 from potstill.models.scripted import ScriptedModel
+from potstill.records import Problem, blank
 from potstill.traces import fill_template
 
 P1 = number("p1", "What is 2 + 3?", "5")
@@ -81,6 +82,16 @@ def test_controls_ask_for_a_probability_vote_or_choose_nothing():
     assert answer.text == TEXTS[1] and not judge.calls
     [answer], judge, writer = choose(arm="first")
     assert answer.text == TEXTS[0] and len(writer.calls) == 1 and not judge.calls
+
+
+def test_the_choices_of_a_question_are_shown():
+    problem = blank(Problem("p2", "Which is even?", "B", kind="choice", choices=("3", "4")))
+    judge = script({"Determine": WRONG}, logprobs=lambda passage: [-1.0])
+    ran = run(
+        "discriminator", [problem], {"student": judge, "generator": script({"": "\\boxed{B}"})}
+    )
+    ran.solver([problem], n=1)
+    assert "### Question:\nWhich is even?\nA. 3\nB. 4\n" in prompts(judge)[0]
 
 
 def test_each_answer_has_candidates_of_its_own_and_failed_ones_are_last():

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from potstill.methods.choices import with_choices
 from potstill.methods.replies import reply_of
 from potstill.methods.testtime._statements import number_statements, read_labels, split_question
 
@@ -92,9 +93,7 @@ def statements_of(trace: Any, steps: Sequence[Step]) -> list[str]:
 
 def query_of(trace: Any) -> str:
     """What the question asks, with its choices where it has some."""
-    query = split_question(trace.question)[1]
-    choices = trace.problem.lettered_choices
-    return f"{query}\n{choices}" if choices else query
+    return with_choices(split_question(trace.question)[1], trace.problem)
 
 
 def show_context(template: str, trace: Any, steps: Sequence[Step]) -> str:

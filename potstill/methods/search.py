@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from potstill.methods.docstring import CITE, CONTROLS, LEARNS_FROM, NEEDS
+from potstill.methods.docstring import CITE, LEARNS_FROM, NEEDS
 from potstill.methods.goals import GOALS
 from potstill.methods.listing import FamilyListing, MethodListing
 from potstill.methods.search_words import NEGATIONS, PHRASES, STOPWORDS, SYNONYMS
@@ -39,8 +39,6 @@ FIELD_WEIGHTS = {
     "family": 1.0,
     "citation": 1.0,
     "needs": 0.7,
-    "controls": 0.3,
-    "arguments": 0.3,
 }
 
 _WORD = re.compile(r"[a-z0-9]+(?:['.-][a-z0-9]+)*|[,;:.?!()|]")
@@ -188,7 +186,7 @@ class Index:
 def method_terms(method: MethodListing, family_text: str) -> Mapping[str, float]:
     """The terms that a method is found by, each with its weights summed."""
     text = method.text
-    summary, _, arguments = text.doc.partition("\nArgs:\n")
+    summary, _, _ = text.doc.partition("\nArgs:\n")
     fields = {
         "name": f"{method.name} {method.name.replace('_', ' ')} {method.name.replace('_', '-')}",
         "title": f"{text.title} {text.arxiv}",
@@ -198,8 +196,6 @@ def method_terms(method: MethodListing, family_text: str) -> Mapping[str, float]
         "family": f"{method.family} {family_text}",
         "citation": text.section(CITE),
         "needs": text.section(NEEDS),
-        "controls": text.section(CONTROLS),
-        "arguments": arguments,
     }
     terms: dict[str, float] = {}
     for name, field in fields.items():

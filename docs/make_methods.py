@@ -36,12 +36,14 @@ class MethodCalls(NamedTuple):
         student: calls of the student a problem, until its last training.
         in_training: texts that the student writes while it is trained, a problem.
         answer: calls that one answer takes at test time.
+        is_whole: whether the method came to its end; if not, it asks for more than was counted.
     """
 
     others: float
     student: float
     in_training: float
     answer: float
+    is_whole: bool = True
 
     @property
     def text(self) -> str:
@@ -49,7 +51,10 @@ class MethodCalls(NamedTuple):
         figures = [self.others, self.student]
         if self.in_training >= 0.1:
             figures.append(self.in_training)
-        return "+".join(format_count(figure) for figure in figures)
+        text = "+".join(format_count(figure) for figure in figures)
+        if self.is_whole:
+            return text
+        return f"at least {text}" if any(figures) else "not on stories"
 
 
 def count_calls(name: str) -> MethodCalls:
@@ -66,12 +71,13 @@ def count_calls(name: str) -> MethodCalls:
         student=student,
         in_training=count_rollouts(entry, rehearsal),
         answer=sum(rehearsal.answer_calls.values()),
+        is_whole=not rehearsal.stopped,
     )
 
 
 def count_rollouts(entry: MethodEntry, rehearsal: Rehearsal) -> float:
     """The texts that a student writes in its trainings, a problem, as `potstill plan` counts them."""
-    if all(objective == "sft" for objective, _ in rehearsal.rows):
+    if rehearsal.stopped or all(objective == "sft" for objective, _ in rehearsal.rows):
         return 0.0
     # A teacher whose distribution is learnt must have weights here.
     roles = dict.fromkeys(scripted_roles(entry), "world:teacher") | {STUDENT: "world:student"}

@@ -14,7 +14,7 @@ from potstill.cli import main
 from potstill.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURES = re.compile(r" \([\d.+]+\)")
+FIGURES = re.compile(r"(?<=`) \([^)]*\)")
 # Planning and running import torch.
 SLOW_VERBS = ("plan", "run")
 

@@ -118,9 +118,23 @@ GOALS = (
     Goal(
         "have",
         "questions with a long context",
-        ("llmquoter",),
-        "It learns to quote what bears on the question, for a reader who sees the quotes alone.",
+        ("llmquoter", "cop"),
+        "It learns to quote what bears on the question; or a map of the statements decides which of them it is asked.",
         "documents passages retrieval rag",
+    ),
+    Goal(
+        "have",
+        "questions about tables",
+        ("sparks", "table_critic"),
+        "It writes queries, rewarded by what they return; or a critic mends the teacher's chains.",
+        "tabular sql database spreadsheet",
+    ),
+    Goal(
+        "have",
+        "few problems",
+        ("puzzle_warm_up", "irac"),
+        "A warm-up on puzzles, whose calls do not grow with the problems; or a few explanations in named parts.",
+        "little small data low-resource hundred examples",
     ),
     Goal(
         "have",
@@ -172,6 +186,13 @@ GOALS = (
         ("cot_bridge",),
         "A bridger puts in what is missing.",
         "skip omit gaps missing incomplete",
+    ),
+    Goal(
+        "problem",
+        "the judge is biased",
+        ("rbd", "discriminator"),
+        "A detector learns to find the biased choices of an evaluator; or a judge reasons about each candidate first.",
+        "llm-as-a-judge evaluator bias trust position verbosity",
     ),
     Goal(
         "problem",

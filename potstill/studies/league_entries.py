@@ -57,7 +57,6 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("orion", values=TAUGHT_PROMPT),
         Entry("pad", {"teacher": PROGRAM}),
         Entry("control_r", {"annotator": PROGRAM}),
-        Entry("socratic_cot", {"teacher": PROGRAM}),
         Entry("temporal_consistency", {"verifiers": [PROGRAM]}),
         Entry("llmquoter", {"teacher": PROGRAM}),
         Entry("memory_reason", {"teacher": PROGRAM}),

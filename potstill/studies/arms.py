@@ -158,6 +158,46 @@ def describe_difference(arm: str, base: str, estimate: Estimate) -> str:
     return f"{arm} is {sign(estimate)} {base} ({points})."
 
 
+def effect_estimates(
+    runs_by_arm: RunsByArm, effects: Mapping[str, tuple[str, str]]
+) -> dict[str, Estimate]:
+    """The difference of the two arms of each effect, paired by problem and seed; without those that have not run.
+
+    Args:
+        runs_by_arm: the figures of `run_seeds`.
+        effects: by what two arms differ in, the arm that has it and the one that has not.
+    """
+    estimates: dict[str, Estimate] = {}
+    for effect, (arm, base) in effects.items():
+        if arm in runs_by_arm and base in runs_by_arm:
+            estimates[effect] = difference(runs_by_arm[arm], runs_by_arm[base])
+    return estimates
+
+
+def effects_table(
+    runs_by_arm: RunsByArm,
+    effects: Mapping[str, tuple[str, str]],
+    estimates: Mapping[str, Estimate],
+) -> list[dict[str, str]]:
+    """A row an effect of `effect_estimates`, with the arms that it is the difference of."""
+    rows: list[dict[str, str]] = []
+    for effect, estimate in estimates.items():
+        arm, base = effects[effect]
+        arm_scores, base_scores = seed_scores(runs_by_arm[arm]), seed_scores(runs_by_arm[base])
+        by_seed: list[str] = []
+        for arm_score, base_score in zip(arm_scores, base_scores, strict=True):
+            by_seed.append(f"{arm_score - base_score:+.1f}")
+        rows.append(
+            {
+                "effect": effect,
+                "difference of": f"{arm} - {base}",
+                "points [95 %]": format_points(estimate),
+                "seeds": ", ".join(by_seed),
+            }
+        )
+    return rows
+
+
 def arms_table(runs_by_arm: RunsByArm, base: str = UNTRAINED) -> list[dict[str, str]]:
     """A row an arm: its score, each seed's, the paired difference from the base, and what the arm took.
 

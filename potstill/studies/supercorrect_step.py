@@ -19,7 +19,7 @@ from potstill.methods.errors.supercorrect.settings import Settings
 from potstill.models.model import Scored
 from potstill.records import Problem, Progress, Trace
 from potstill.studies import arms
-from potstill.studies.arms import UNTRAINED, RunsByArm
+from potstill.studies.arms import UNTRAINED
 from potstill.studies.chart import Dot, DotChart
 from potstill.studies.held_out import load_student, slip_pairs
 from potstill.studies.study import StudyPage, StudySettings
@@ -175,36 +175,6 @@ def sense_figures(student: Scored, pairs: Sequence[Trace]) -> dict[str, float]:
 # What the figures say.
 
 
-def effect_estimates(runs: RunsByArm) -> dict[str, Estimate]:
-    """Each effect: the difference of its two arms, paired by problem and seed."""
-    estimates: dict[str, Estimate] = {}
-    for effect, (arm, base) in EFFECTS.items():
-        if arm in runs and base in runs:
-            estimates[effect] = arms.difference(runs[arm], runs[base])
-    return estimates
-
-
-def effects_table(runs: RunsByArm, estimates: Mapping[str, Estimate]) -> list[dict[str, str]]:
-    """A row an effect, with the arms that it is the difference of."""
-    rows: list[dict[str, str]] = []
-    for effect, estimate in estimates.items():
-        arm, base = EFFECTS[effect]
-        by_seed: list[str] = []
-        for score, base_score in zip(
-            arms.seed_scores(runs[arm]), arms.seed_scores(runs[base]), strict=True
-        ):
-            by_seed.append(f"{score - base_score:+.1f}")
-        rows.append(
-            {
-                "effect": effect,
-                "difference of": f"{arm} - {base}",
-                "points [95 %]": format_points(estimate),
-                "seeds": ", ".join(by_seed),
-            }
-        )
-    return rows
-
-
 def sense_table(sense: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, str]]:
     """A row an arm: what it learns, and how well it tells right from wrong steps."""
     rows: list[dict[str, str]] = []
@@ -225,7 +195,7 @@ def sense_table(sense: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict
 def describe_study(figures: Mapping[str, Any]) -> StudyPage:
     """Setup, tables, chart, and what came out."""
     runs = figures["arms"]
-    estimates = effect_estimates(runs)
+    estimates = arms.effect_estimates(runs, EFFECTS)
     sizes = {name: figures[name] for name in (*SIZES, "seeds")}
     dots: list[Dot] = []
     for effect, estimate in estimates.items():
@@ -233,7 +203,7 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
     return StudyPage(
         setup=SETUP.format(**sizes),
         tables={
-            "Effects": effects_table(runs, estimates),
+            "Effects": arms.effects_table(runs, EFFECTS, estimates),
             "Arms": arms.arms_table(runs, base=BASE),
             "Sense of error": sense_table(figures["sense"]),
         },

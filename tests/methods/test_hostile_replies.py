@@ -19,6 +19,11 @@ from potstill.methods.rewriting.dlcot import structure
 from potstill.methods.rewriting.pir import read_kinds
 from potstill.methods.roles._demonstrations import is_same_output, read_demonstrations
 from potstill.methods.roles.socratic_cot import read_parts, read_questions
+from potstill.methods.testtime.chain_of_logic import resolve_expression
+from potstill.methods.testtime.cop import read_map
+from potstill.methods.testtime.discriminator import read_verdict
+from potstill.methods.testtime.faithful.format import close_inference, close_selection
+from potstill.methods.testtime.subthoughts import cut_before_markers
 
 ASKED = number("p", "q", "1")
 READERS = {
@@ -38,6 +43,12 @@ READERS = {
     "questions": read_questions,
     "demonstrations": read_demonstrations,
     "outputs": lambda text: is_same_output(text, "[1]"),
+    "verdict": read_verdict,
+    "expression": resolve_expression,
+    "map": lambda text: read_map(text, 9),
+    "selection": lambda text: close_selection(replace(ASKED, text=text)),
+    "inference": lambda text: close_inference(replace(ASKED, text=text)),
+    "markers": lambda text: cut_before_markers(9, replace(ASKED, text=text), is_blank=True),
     "level": lambda text: level_of(replace(ASKED, text=text)),
 }
 HOSTILE = (
@@ -55,6 +66,12 @@ HOSTILE = (
     "* ",
     "Question 1:\nAnswer 1: ",
     "Input: [",
+    '{"correct": ',
+    "Expression: not (",
+    "Q <- S1, ",
+    "\nsent 1. We know that sent 1 and ",
+    "sent 1. Therefore, a\n",
+    "So. ",
 )
 
 

@@ -118,6 +118,7 @@ def solve_by_logic(
     """Answer each problem n times behind the demonstration; a program may have the last word on the expression."""
     if arm == "zero-shot":
         return sample(student, problems, n=n, **sampling)
+    # The demonstration holds braces of LaTeX, which the template would take for names.
     prompt = REQUEST.replace("{case}", CASE).replace(
         "{demonstration}", DEMONSTRATIONS[arm].replace("{", "{{").replace("}", "}}")
     )
@@ -152,6 +153,7 @@ def resolve_expression(text: str) -> bool | None:
     expressions = _EXPRESSION.findall(text)
     if not expressions:
         return None
+    # Words of logic in any case; anything beside them and elements is no expression.
     formula = re.sub(
         r"\b(and|or|not)\b",
         lambda word: word[0].lower(),
@@ -160,6 +162,7 @@ def resolve_expression(text: str) -> bool | None:
     )
     if not _TOKENS.fullmatch(formula) or formula.count("(") > MAX_BRACKETS:
         return None
+    # The last answer to an element counts: a reply may take an earlier one back.
     values = {number: value.lower() == "yes" for number, value in _VALUE.findall(text)}
     try:
         return evaluate_formula(ast.parse(formula.strip(), mode="eval").body, values)

@@ -83,6 +83,7 @@ def show_perceived(arm: Arm, trace: Any) -> str:
     statements, query = split_question(trace.question)
     tree = walk_tree(read_map(reply_of(trace.text), len(statements)))
     count_reading("map of premises", trace.text, "strict" if tree else "unparsed")
+    # A map that leads nowhere is no reason to leave anything out.
     if not tree:
         return prompt
     places = tree
@@ -98,6 +99,7 @@ def read_map(text: str, count: int) -> dict[int, list[int]]:
     """What each statement builds on, by places; under QUERY what the question's end does."""
     premises: dict[int, list[int]] = {}
     for name, named in _EDGES.findall(text):
+        # A statement that is not there builds on nothing.
         place = QUERY if name == "Q" else int(name[1:]) - 1
         if place < count:
             premises.setdefault(place, []).extend(read_labels(named, "S", count))

@@ -5,7 +5,7 @@ The paper was read in full. Inferred: how the markers are matched, and where the
 | constant | value | source |
 |---|---|---|
 | markers that a subthought begins with | `MARKERS` | paper, sec. 3.2 |
-| cuts | behind each subthought, the last one too | paper, sec. 3.3 |
+| cuts | behind each subthought, the last one too; 50 to 240 an answer in its figures | paper, sec. 3.3, fig. 2 |
 | completions of a cut | 1 | paper, sec. 3.3 |
 | temperature, top-p of a completion | 1.0, 0.95 (diverse), or 0.0, 1.0 (greedy) | paper, sec. 3.3 |
 | temperature of the first answer | 0.0 | paper, sec. 3.1; here that of the evaluation |
@@ -43,7 +43,7 @@ def subthoughts(
     student: Model,
     *,
     arm: Arm = "mode",
-    cuts: int = 0,
+    cuts: int = 256,
     temperature: float = 1.0,
     top_p: float = 0.95,
 ) -> Generator[Stage, Model, Any]:
@@ -67,7 +67,7 @@ def subthoughts(
     Args:
         student: any model that can go on from a given beginning.
         arm: the method or one of its controls.
-        cuts: at most so many cuts of an answer, evenly chosen; 0 is all, 50 to 240 in the paper.
+        cuts: at most so many cuts of an answer, evenly chosen, so that a looping text ends; 0 is all.
         temperature: of the completions; 0 is the paper's greedy variant.
         top_p: of the completions.
     """

@@ -82,6 +82,7 @@ def faithful(
         search: how far and how wide is searched at test time.
     """
     if arm in ("prompted", "prompted-no-search"):
+        # One model plays all parts; without a value part there is nothing to search by.
         value = student if arm == "prompted" else None
         return partial(solve_by_search, Parts(student, student, student, value), search)
 
@@ -182,6 +183,7 @@ def exchange_statement(trace: Any) -> str | None:
     others = [place for place in range(count) if place not in last.selected]
     if not others:
         return None
+    # Chance goes by problem and text, so that another order of the problems changes nothing.
     rng = Random(chance("exchanged", trace.problem.id, trace.text))
     selected = list(last.selected)
     selected[rng.randrange(len(selected))] = rng.choice(others)

@@ -80,6 +80,7 @@ def read_steps(trace: Any) -> list[Step]:
             break
         numbers = re.findall(r"sent (\d+)", match[1])
         selected = tuple(read_labels(match[1], LABEL, count + len(steps)))
+        # A label without a statement: whoever wrote it made a fact up.
         if len(selected) < len(set(numbers)):
             break
         steps.append(Step(selected, match[2]))

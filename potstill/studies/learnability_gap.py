@@ -121,13 +121,14 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
 def write_finding(estimates: Mapping[str, Estimate]) -> str:
     """What came out, as one paragraph that the intervals choose."""
     signs = {effect: arms.sign(estimate) for effect, estimate in estimates.items()}
+    hard, easy, mix = f"`{HARD}` (long chains)", f"`{EASY}` (short ones)", f"`{MIX}`"
     sentences = [
-        arms.describe_difference("Long chains alone", "short chains alone", estimates[GAP]),
+        arms.describe_difference(hard, easy, estimates[GAP]),
         arms.describe_difference(
-            "Long chains", "as many learnt tokens of short ones", estimates[AT_EQUAL_TOKENS]
+            hard, f"as many learnt tokens of {easy}", estimates[AT_EQUAL_TOKENS]
         ),
-        arms.describe_difference("The mix", "short chains alone", estimates[MIX_AND_SHORT]),
-        arms.describe_difference("The mix", "long chains alone", estimates[MIX_AND_LONG]),
+        arms.describe_difference(mix, easy, estimates[MIX_AND_SHORT]),
+        arms.describe_difference(mix, hard, estimates[MIX_AND_LONG]),
     ]
     # The paper's two claims about small students.
     gaps = {

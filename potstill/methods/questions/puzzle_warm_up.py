@@ -13,6 +13,7 @@ The released code was read (sampling, both trainings, rewards); of the paper its
 | problems that are trained on by reward | 100 at most | abstract |
 | rewards | 2 right, -0.5 wrong, -1 without a box, -2 in another form | released code, `dataset_loader.py` |
 | texts a problem, temperature, divergence | 10, 0.7, none | released code, `grpoconfig.yaml`, `trainer_qwen.py` |
+| mean of the loss | over the tokens of a batch, as `grpo` has it | released code, its copy of the library |
 | learning rate, epochs, warm-up steps | 1e-6 constant, 25, 25 | released code |
 | weight decay, gradient norm | 0.1, 0.1 | released code |
 """
@@ -74,9 +75,9 @@ def puzzle_warm_up(
         right-puzzles (of the puzzles' chains the right ones alone).
     Departure: puzzles are made here, of the same forms; a problem's are drawn by its id. Chains that end at their limit
         are left out (inferred). A right answer in another form has 2.5 more than a wrong one, and a wrong answer
-        without a box as much as any wrong one. Advantages are divided by the group's deviation, which the unbiased
-        variant leaves out. Another toy domain is `sft` on it and then `deepseek_r1 arm=zero`; a teacher of short
-        chains, which the paper also compares, is another teacher.
+        without a box as much as any wrong one. Advantages are divided by the group's deviation, which the released code
+        leaves out; it samples the rewarded texts with top-p 0.95, here with 1. Another toy domain is `sft` on it and
+        then `deepseek_r1 arm=zero`; a teacher of short chains, which the paper also compares, is another teacher.
     Paper: 135
     Cite: Safal Shrestha, Minwu Kim, Aadim Nepal, Anubhav Shrestha, Keith Ross: Warm Up Before You Train: Unlocking
         General Reasoning in Resource-Constrained Settings (2025).
@@ -118,7 +119,7 @@ def puzzle_warm_up(
 
     # Stage 2: rewards on the few problems.
     if arm != "warm-up":
-        keywords = rollouts.keywords(reward=REWARD, loss_reduction="fixed")
+        keywords = rollouts.keywords(reward=REWARD)
         yield Stage(
             student,
             few,

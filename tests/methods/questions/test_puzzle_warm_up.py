@@ -105,6 +105,7 @@ def test_whole_chains_are_learnt_right_or_wrong_and_then_a_few_problems_by_rewar
         P3.prompt,
     }
     assert few.constants["reward"] == {"verifier": 2.5, "form": 1.5}
+    assert "loss_reduction" not in few.constants  # the mean over tokens
 
 
 def test_the_controls_leave_out_a_stage_or_the_wrong_chains():

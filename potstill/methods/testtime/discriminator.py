@@ -239,7 +239,11 @@ def read_verdict(text: str) -> Verdict | None:
             content = json.loads(cleaned)
         except ValueError:
             continue
-        if decision is not None and str(content.get("correct")).lower() in ("true", "false"):
+        if "correct" not in content:
+            continue
+        # The last object with the key decides, also where it decides nothing.
+        verdict = None
+        if decision is not None and str(content["correct"]).lower() in ("true", "false"):
             start, stop = (match.start() + place for place in decision.span(1))
             verdict = Verdict(decision[2].lower() == "true", start, stop)
     count_reading("verdict", text, "unparsed" if verdict is None else "strict")

@@ -117,7 +117,14 @@ class WritesOnly:
 
 def test_the_last_object_with_the_key_is_the_verdict():
     assert read_verdict('{"correct": true} but {"correct": False, "why": "6"}').is_correct is False
-    for text in ('{"correct": null}', '{"correct": maybe}', "true", '{"right": true}', "{" * 9000):
+    for text in (
+        SURE + '{"correct": "unsure"}',
+        '{"correct": null}',
+        '{"correct": maybe}',
+        "true",
+        '{"right": true}',
+        "{" * 9000,
+    ):
         assert read_verdict(text) is None
 
 

@@ -7,7 +7,7 @@
 | worked examples that the teacher sees | 1 | released code; here none |
 | questions of a domain | 20; also 1, 10, 75, 125 and all, of seven domains | paper, abstract; released configurations |
 | order and form of an answer | 2 orders, 3 forms | released prompts; which is the default is our choice |
-| training: learning rate, epochs, batch | 1e-4 cosine with restarts, 15, 8 | released code; left to the recipe |
+| training: rate, epochs, batch | 1e-4 cosine with restarts, 15 (its settings: 10), 8 | code; left to the recipe |
 | adapter | QLoRA, rank 64, alpha 32, dropout 0.05 | released code; left to the recipe |
 """
 

@@ -121,11 +121,11 @@ def alphallm_cpl(
         never changes), policy-gap (that of the policy alone), complete (pairs of whole texts alone: the paper's
         comparison), sft (right texts of the search, supervised: another one).
     Departure: a value is the share of rollouts that end right, where AlphaLLM also has trained critics of steps, values
-        and outcomes. Each node gets as many children, where AlphaLLM gives the first one more and merges alike ones.
-        The policy's gap is one of mean likelihoods of a token, from 0 to 1 as values are (inferred). Pairs of one
-        problem come one after the other through an epoch: first the best of each problem, then the second (inferred
-        from "ranked by prompt"). A training shuffles its rows, so that an epoch is `parts` trainings, each with an
-        optimizer of its own; the reference is the student as it was at first.
+        and outcomes. Each node gets as many children, all sampled, where AlphaLLM gives the first one more, has one of
+        them greedy and merges alike ones. The policy's gap is one of mean likelihoods of a token, from 0 to 1 as values
+        are (inferred). Pairs of one problem come one after the other through an epoch: first the best of each problem,
+        then the second (inferred from "ranked by prompt"). A training shuffles its rows, so that an epoch is `parts`
+        trainings, each with an optimizer of its own; the reference is the student as it was at first.
     Partial: not here are AlphaLLM's new problems; the searches are on the given ones.
     Paper: 110
     Cite: Xiyao Wang, Linfeng Song, Ye Tian, Dian Yu, Baolin Peng, Haitao Mi, Furong Huang, Dong Yu: Towards

@@ -96,7 +96,7 @@ def table_critic(
     Departure: the tree grows between shares of the problems and between rounds, where the paper has each problem see it
         as it is; a route or a name that can't be read is none. For learning, right means the gold answer, and with
         `steps` right steps too; the crew never sees it. The steps of a chain are its paragraphs, or sentences. Prompts
-        and first critiques are ours.
+        and first critiques are ours, and judge, route and curator are shown no worked examples.
     Partial: operations on the table that a program carries out, as Chain-of-Table has them: steps are text.
     Paper: 168
     Cite: Peiying Yu, Guoxin Chen, Jingjing Wang: Table-Critic: A Multi-Agent Framework for Collaborative Criticism and

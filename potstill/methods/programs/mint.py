@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, StageError
 from potstill.metadata import require_metadata
 from potstill.methods.answer_rows import ANSWER_ALONE
 from potstill.methods.gold_solutions import judge_solutions
@@ -92,6 +92,7 @@ def mint(
     if style:
         require_metadata([style], [trace.problem for trace in problems], needed_by="mint")
     solutions = judge_solutions("mint", problems)
+    require_right(solutions)
 
     # The views: of the solutions' styles, or made by rule; what is not right is the last one.
     views: dict[str, list[Trace]] = {}
@@ -102,7 +103,8 @@ def mint(
     else:
         views = make_views([solution for solution in solutions if right(solution)])
     if noisy:
-        views[NOISY] = [solution for solution in solutions if not right(solution)]
+        # A style of this name keeps its rows.
+        views.setdefault(NOISY, []).extend(s for s in solutions if not right(s))
     else:
         keep(right, solutions)  # the ledger says what is left out
     views = {name: rows for name, rows in views.items() if rows}
@@ -140,6 +142,20 @@ def view_weights(views: Mapping[str, Sequence[Trace]], balance: float) -> dict[s
     scaled = {name: len(rows) ** balance for name, rows in views.items()}
     per_unit = sum(len(rows) for rows in views.values()) / sum(scaled.values())
     return {name: per_unit * scaled[name] / len(rows) for name, rows in views.items()}
+
+
+def require_right(solutions: Sequence[Trace]) -> None:
+    """Refuse solutions of which none is right: where all is noise there is no view to ask for.
+
+    Raises:
+        StageError: none of them is right.
+    """
+    if not any(right(solution) for solution in solutions):
+        raise StageError(
+            f"mint asks for the style of right solutions, and none of {len(solutions)} is right to the verifier",
+            expected="solutions whose answers can be read and are the gold ones",
+            fix="--map solution=COLUMN, --kind number",
+        )
 
 
 def constant_weight(weight: float, _: Trace) -> float:

@@ -38,6 +38,11 @@ def behind(trace, view):
     return f"{trace.prompt}\n\n{INSTRUCTIONS[view]}"
 
 
+def test_without_a_right_solution_there_is_no_view_to_ask_for():
+    with pytest.raises(StageError, match="none of 1 is right"):
+        mint([P3])
+
+
 def test_a_right_solution_is_three_views_and_one_that_is_not_right_another():
     ran, pupil = mint()
     learnt = [(row.prompt, row.text) for row in ran.rows]

@@ -74,6 +74,8 @@ def execute(args: argparse.Namespace) -> None:
         _show_listings(listings, as_json=args.json)
         if unknown_words and not args.json:
             show.print_line(f"no method speaks of: {', '.join(unknown_words)}")
+        elif args.search and not listings and not args.json:
+            show.print_line("say what you have, or what goes wrong: the words fit every method")
     elif is_filtered:
         raise ConfigError(
             f"--needs and --search choose among methods, and {args.name} is no family.",

@@ -52,7 +52,8 @@ def test_methods_by_roles_and_words(potstill) -> None:
     assert "orion" not in potstill("methods", "--needs", "student").out
     listed = potstill("methods", "chains", "--needs", "student", "--json").json
     assert [method["name"] for method in listed] == ["rft", "sft_gold"]
-    assert "no method" in potstill("methods", "--search", "quantum").out
+    assert "no method speaks of: quantum" in potstill("methods", "--search", "quantum").out
+    assert "what goes wrong" in potstill("methods", "--search", "which method should I use").out
     failed = potstill("methods", "--needs", "teahcer")
     assert failed.code == 2 and "nearest:   teacher" in failed.err
     assert "orion is no family" in potstill("methods", "orion", "--search", "x").err

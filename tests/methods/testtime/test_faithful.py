@@ -8,7 +8,7 @@ import pytest
 from scripted_world import NOWHERE, ORACLE, prompts, run, script
 from world_run import run_on_world
 
-from potstill.errors import StageError
+from potstill.errors import ConfigError, StageError
 from potstill.methods.testtime.faithful import format as form
 from potstill.methods.testtime.faithful.search import Search
 from potstill.models.model import Request, Sampling
@@ -174,6 +174,13 @@ def test_the_oracle_reasons_in_labelled_steps():
         "sent 2. We know that sent 1. Therefore, Leo has 13 rocks.\n"
         "sent 3. We know that sent 4. Therefore, Leo has 26 rocks.\nThe answer is \\boxed{26}."
     )
+
+
+def test_a_search_wants_likelihoods_and_one_text_does_not():
+    mute = type("Mute", (), {"id": "mute", "write": None})()
+    with pytest.raises(ConfigError, match="searches by likelihoods"):
+        run("faithful", [P1], {"student": mute}, arm="prompted")
+    assert run("faithful", [P1], {"student": mute}, arm="prompted-no-search").solver
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from potstill.errors import ConfigError
 from potstill.methods.replies import reply_alone
 from potstill.methods.testtime._statements import split_question
 from potstill.methods.testtime.faithful import format as form
@@ -43,13 +44,9 @@ from potstill.traces import (
 Arm: TypeAlias = Literal["search", "no-search", "proof", "prompted", "prompted-no-search"]
 
 
-class Reasoner(Trainable, Scored, Protocol):
-    """A model that can be trained, and says how likely given words are."""
-
-
 def faithful(
     problems: list[Trace],
-    student: Reasoner,
+    student: Trainable,
     teacher: Model | None = None,
     *,
     arm: Arm = "search",
@@ -81,10 +78,18 @@ def faithful(
         temperature: of the teacher.
         search: how far and how wide is searched at test time.
     """
-    if arm in ("prompted", "prompted-no-search"):
-        # One model plays all parts; without a value part there is nothing to search by.
-        value = student if arm == "prompted" else None
-        return partial(solve_by_search, Parts(student, student, student, value), search)
+    scored = student if isinstance(student, Scored) else None
+    if arm in ("search", "prompted") and scored is None:
+        raise ConfigError(
+            f"faithful arm={arm} searches by likelihoods, and {student.id} gives none",
+            expected="a local checkpoint, or a server with score=",
+            fix="--set arm=no-search, or arm=prompted-no-search",
+        )
+    # The student as it is plays all parts; without a value part there is nothing to search by.
+    if arm == "prompted":
+        return partial(solve_by_search, Parts(student, student, student, scored), search)
+    if arm == "prompted-no-search":
+        return partial(solve_by_search, Parts(student, student, student, None), search)
 
     # The teacher's reasoning, in the form that can be taken apart into steps.
     posed = pose(form.show_trace, problems)

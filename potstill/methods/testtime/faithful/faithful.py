@@ -118,14 +118,18 @@ def faithful(
     if arm == "no-search":
         return partial(solve_by_search, Parts(selector, inferrer, halter, None), search)
 
-    # Right steps, and steps with another statement in the place of a selected one.
+    value = yield Stage(student, make_value_rows(inferrer, steps), "sft", name="value")
+    return partial(solve_by_search, Parts(selector, inferrer, halter, value), search)
+
+
+def make_value_rows(inferrer: Model, steps: Sequence[Trace]) -> list[Trace]:
+    """Right steps, and steps with another statement in the place of a selected one, inferred anew."""
     corrupted = edit(exchange_statement, steps)
     inferred = sample(inferrer, corrupted, prompt=form.show_inference, temperature=0.0)
     wrong_steps = edit(form.close_inference, keep(is_finished, inferred))
     rights = make_rows(form.show_value, partial(say, form.CORRECT), steps)
     wrongs = make_rows(form.show_value, partial(say, form.INCORRECT), wrong_steps)
-    value = yield Stage(student, mix(rights, wrongs), "sft", name="value")
-    return partial(solve_by_search, Parts(selector, inferrer, halter, value), search)
+    return mix(rights, wrongs)
 
 
 def is_in_form(trace: Trace) -> tuple[bool, str]:

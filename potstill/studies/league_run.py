@@ -19,11 +19,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from potstill.errors import PotstillError, StageError, StoreError
 from potstill.evaluation.results import Results
-from potstill.models.phase import split_account
+from potstill.models.phase import COLLECTION, split_account
 from potstill.records import Progress
 from potstill.runs import experiment, manifest, recipe
 from potstill.runs.dry_run import drive_with_stand_ins
@@ -39,6 +39,10 @@ TUNE = "tune"
 STOPPED_FILE = "stopped.json"
 CPU_FILE = "cpu.json"
 MAX_WORKERS = 8  # each has the program and its models in memory
+# A trial's need is not known before it has run: a call is taken for as much as one of `sft`, and two budgets are
+# allowed, so that the estimate only holds back what would take hours.
+TOKENS_OF_A_CALL = 190
+MOST_BUDGETS_OF_A_TRIAL = 2
 BATCH = 16
 TRAINING: Mapping[str, Any] = {"optimizer": "muon", "batch_size": BATCH}
 TRIALS: Sequence[Mapping[str, Any]] = ({"learning_rate": 4e-4}, {"learning_rate": 2e-3})
@@ -157,13 +161,13 @@ def recipe_of_cell(settings: StudySettings, cell: Cell) -> dict[str, Any]:
     sizes = settings.sizes
     seed = TUNING_SEED if cell.seed is None else cell.seed
     trials = range(sizes["trials"])
-    split, answers, problems = "dev", 1, sizes["train"]
+    split, answers = "dev", 1
     if cell.seed is not None:
         trials = range(choice := choose_trial(settings, cell.entry), choice + 1)
-        split, answers, problems = "test", sizes["n"], affordable_problems(settings, cell.entry)
+        split, answers = "test", sizes["n"]
     data: dict[str, Any] = {
         "roles": roles_of(cell.entry, settings.roles),
-        "problems": f"world:story?split=train&seed={seed}&size={problems}",
+        "problems": f"world:story?split=train&seed={seed}&size={sizes['train']}",
         "evaluate": {
             "problems": f"world:story?split={split}&size={sizes[split]}",
             "n": answers,
@@ -173,7 +177,14 @@ def recipe_of_cell(settings: StudySettings, cell: Cell) -> dict[str, Any]:
         "seed": seed,
         "overlap_n": 0,
     }
-    steps = count_steps(data, cell.entry, sizes["steps"])
+    rehearsed = rehearse(data, cell.entry)
+    steps = max(1, sizes["steps"] // rehearsed.trainings)
+    tokens = rehearsed.calls * TOKENS_OF_A_CALL / MOST_BUDGETS_OF_A_TRIAL
+    results = read_results(Cell(cell.entry, None).folder(settings))
+    if cell.seed is not None and results is not None:
+        tokens = collection_tokens(results, trial_name(0))
+    problems = affordable_problems(sizes, tokens)
+    data["problems"] = f"world:story?split=train&seed={seed}&size={problems}"
     arm_blocks: dict[str, Any] = {}
     for number in trials:
         training = {**TRIALS[number], "max_steps": steps, "seed": seed}
@@ -190,32 +201,39 @@ def trial_name(number: int) -> str:
     return f"trial-{number + 1}"
 
 
-def count_steps(data: Mapping[str, Any], entry: Entry, steps: int) -> int:
-    """The steps of each training of a method, so that all of them together take as many as are given."""
-    rehearsed = recipe.from_data({**data, "arms": {entry.method: {"values": dict(entry.values)}}})
+class Rehearsed(NamedTuple):
+    """What a method does with made-up answers: how many trainings, and how many calls before and between them."""
+
+    trainings: int
+    calls: int
+
+
+def rehearse(data: Mapping[str, Any], entry: Entry) -> Rehearsed:
+    """Drive a method with made-up answers; nobody is asked."""
+    arm = {"values": dict(entry.values)}
+    rehearsed = recipe.from_data({**data, "arms": {entry.method: arm}})
     problems, _ = experiment.load_recipe_problems(rehearsed)
-    driven = drive_with_stand_ins(rehearsed, problems, [], {"": Assumptions()}).arms[entry.method]
-    trainings = len(driven.stages)
-    if driven.stopped:
+    driven = drive_with_stand_ins(rehearsed, problems, [], {"": Assumptions()})
+    trainings = len(driven.arms[entry.method].stages)
+    if driven.arms[entry.method].stopped:
         trainings = max(trainings, entry.trainings)
-    return max(1, steps // max(1, trainings))
+    calls = 0
+    for group, counted, share in driven.groups:
+        if group.phase == COLLECTION:
+            calls += round(counted.calls / share)
+    return Rehearsed(max(1, trainings), calls)
 
 
-def affordable_problems(settings: StudySettings, entry: Entry) -> int:
-    """How many problems the budget of tokens is enough for, by what collecting the rows of a trial used."""
-    sizes = settings.sizes
-    results = read_results(Cell(entry, None).folder(settings))
-    if results is None or trial_name(0) not in results.costs:
-        return sizes["train"]
-    used = collection_tokens(results, trial_name(0))
-    return min(sizes["train"], max(1, sizes["train"] * sizes["tokens"] // max(1, used)))
+def affordable_problems(sizes: Mapping[str, int], tokens: float) -> int:
+    """How many problems the budget is enough for, where collecting the rows of all of them takes so many tokens."""
+    return min(sizes["train"], max(1, int(sizes["train"] * sizes["tokens"] / max(1, tokens))))
 
 
 def collection_tokens(results: Results, arm: str) -> int:
     """The tokens that all models read and wrote while the rows of an arm were collected."""
     tokens = 0
     for account, cost in results.costs[arm].items():
-        if split_account(account)[1] == "collection":
+        if split_account(account)[1] == COLLECTION:
             tokens += cost.prompt_tokens + cost.completion_tokens
     return tokens
 

@@ -9,7 +9,14 @@ from potstill.records import no_progress
 from potstill.studies import league
 from potstill.studies.league import SIZES, describe_study
 from potstill.studies.league_entries import SPECIAL, Entry, list_entries, roles_of
-from potstill.studies.league_run import Cell, count_steps, is_done, recipe_of_cell, run_cells
+from potstill.studies.league_run import (
+    Cell,
+    affordable_problems,
+    is_done,
+    recipe_of_cell,
+    rehearse,
+    run_cells,
+)
 from potstill.studies.study import StudySettings
 
 PROBLEMS = [f"p{number}" for number in range(40)]
@@ -91,12 +98,19 @@ def test_nothing_measured_says_so():
     assert describe_study(figures).finding == "Nothing has been measured yet."
 
 
+def test_the_budget_decides_how_many_problems_a_method_gets():
+    assert affordable_problems({"train": 64, "tokens": 100}, 50) == 64
+    assert affordable_problems({"train": 64, "tokens": 100}, 200) == 32
+    assert affordable_problems({"train": 64, "tokens": 100}, 10**9) == 1
+    assert affordable_problems({"train": 64, "tokens": 100}, 0) == 64
+
+
 @pytest.mark.slow
-def test_steps_are_shared_by_the_trainings_of_a_method():
+def test_a_rehearsal_counts_trainings_and_calls():
     data = {"roles": ROLES, "problems": "world:story?size=64"}
-    assert count_steps(data, Entry("sft"), 16) == 16
-    assert count_steps({**data}, Entry("redistill"), 16) == 5  # three trainings
-    assert count_steps(data, Entry("sft_gold"), 0) == 1
+    assert rehearse(data, Entry("sft")) == (1, 64)
+    assert rehearse(data, Entry("redistill")).trainings == 3
+    assert rehearse(data, Entry("sft_gold")) == (1, 0)
 
 
 @pytest.mark.slow

@@ -19,11 +19,11 @@ PHASES = ("collection", "training")
 SETUP = """\
 {about} Every method of the catalogue is run on the same {train} training stories a seed (other ones with each seed), by
 the same student, with `world:teacher` in the role of every teacher. Equal are: the problems; the optimizer (Muon) and
-its {steps} steps of {batch} rows, over all trainings of a method together; {trials}; and the budget: at most {tokens:,}
-tokens, read and written by all models together, while rows are collected (by what a trial used, a
-method that needs more gets fewer problems). Then each is measured on {test} test stories with {n} answer(s) at temperature 0.6, with {seeds} seed(s).
-Intervals are of the paired difference from the untrained student, at 95 %, over problems and seeds; they are not
-corrected for the number of methods, so one in twenty of those without any effect leaves out 0.
+its {steps} steps of {batch} rows, over all trainings of a method together; {trials}; and the budget: about {tokens:,}
+tokens, read and written by all models together, while rows are collected (a method that needs more, by what its trial
+used, gets fewer problems). Then each is measured on {test} test stories with {n} answer(s) at temperature 0.6, with
+{seeds} seed(s). Intervals are of the paired difference from the untrained student, at 95 %, over problems and seeds;
+they are not corrected for the number of methods, so one in twenty of those without any effect leaves out 0.
 
 What is not equal, and stands in the table: rows, tokens that are learnt, calls, and tokens that are written in
 training (rewards and on-policy divergences). Values are the methods' defaults, whatever their authors' models were,

@@ -91,8 +91,9 @@ def test_a_critique_that_names_no_step_leaves_the_chain_as_it_is(reply):
 
 
 def test_a_refinement_that_failed_and_a_verdict_that_can_not_be_read_change_nothing():
-    ran, _ = mend(teacher={"Go on with a solution": {"error": "down"}})
-    assert ran.texts() == {"p2": ["So \\boxed{7}."]}
+    for reply in ({"error": "down"}, {"text": MENDED, "finish": "length"}):
+        ran, _ = mend(teacher={"Go on with a solution": reply})
+        assert ran.texts() == {"p2": ["So \\boxed{7}."]}
     ran, roles = mend({("Judge whether", "answer:\n7"): "[Correct] or [Incorrect]"}, rounds=1)
     assert ran.texts()["p1"] == [FIRST + MENDED] and not asked(roles["critic"], "told apart")
 
@@ -139,6 +140,15 @@ def test_a_student_is_measured_with_the_crew():
     # The measurement decides how the student is sampled, and the method how it is criticised.
     assert {call.sampling.temperature for call in roles["student"].calls} == {0.9}
     assert {call.sampling.temperature for call in roles["critic"].calls} == {0.0}
+
+
+def test_an_answer_that_was_cut_is_not_criticised():
+    ran, roles = mend(answer_by="refined")
+    crew, leaves = ran.solver.args
+    cut = script({"": {"text": FIRST + SLIP, "finish": "length"}})
+    calls = len(roles["critic"].calls)
+    [answer] = ran.solver.func(crew._replace(refiner=cut), leaves, [P1])
+    assert answer.text == FIRST + SLIP and len(roles["critic"].calls) == calls
 
 
 @pytest.mark.slow

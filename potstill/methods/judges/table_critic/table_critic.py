@@ -154,8 +154,8 @@ def solve_by_refinement(
     The student is sampled as the measurement says, the critic as in training.
     """
     chains = sample(crew.refiner, problems, n=n, **sampling)
-    whole = [chain for chain in chains if is_finished(chain)]
-    broken = [chain for chain in chains if not is_finished(chain)]
+    whole = [chain for chain in chains if is_finished(chain)[0]]
+    broken = [chain for chain in chains if not is_finished(chain)[0]]
     refined, _ = refine_chains(crew._replace(refiner_sampling=sampling), dict(leaves), whole)
     return [*refined, *broken]
 
@@ -250,7 +250,7 @@ def refine_once(crew: Crew, chains: Sequence[Trace], reviews: Mapping[str, Revie
         by=line,
         **crew.refiner_sampling,
     )
-    return [chain for chain in refined if is_finished(chain)]
+    return [chain for chain in refined if is_finished(chain)[0]]
 
 
 def curate(crew: Crew, errors: tree.ErrorTree, chain: Trace, review: Review) -> tree.ErrorTree:

@@ -7,8 +7,9 @@ The released code was read: the prompts' contents, how decompositions are screen
 | sub-questions | at most 3, or none at all | released code, instruction |
 | a decomposition is kept | where the teacher reaches gold through it (S_D-R), or always (S_D-T) | released code |
 | the solver's rows | sub-answers and answer (S_E-T), or with the gold answer (S_E-A); all are kept | released code |
+| a reply without a question | is learnt as "No decomposition" alone, whatever else it says | released code |
 | decompositions a question | 1 | released code |
-| temperature | 0.7 | released code, of its local models; of the teacher inferred |
+| temperature | 0.7 | released code, of its local models; its calls of the teacher set none, which is 1 there |
 | learning rate, epochs | 2e-5, 5 (GSM8K; 3 of DROP) | paper |
 | batch | 128 | paper; left to the recipe |
 """
@@ -82,7 +83,8 @@ def divide_or_conquer(
         is), solver (the other half: the student learns to solve, and the teacher decomposes), solver-gold (the same
         with the gold answer at the end).
     Departure: the prompts ask for what the released ones ask for, in words of ours, and for the answer in a box. A
-        reply that has no question and does not say that there is none is dropped, where the released code stops.
+        reply that has no question and does not say that there is none is dropped, where the released code learns "No
+        decomposition" for it.
     Paper: 70
     Cite: Zhuofeng Wu, He Bai, Aonan Zhang, Jiatao Gu, VG Vinod Vydiswaran, Navdeep Jaitly, Yizhe Zhang:
         Divide-or-Conquer? Which Part Should You Distill Your LLM? (2024).
@@ -103,7 +105,7 @@ def divide_or_conquer(
     # The teacher divides, and conquers.
     settings: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     replies = sample(teacher, pose(DECOMPOSE, problems), n=n, **settings)
-    decompositions = keep(is_decomposition, edit(reply_alone, keep(is_finished, replies)))
+    decompositions = keep(is_decomposition, edit(parts_alone, keep(is_finished, replies)))
     shares = [share_of("questions that are not divided", is_undivided, decompositions)]
 
     # Divide: the decompositions are the rows, screened by where they led.
@@ -133,9 +135,17 @@ def solve_divided(
 ) -> list[Trace]:
     """Decompose each question n times, and solve each decomposition once."""
     decompositions = edit(
-        reply_alone, sample(decomposer, pose(DECOMPOSE, problems), n=n, **sampling)
+        parts_alone, sample(decomposer, pose(DECOMPOSE, problems), n=n, **sampling)
     )
     return sample(solver, pose(show_parts, decompositions), **sampling)
+
+
+def parts_alone(trace: Any) -> str | dict[str, str]:
+    """The reply behind its thought; where it says that there is nothing to divide, that alone and no answer."""
+    reply = reply_alone(trace)
+    if "?" not in reply and says_undivided(reply):
+        return {"text": UNDIVIDED, "finish_reason": "stop"}
+    return reply
 
 
 def is_decomposition(trace: Trace) -> tuple[bool, str]:
@@ -147,7 +157,12 @@ def is_decomposition(trace: Trace) -> tuple[bool, str]:
 
 def is_undivided(trace: Trace) -> bool:
     """It says that the question needs no breaking down."""
-    return re.match(rf"\W*{UNDIVIDED}", trace.text, re.IGNORECASE) is not None
+    return says_undivided(trace.text)
+
+
+def says_undivided(reply: str) -> bool:
+    """Whether a reply begins with the words for it."""
+    return re.match(rf"\W*{UNDIVIDED}", reply, re.IGNORECASE) is not None
 
 
 def show_parts(trace: Any) -> str:
@@ -156,7 +171,10 @@ def show_parts(trace: Any) -> str:
     return fill_template(template, {"question": trace.question, "text": trace.text.strip()})
 
 
-def end_with_gold(trace: Any) -> str | None:
-    """The solution with the gold answer in its last box; None without a box."""
+def end_with_gold(trace: Any) -> dict[str, str]:
+    """The solution with the gold answer in its last box, or in a box in the place of its last line."""
     before, box, _ = trace.text.rpartition("\\boxed{")
-    return f"{before}{box}{trace.problem.answer}}}" if box else None
+    if not box:
+        lines_before = trace.text.rstrip().rpartition("\n")[0]
+        before, box = f"{lines_before}\n" if lines_before else "", "\\boxed{"
+    return {"text": f"{before}{box}{trace.problem.answer}}}", "finish_reason": "stop"}

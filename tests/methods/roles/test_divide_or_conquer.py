@@ -43,7 +43,7 @@ def asked(template, problem, text=""):
 
 def test_decompositions_that_lead_to_the_right_answer_are_learnt():
     ran, (teacher, pupil) = divide()
-    assert ran.texts() == {"p1": [PARTS], "p2": ["No decomposition."]}
+    assert ran.texts() == {"p1": [PARTS], "p2": ["No decomposition"]}
     assert ran.prompts_learnt() == [asked(DECOMPOSE, P1), asked(DECOMPOSE, P2)]
     assert sorted(prompts(teacher)[2:]) == sorted([asked(SOLVE, P1, PARTS), asked(ANSWER, P2)])
     assert all(learns_end(row) and not row.saw_gold for row in ran.rows)
@@ -51,10 +51,23 @@ def test_decompositions_that_lead_to_the_right_answer_are_learnt():
     assert ran.stages[0].constants == {"num_train_epochs": 5, "learning_rate": 2e-5}
 
 
+def test_a_question_that_is_not_divided_teaches_no_answer():
+    ran, (teacher, _) = divide(undivided="No decomposition is needed: 2 + 2 = 4.")
+    assert ran.texts()["p2"] == ["No decomposition"]
+    assert asked(ANSWER, P2) in prompts(teacher)
+
+
+def test_a_solution_without_a_box_gets_gold_in_the_place_of_its_last_line():
+    solved = {"p1": "2 + 3 = 5.\nSo it is 8.", "p2": "4"}
+    ran, _ = divide(solved=solved, arm="solver-gold")
+    assert ran.texts() == {"p1": ["2 + 3 = 5.\n\\boxed{9}"], "p2": ["\\boxed{4}"]}
+    assert all(learns_end(row) for row in ran.rows)
+
+
 def test_one_that_leads_nowhere_is_screened_out_or_learnt_in_the_control():
     misled = {"p1": "It is \\boxed{5}.", "p2": "So \\boxed{4}."}
     ran, _ = divide(solved=misled)
-    assert ran.texts() == {"p2": ["No decomposition."]}
+    assert ran.texts() == {"p2": ["No decomposition"]}
     assert ran.reasons()["right"] == ["wrong: 5 is not 9 (boxed)"]
     assert ran.reasons()["line"] == ["its line is not among the others'"]
     ran, (teacher, _) = divide(solved=misled, arm="all")
@@ -63,7 +76,7 @@ def test_one_that_leads_nowhere_is_screened_out_or_learnt_in_the_control():
 
 def test_a_reply_that_divides_nothing_or_breaks_off_is_no_row():
     ran, _ = divide(parts="The answer is 9.")
-    assert ran.texts() == {"p2": ["No decomposition."]}
+    assert ran.texts() == {"p2": ["No decomposition"]}
     assert ran.reasons()["is_decomposition"] == ["no question in it"]
     with pytest.raises(StageError, match="not finished"):
         divide(parts="Hm.", undivided={"text": "1. What?", "finish": "length"})

@@ -5,9 +5,9 @@
 | samples a question, most | 32 | paper |
 | temperature | 0.6 | paper |
 | top-p | 0.95 | inferred |
-| longest sample | 28,800 tokens | recipe of the release |
+| longest sample | 28,768 tokens | recipe of the release, `r1.yaml` |
 | longest question | 3,200 tokens | recipe of the release |
-| placeholders | `PLACEHOLDER` | inferred: the release looks for some, the list is ours |
+| placeholders | `PLACEHOLDER` | release: "your code here", marks of an instruction; the others inferred |
 | training | | left to the recipe |
 """
 
@@ -41,6 +41,7 @@ PROGRAM = re.compile(r"^```[ \t]*[\w+]*[ \t]*\n(.*?\S.*?)^```[ \t]*$", re.MULTIL
 # What stands for code that was not written. A bare `pass` may be meant, so it is none.
 PLACEHOLDER = re.compile(
     r"^\s*\.\.\.\s*$|(?:#|//)\s*(?:your|the|rest of the|remaining) (?:code|implementation|logic)\b"
+    r"|your code here|#(?:instruction|output)#"
     r"|(?:#|//)\s*(?:TODO|implement (?:this|here|me))\b",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -54,7 +55,7 @@ def opencodereasoning(
     arm: Literal["opencodereasoning", "passing", "failing", "same-questions"] = "opencodereasoning",
     n: int = 32,
     max_question_tokens: int = 3200,
-    sampling: Options = options(temperature=0.6, top_p=0.95, max_new_tokens=28800),
+    sampling: Options = options(temperature=0.6, top_p=0.95, max_new_tokens=28768),
 ) -> Generator[Stage, Trainable, None]:
     """OpenCodeReasoning: data distillation for competitive coding (Ahmad et al., arXiv:2504.01943).
 
@@ -64,8 +65,9 @@ def opencodereasoning(
         don't), same-questions (all programs, on the questions that have one that passes: does the filter hurt by the
         questions that it takes out?).
     Departure: a program with the word "pass" in it is kept, which the released check drops. Whether a program parses
-        is part of its verdict, and drops nothing. The tokens of a question are those of the teacher's prompt.
-        Inferred: that a text which says the same as another one is learnt once.
+        is part of its verdict, and drops nothing, where the release drops what does not. The last block of code is the
+        program; the release looks at the first, and at placeholders in the whole text. The tokens of a
+        question are those of the teacher's prompt. Inferred: that a text which says the same as another one is learnt once.
     Partial: Python and C++ blocks are taken alike; the verifier runs Python. What overlaps the evaluation set is
         refused by every run, not searched for in the paper's benchmarks.
     Paper: 42

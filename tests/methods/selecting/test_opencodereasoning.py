@@ -50,7 +50,7 @@ def test_whole_programs_are_learnt_whatever_their_tests_say():
     assert ran.texts() == {"easy": [write_block(4), write_block(5)], "hard": [write_block(1)]}
     assert [row.verdict.status for row in ran.rows] == ["right", "wrong", "wrong"]
     assert ran.prompts_learnt() == [EASY.prompt, EASY.prompt, HARD.prompt]
-    assert len(teacher.calls) == 8 and teacher.calls[0].sampling.max_new_tokens == 28800
+    assert len(teacher.calls) == 8 and teacher.calls[0].sampling.max_new_tokens == 28768
     reasons = ran.reasons()
     assert reasons["is_finished"] == ["error: down", "not finished"]
     assert reasons["has_whole_program"] == [
@@ -88,6 +88,8 @@ def test_a_question_that_is_too_long_is_left_out():
         ("<think>\n```python\nx = 1\n```\n</think>\nDone.", False),
         ("```cpp\n// your code here\n```", False),
         ("```python\n# TODO\n```", False),
+        ("```python\nprint('Your code here')\n```", False),
+        ("```python\nprint(1)\n#Output#\n```", False),
     ],
 )
 def test_a_program_is_whole_in_a_closed_block_behind_the_thought(text, is_whole):

@@ -36,8 +36,8 @@ def acereason(
     Learns from: its own texts by verdict, on mathematics with a limit that grows, then on code by tests.
     Needs: student (writes and is trained).
     Controls: arm=math-only, code-only (one of the two), one-length (the last limit from the beginning).
-    Departure: every stage has all problems of its domain; the paper leaves out those that a stage's start solves
-        always, and overlong texts are wrong in all of them.
+    Departure: every stage has all problems of its domain; the paper leaves out those that its start solves always.
+        Code has one stage of one length, and a text that is cut at its limit is wrong in every stage (inferred).
     Paper: 69
     Cite: Yang Chen, Zhuolin Yang, Zihan Liu, Chankyu Lee, Peng Xu, Mohammad Shoeybi, Bryan Catanzaro, Wei Ping:
         AceReason-Nemotron: Advancing Math and Code Reasoning through Reinforcement Learning (2025).

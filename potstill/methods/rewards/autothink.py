@@ -8,6 +8,7 @@
 | stage 3: weight of lengths | 0.05 for right and for wrong texts | released code, `train_stage3.sh` |
 | longest texts | 8,192, 16,384, 24,576 | released code |
 | texts a problem, temperature, divergence | 8, 0.6, none | released code |
+| training: 1e-6, clip 0.2, two epochs a stage | | released code; left to the recipe |
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def autothink(
     Controls: arm=one-stage (the verdict and mode alone, stage 2), no-balance (without stage 1), no-pruning (without
         stage 3).
     Departure: the ellipsis ends the prompt; in the code the chat template opens the student's turn with it. Modes are
-        balanced in a micro-batch; the code's batch is 128 problems. The loop's texts of long repetitions have no
+        balanced in a micro-batch; the code's batch is 128 problems. A text without a thought and without an answer that
+        can be read is worth -1 as a wrong one is, where the code gives 0. The loop's texts of long repetitions have no
         penalty.
     Paper: 90
     Cite: Songjun Tu, Jiahao Lin, Qichao Zhang, Xiangyu Tian, Linjing Li, Xiangyuan Lan, Dongbin Zhao: Learning When to

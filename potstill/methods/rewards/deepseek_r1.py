@@ -8,6 +8,7 @@
 | temperature | 1 | journal version, not read here |
 | weight of the divergence | 0.001 | journal version, not read here |
 | training: 3e-6 | | journal version, not read here; left to the recipe |
+| epochs on the texts of rejection sampling | 2 | paper, sec. 2.3.3; left to the recipe |
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from typing import Any, Literal
 from potstill.methods.rollouts import Rollouts
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import best, chance, dedupe, keep, right_test, sample, verify, words
+from potstill.traces import (
+    best,
+    chance,
+    dedupe,
+    is_finished,
+    keep,
+    right_test,
+    sample,
+    verify,
+    words,
+)
 
 REWARD = {"verifier": 1.0, "form": 1.0}
 
@@ -42,8 +53,11 @@ def deepseek_r1(
     Needs: teacher (writes the cold start), student (is trained, then writes and is trained).
     Controls: arm=zero (R1-Zero: rewards from the beginning, nothing else), no-second-rewards (the last stage left out).
     Departure: the cold start is a teacher's right chains; the paper's are of few-shot prompts and of R1-Zero, edited by
-        people. The reward of a language is left out.
-    Partial: the 200,000 rows of other tasks, and the rewards of helpfulness and harmlessness in the last stage.
+        people. The reward of a language is left out, and so are the filters of rejection sampling for mixed languages,
+        long paragraphs and blocks of code. Problems are shown as they are, without R1-Zero's template. A text that was
+        cut at its limit is no row (inferred).
+    Partial: the 200,000 rows of other tasks, and the rewards of helpfulness and harmlessness in the last stage; the
+        dense students that learn the same rows by `sft`.
     Paper: 36
     Cite: DeepSeek-AI: DeepSeek-R1: Incentivizing Reasoning Capability in LLMs via Reinforcement Learning (2025).
 
@@ -68,14 +82,16 @@ def deepseek_r1(
 
     # 1. Cold start: a few long chains.
     few = best(by_chance, problems, k=cold_start) if cold_start else problems
-    chains = dedupe(words, keep(is_right, verify(sample(teacher, few, **sampling))))
+    written = keep(is_finished, sample(teacher, few, **sampling))
+    chains = dedupe(words, keep(is_right, verify(written)))
     policy = yield Stage(student, chains, "sft", name="cold-start")
 
     # 2. Rewards of verdict and form, until they no longer grow (as long as the recipe says).
     policy = yield Stage(policy, problems, "grpo", name="rewards", **keywords)
 
     # 3. Rejection sampling: what the policy writes rightly is learnt from the beginning, by the model as it started.
-    own = dedupe(words, keep(is_right, verify(sample(policy, problems, **sampling))))
+    written = keep(is_finished, sample(policy, problems, **sampling))
+    own = dedupe(words, keep(is_right, verify(written)))
     policy = yield Stage(student, own, "sft", name="rejection-sampling")
 
     # 4. Rewards again.

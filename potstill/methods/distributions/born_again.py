@@ -37,6 +37,8 @@ def born_again(
     Controls: generations=0 (labels alone), kd=0.5 (soft labels beside the labels), arm=cwtm (labels weighted by how
         sure the teacher is), dkpp (the teacher's shares of other tokens changed about).
     Departure: all generations see the same order of rows and begin with the same weights; the paper draws new ones.
+        In dkpp each share goes to the next token, where the paper permutes them at random; in cwtm the confidences
+        are not divided by their sum in the batch.
     Partial: the ensemble of generations.
     Paper: 184
     Cite: Tommaso Furlanello, Zachary C. Lipton, Michael Tschannen, Laurent Itti, Anima Anandkumar: Born Again Neural

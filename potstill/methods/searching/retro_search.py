@@ -7,7 +7,7 @@ at a switch.
 |---|---|---|
 | thoughts | divided where a step begins with a word of switching, such as "alternatively" | paper |
 | steps | divided by blank lines; sentences where a chain has none | paper; the latter is ours |
-| banned words | at the beginning of a rollout's first step, nowhere else | paper |
+| banned words | where a rollout's first step begins | paper: in the first step, and nowhere else |
 | rollouts at a switch | 1 | inferred |
 | where it begins | the first switch; in the partial variant one by chance | paper |
 | gamma | cancels out: of two right continuations the one with fewer steps is worth more | derived |
@@ -68,8 +68,9 @@ def retro_search(
         (goes on with their thoughts; a weaker model than the teacher may).
     Controls: arm=original (the chains as they are), free (rollouts may begin with a switch: is it the ban, or
         writing anew?).
-    Departure: a rollout whose first step begins with a keyword all the same is refused, so that servers which can't ban
-        words may revise with ban=false. With `steps` a chain and a rollout are right in every step too.
+    Departure: a keyword inside the first step is no switch and is let be. A rollout whose first step begins with one
+        all the same is refused, so that servers which can't ban words may revise with ban=false.
+        With `steps` a chain and a rollout are right in every step too.
     Paper: 6
     Cite: Ximing Lu, Seungju Han, David Acuna, Hyunwoo Kim, Jaehun Jung, Shrimai Prabhumoye, Niklas Muennighoff, Mostofa
         Patwary, Mohammad Shoeybi, Bryan Catanzaro, Yejin Choi: Retro-Search: Exploring Untaken Paths for Deeper and

@@ -4,7 +4,7 @@
 |---|---|---|
 | correctness | 0 or 1, one call | released code |
 | verbosity RV, difficulty CD | 0 to 9, one call each, temperature 0 | released code |
-| longest reply of the judge | 2,048 tokens | inferred |
+| longest reply of the judge | 2,048 tokens | inferred: 512 in the released code, too few for a judge that thinks |
 | bins of CD | from 0, 3 and 6 | released code |
 | matched target of RV by bin | 2 + 8 bin / (bins - 1), at most 9: 2, 6, 9 | released code, where the last is 10 |
 | fixed targets of RV | 2, 5, 8 | released code |
@@ -96,8 +96,9 @@ def omnithought(
     Controls: arm=concise, moderate and exhaustive (one verbosity for all difficulties), by-chance (any correct chain:
         is it the marks?).
     Departure: a chain must also be right by its verifier, which is asked first and costs no call. A mark that can't be
-        read is none, and its chain is no row. The rubrics' wording is ours. Inferred: one row a question; the
-        thresholds of the paper's students are not known.
+        read is none, and its chain is no row. The rubrics' wording is ours. The code takes all
+        correct chains of a bin, the nearest first; one row a question is inferred, and the thresholds of the paper's
+        students are not known.
     Partial: the preference pairs of the release are not here.
     Paper: 22
     Cite: Wenrui Cai, Chengyu Wang, Junbing Yan, Jun Huang, Xiangzhong Fang: Reasoning with OmniThought: A Large CoT

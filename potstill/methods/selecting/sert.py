@@ -87,7 +87,8 @@ def sert(
         unfiltered (as many of its samples by chance: is it the rules?), right (its right samples instead of those that
         look like reasoning: would labels do better?).
     Departure: paths are drawn by sampling; a summary says that the paper also branches on the likeliest first tokens.
-        The teacher's chains must be right, which is inferred.
+        What is drawn under the zero-shot prompt is learnt under the problem's own (inferred), as the teacher's chains
+        are. These must be right, which is inferred.
     Paper: 51 (from the abstract)
     Cite: Yong Zhang, Bingyuan Zhang, Zhitao Li, Ming Li, Ning Cheng, Minchuan Chen, Tao Wei, Jun Ma, Shaojun Wang, Jing
         Xiao: Self-Enhanced Reasoning Training: Activating Latent Reasoning in Small Models for Enhanced Reasoning

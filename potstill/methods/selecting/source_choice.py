@@ -63,7 +63,8 @@ def source_choice(
     Needs: teachers (write the same questions' responses), student (is trained), [scorer] (says how likely they are).
     Controls: arm=mixed (of each question the response of a teacher by chance: is it the source, or any choice?).
     Departure: a response is right by its verdict, 1 or 0. Questions that one teacher never got right are left out for
-        all, which is inferred; so is the share that the limit of the perplexity leaves.
+        all, which is inferred; so is the share that the limit of the perplexity leaves. A response must be whole, but
+        needs no marked thought, which the paper's check of its structure demands.
     Partial: categories of questions are not told apart, neither in the gates nor in the report.
     Paper: 7
     Cite: Xiaoyu Tian, Yunjie Ji, Haotian Wang, Shuaiting Chen, Sitong Zhao, Yiping Peng, Han Zhao, Xiangang Li: Not All

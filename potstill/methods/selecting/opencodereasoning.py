@@ -66,8 +66,8 @@ def opencodereasoning(
         questions that it takes out?).
     Departure: a program with the word "pass" in it is kept, which the released check drops. Whether a program parses
         is part of its verdict, and drops nothing, where the release drops what does not. The last block of code is the
-        program; the release looks at the first, and at placeholders in the whole text. The tokens of a
-        question are those of the teacher's prompt. Inferred: that a text which says the same as another one is learnt once.
+        program; the release looks at the first, and at placeholders in the whole text. The tokens of a question are
+        those of the teacher's prompt. Inferred: that a text which says the same as another one is learnt once.
     Partial: Python and C++ blocks are taken alike; the verifier runs Python. What overlaps the evaluation set is
         refused by every run, not searched for in the paper's benchmarks.
     Paper: 42

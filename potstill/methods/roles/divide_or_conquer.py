@@ -37,6 +37,7 @@ from potstill.traces import (
     right,
     sample,
     share_of,
+    solve_posed,
     verify,
 )
 
@@ -60,6 +61,7 @@ Answer the question. At the end write the answer as \\boxed{{answer}}.
 
 Question: {question}"""
 HINT = "The teacher divides each question; a decomposition is screened by where the teacher gets through it."
+Arm = Literal["screened", "all", "untrained", "single-stage", "solver", "solver-gold"]
 TRAINING: dict[str, Any] = {"num_train_epochs": 5, "learning_rate": 2e-5}
 
 
@@ -69,7 +71,7 @@ def divide_or_conquer(
     student: Trainable,
     solver: Model | None = None,
     *,
-    arm: Literal["screened", "all", "untrained", "solver", "solver-gold"] = "screened",
+    arm: Arm = "screened",
     n: int = 1,
     temperature: float = 0.7,
     max_new_tokens: int = 1024,
@@ -80,8 +82,8 @@ def divide_or_conquer(
     Needs: teacher (decomposes, and solves what it decomposed), student (is trained to decompose), [solver] (solves
         what the student decomposed, in the teacher's place).
     Controls: arm=all (decompositions whatever they lead to: the screening), untrained (the student decomposes as it
-        is), solver (the other half: the student learns to solve, and the teacher decomposes), solver-gold (the same
-        with the gold answer at the end).
+        is), single-stage (the solver answers undivided questions: the paper's comparison), solver (the other half: the
+        student learns to solve, and the teacher decomposes), solver-gold (the same with the gold answer at the end).
     Departure: the prompts ask for what the released ones ask for, in words of ours, and for the answer in a box. A
         reply that has no question and does not say that there is none is dropped, where the released code learns "No
         decomposition" for it.
@@ -101,6 +103,8 @@ def divide_or_conquer(
     solver = solver or teacher
     if arm == "untrained":
         return partial(solve_divided, student, solver)
+    if arm == "single-stage":
+        return partial(solve_posed, solver, ANSWER)
 
     # The teacher divides, and conquers.
     settings: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}

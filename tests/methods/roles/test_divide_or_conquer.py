@@ -103,6 +103,12 @@ def test_at_test_time_the_student_divides_once_and_the_teacher_solves(arm):
     assert prompts(teacher)[-1] == asked(SOLVE, P1, "1. What?")
 
 
+def test_the_solver_alone_is_asked_undivided_questions():
+    ran, (teacher, pupil) = divide(arm="single-stage")
+    assert [answer.text for answer in ran.solver([P1], temperature=0.5)] == [SOLVED["p1"]]
+    assert prompts(teacher) == [asked(ANSWER, P1)] and not pupil.calls and not ran.stages
+
+
 def test_the_oracle_knows_the_prompt_for_sub_questions():
     assert choose_role(asked(DECOMPOSE, P1)).name == "divider"
 

@@ -90,10 +90,9 @@ def deepdistill(
         [scorer] (says how likely a response is).
     Controls: arm=stage-1 (what the second stage adds), all-right (every right response: is it the grading?),
         same-size (as many of them by chance as the first stage has).
-    Departure: a score is a verdict, 1 or 0: the shares of tests and graded scores of code, science and chat are not
-        seen. Inferred: which responses CV is over (the teacher's; grading.responses=all takes the graders' too), that
-        the quality gates come behind the grading, and which ends make a question incomplete. A response needs no
-        marked thought, which the paper demands of its reasoners.
+    Departure: a score is a verdict, 1 or 0: shares of tests and graded scores are not seen. A response needs no marked
+        thought. Inferred: which responses CV is over (the teacher's; grading.responses=all takes the graders' too),
+        that the quality gates come behind the grading, and which ends make a question incomplete.
     Partial: the categories of chat and of following instructions, and near duplicates by embedding, are not here;
         what overlaps the evaluation set is refused by every run.
     Paper: 72

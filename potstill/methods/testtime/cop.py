@@ -99,9 +99,9 @@ def read_map(text: str, count: int) -> dict[int, list[int]]:
     """What each statement builds on, by places; under QUERY what the question's end does."""
     premises: dict[int, list[int]] = {}
     for name, named in _EDGES.findall(text):
-        # A statement that is not there builds on nothing.
+        # A statement that is not there builds on nothing; S0 is none, and not the question's end.
         place = QUERY if name == "Q" else int(name[1:]) - 1
-        if place < count:
+        if name == "Q" or 0 <= place < count:
             premises.setdefault(place, []).extend(read_labels(named, "S", count))
     return premises
 

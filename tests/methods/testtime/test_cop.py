@@ -53,6 +53,7 @@ def test_circles_end_and_long_chains_are_walked():
     assert walk_tree({QUERY: [0], 0: [1], 1: [0, 2], 2: [2]}) == [2, 1, 0]
     assert walk_tree({QUERY: [0], **{place: [place + 1] for place in range(5000)}})[0] == 5000
     assert read_map("Q <= S1\n2. S2 ← S1", 2) == {QUERY: [0]}
+    assert read_map("S0 <- S2\nQ <- S1", 2) == {QUERY: [0]}  # S0 is no statement
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_solver_is_measured_beside_the_plain_answers_with_calls_and_tokens(potstill, folder):
     words = [*WORDS, "--solver", "subthoughts", "--out", folder / "s.json"]
     document = potstill(*words, "--json").json

@@ -1,6 +1,6 @@
 """Subthoughts: an answer's reasoning is cut before every change of mind, finished anew from each cut, and voted on.
 
-The paper was read in full. Inferred: how the markers are matched, and where the reasoning ends without a thought.
+The paper was read up to its results. Inferred: how the markers are matched, and where the reasoning ends without a thought.
 
 | constant | value | source |
 |---|---|---|

@@ -1,6 +1,7 @@
 """Faithful reasoning: statements are selected by label, what follows is inferred from them alone, and a search decides.
 
-The paper was read in full, with its appendix. The prompts ask for what its figures show, in words of ours.
+Sections 3, 4 and the start of 5 of the paper were read, and appendices A and B; of its figures the captions alone. The
+prompts ask for what these say, in words of ours.
 
 | constant | value | source |
 |---|---|---|

@@ -1,6 +1,7 @@
 """Subthoughts: an answer's reasoning is cut before every change of mind, finished anew from each cut, and voted on.
 
-The paper was read up to its results. Inferred: how the markers are matched, and where the reasoning ends without a thought.
+The paper was read up to its results. Inferred: how the markers are matched, and where the reasoning ends without a
+thought.
 
 | constant | value | source |
 |---|---|---|

@@ -74,6 +74,7 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("p_align", {"evaluator": PROGRAM}, P_ALIGN_VALUES),
         Entry("euler", values={"settings": {"rejected": "student"}}),
         Entry("mix_distillation", {"easier": PROGRAM}),
+        Entry("marco_o1", left_out="its tree search takes longer than the rest of a round"),
         Entry("opencodereasoning", left_out="it writes programs, and the stories ask for a number"),
         Entry("redis", left_out="it learns rules of demonstrations, and stories have none"),
         Entry(

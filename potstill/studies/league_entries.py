@@ -67,6 +67,7 @@ SPECIAL: Mapping[str, Entry] = {
         Entry("sci_cot", {"teacher": PROGRAM}, trainings=2),
         Entry("elad", {"teacher": PROGRAM}),
         Entry("o1_journey", {"teacher": PROGRAM}),
+        Entry("hinted", {"teacher": PROGRAM}),
         Entry("lema", {"corrector": PROGRAM}),
         Entry("supercorrect", {"teacher": PROGRAM}, SUPERCORRECT_VALUES),
         Entry("tailored", {"teacher": PROGRAM}),

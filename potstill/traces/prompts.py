@@ -2,7 +2,8 @@
 
 A template is a string with `{question}`, `{answer}`, `{solution}`, `{tests}`, `{choices}`, `{table}`, `{schema}` (the
 table without its rows), `{text}` (what the trace says so far), `{prompt}` (what its learner sees) and the names of the
-context, or messages of such strings. It is filled in one pass: braces in a value are never expanded again, for values
+context, or messages of such strings. Choices and schema stand below the question where a template has no place of
+their own for them. It is filled in one pass: braces in a value are never expanded again, for values
 are what models wrote. `{{` and the `}}` that belongs to it are literal braces; a brace that encloses no name is itself.
 
 Whether the gold answer was shown is derived here, never set by hand: a template that names `{answer}`, `{solution}` or
@@ -109,7 +110,7 @@ def render_prompt(
 
     # A template says it by its names; only context that it names becomes a parent.
     used_names = template_names(template)
-    values = {name: _FIELDS[name](trace) for name in used_names if name in _FIELDS}
+    values = field_values(used_names, trace)
     for name, context_traces in context_lists.items():
         texts = [source.text for source in context_traces]
         if isinstance(context_traces, Examples):
@@ -138,7 +139,7 @@ def show_one(template: str, trace: Any, **context: Sequence[Any]) -> str:
         ConfigError: a list has another number of traces.
     """
     names = template_names(template)
-    values = {name: _FIELDS[name](trace) for name in names if name in _FIELDS}
+    values = field_values(names, trace)
     for name, sources in context.items():
         if len(sources) != 1:
             raise ConfigError(
@@ -148,6 +149,27 @@ def show_one(template: str, trace: Any, **context: Sequence[Any]) -> str:
             )
         values[name] = sources[0].text
     return fill_template(template, values)
+
+
+def field_values(names: set[str], trace: Any) -> dict[str, str]:
+    """What a template's names stand for in a trace; names of the context are not among them.
+
+    A question is shown with what it is asked about: the choices and the table's schema stand below it where the
+    template has no place of their own for them.
+    """
+    values = {name: _FIELDS[name](trace) for name in names if name in _FIELDS}
+    if "question" not in names or "prompt" in names:
+        return values
+    parts: list[str] = []
+    if "choices" not in names:
+        parts.append(trace.problem.lettered_choices)
+    if not names & {"table", "schema"}:
+        parts.append(schema_text(trace.problem.table or ""))
+    for part in parts:
+        # The question of some data already holds them.
+        if part and part not in values["question"]:
+            values["question"] += f"\n\n{part}"
+    return values
 
 
 def fill_template(template: str, values: Mapping[str, str]) -> str:

@@ -16,6 +16,8 @@ PROBLEM = Problem(
     "p", "What?", "42", solution="6 * 7", tests=("t1", "t2"), choices=("x", "y"), table="a|b"
 )
 TRACE = Trace(PROBLEM, "Learn: What?", text="so far")
+# A question is shown with what it is asked about.
+WHOLE = 'What?\n\nA. x\nB. y\n\nCREATE TABLE "t" ("a|b" TEXT);'
 
 
 def one(template, trace=TRACE, **context):
@@ -26,7 +28,9 @@ def one(template, trace=TRACE, **context):
 @pytest.mark.parametrize(
     ("template", "prompt", "gold"),
     [
-        ("Q {question}", "Q What?", False),
+        ("Q {question}", f"Q {WHOLE}", False),
+        ("{question} {choices} {table}", "What? A. x\nB. y a|b", False),
+        ("{prompt} {question}", "Learn: What? What?", False),
         ("{text}|{prompt}|{table}", "so far|Learn: What?|a|b", False),
         ("{choices}", "A. x\nB. y", False),
         ("{answer}", "42", True),
@@ -34,12 +38,20 @@ def one(template, trace=TRACE, **context):
         ("{tests}", "t1\nt2", True),
         ("\\boxed{{}} {{question}}", "\\boxed{} {question}", False),
         ("\\frac{1}{\\sqrt{2}}", "\\frac{1}{\\sqrt{2}}", False),
-        ('{{"q": "{question}", "a": {{}}}}', '{"q": "What?", "a": {}}', False),
+        ('{{"q": "{question}", "a": {{}}}}', f'{{"q": "{WHOLE}", "a": {{}}}}', False),
         ("{{answer}}", "{answer}", False),
     ],
 )
 def test_fields_and_escapes(template, prompt, gold):
     assert one(template) == (prompt, gold, ())
+
+
+def test_choices_that_the_question_holds_are_not_shown_twice():
+    question = "Which?\nA. x\nB. y"
+    assert (
+        one("{question}", Trace(Problem("p", question, "A", choices=("x", "y")), "q")).prompt
+        == question
+    )
 
 
 def test_values_are_never_expanded_again():
@@ -85,7 +97,7 @@ def test_a_gold_field_that_is_not_there_is_an_error():
 
 def test_messages_are_filled_turn_by_turn():
     shown = one((Message("system", "Be {{brief}}."), Message("user", "{question}")))
-    assert shown.prompt == (Message("system", "Be {brief}."), Message("user", "What?"))
+    assert shown.prompt == (Message("system", "Be {brief}."), Message("user", WHOLE))
 
 
 def test_context_is_a_numbered_list_by_key_without_errored_ones():

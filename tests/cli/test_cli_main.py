@@ -86,6 +86,7 @@ def test_every_module_is_a_command_or_a_part_of_them() -> None:
         "rows",
         "sharing",
         "show",
+        "solver",
         "viewing",
         "width",
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from potstill.evaluation.results import Results
 from potstill.methods import METHODS
+from potstill.models.phase import split_account
 from potstill.records import Progress
 from potstill.studies import arms
 from potstill.studies.arms import UNTRAINED
@@ -113,18 +114,26 @@ def figures_of_entry(settings: StudySettings, entry: Entry) -> dict[str, Any]:
 
 
 def figures_of_run(results: Results) -> dict[str, Any] | None:
-    """Those of `arms.arm_figures`, and the tokens that all roles wrote by phase; None where nothing was measured."""
+    """Those of `arms.arm_figures`, and more; None where nothing was measured.
+
+    Returns:
+        Also "tokens_by_phase", what all roles read and wrote, and "helpers", the roles besides the student that are
+        asked while it is measured.
+    """
     measured = [name for name in results.evaluations if name != UNTRAINED]
     if not measured:
         return None
     [arm] = measured
     figures = arms.arm_figures(results, arm)
     tokens_by_phase: dict[str, int] = {}
+    helpers: list[str] = []
     for account, cost in results.costs.get(arm, {}).items():
-        phase = account.partition("/")[2] or "collection"
+        role, phase = split_account(account)
         tokens = cost.prompt_tokens + cost.completion_tokens
         tokens_by_phase[phase] = tokens_by_phase.get(phase, 0) + tokens
-    return {**figures, "tokens_by_phase": tokens_by_phase}
+        if phase == "evaluation" and role != "student" and cost.calls:
+            helpers.append(role)
+    return {**figures, "tokens_by_phase": tokens_by_phase, "helpers": sorted(helpers)}
 
 
 def read_json(file: Any) -> dict[str, Any]:

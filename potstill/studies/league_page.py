@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.table import format_points
 from potstill.studies import arms
 from potstill.studies.chart import Dot, DotChart
-from potstill.studies.league_run import BATCH, TRIALS
+from potstill.studies.league_entries import PROGRAM
+from potstill.studies.league_run import BATCH, TRIALS, trial_name
+from potstill.studies.page import LINE_WIDTH
 from potstill.studies.study import StudyPage
 
 Figures = Mapping[str, Any]
@@ -17,19 +20,21 @@ SHOWN_DOTS = 40  # of a figure that still can be read
 PHASES = ("collection", "training")
 
 SETUP = """\
-{about} Every method of the catalogue is run on the same {train} training stories a seed (other ones with each seed), by
-the same student, with `world:teacher` in the role of every teacher. Equal are: the problems; the optimizer (Muon) and
-its {steps} steps of {batch} rows, over all trainings of a method together; {trials}; and the budget: about {tokens:,}
-tokens, read and written by all models together, while rows are collected (a method that needs more, by what its trial
-used, gets fewer problems). Then each is measured on {test} test stories with {n} answer(s) at temperature 0.6, with
-{seeds} seed(s). Intervals are of the paired difference from the untrained student, at 95 %, over problems and seeds;
-they are not corrected for the number of methods, so one in twenty of those without any effect leaves out 0.
+{about} Every method of the catalogue is run on the same {train} training stories a seed (other ones with each seed),
+by the same student, with `world:teacher` in the role of every teacher. Equal are: the problems; the optimizer (Muon)
+and its {steps} steps of {batch} rows, over all trainings of a method together; {trials}; and the budget: about
+{tokens:,} tokens, read and written by all models together, while rows are collected (a method that needs more, by
+what its trial used, gets fewer problems). Then each is measured on {test} test stories with {n} answer(s) at
+temperature 0.6, with {seeds} seed(s). Intervals are of the paired difference from the untrained student, at 95 %,
+over problems and seeds; they are not corrected for the number of methods, so one in twenty of those without any
+effect leaves out 0.
 
 What is not equal, and stands in the table: rows, tokens that are learnt, calls, and tokens that are written in
 training (rewards and on-policy divergences). Values are the methods' defaults, whatever their authors' models were,
 but for those that are named below; prompts too, so a method whose prompts the built-in models were never taught finds
-few rows, or none. **This is a league of what the built-in world can carry, and no ranking of papers.** Nothing was
-tuned but the rate.
+few rows, or none. Marks behind a name: † a program (`world:oracle`, which follows prompts and makes no mistake of its
+own) plays a role, ‡ another model than the student is asked at test time too, and the score is of both. **This is a
+league of what the built-in world can carry, and no ranking of papers.** Nothing was tuned but the rate.
 """
 ABOUT = {
     "whole": "**The built-in world's stories.** Teacher and student are checkpoints of 0.86 million parameters.",
@@ -69,12 +74,19 @@ def describe_setup(world: str, figures: Figures) -> str:
     trials = f"the rate, {rates}, the better one on {sizes['dev']} dev stories"
     if sizes["trials"] < 2:
         trials = f"the rate, {rates}"
-    return SETUP.format(
+    text = SETUP.format(
         **{**sizes, "trials": trials},
         about=ABOUT[world],
         batch=BATCH,
         seeds=figures["seeds"],
     )
+    paragraphs = [fill_lines(paragraph) for paragraph in text.split("\n\n")]
+    return "\n\n".join(paragraphs)
+
+
+def fill_lines(paragraph: str) -> str:
+    """A paragraph in lines of the page's width."""
+    return textwrap.fill(" ".join(paragraph.split()), LINE_WIDTH, break_on_hyphens=False)
 
 
 def ranked(figures: Figures) -> list[tuple[str, Figures, Estimate]]:
@@ -114,13 +126,13 @@ def method_row(name: str, method: Figures, lead: Estimate, figures: Figures) -> 
     """What the table says of a method."""
     runs = method["runs"]
     row = {
-        "method": name,
+        "method": marked_name(name, method),
         "family": method["family"],
         "avg@n": f"{arms.score(runs):.1f}",
         "vs untrained": format_points(lead),
         "tokens an answer": f"{arms.mean_figure(runs, 'tokens'):.0f}",
         "seeds": ", ".join(f"{value:.0f}" for value in arms.seed_scores(runs)),
-        "rate": f"{TRIALS[method['chosen']]['learning_rate']:g}",
+        "rate": f"{TRIALS[method['chosen']]['learning_rate']:g}" if runs[0].get("steps") else "",
         "rows": format_mean(runs, "rows"),
         "steps": format_mean(runs, "steps"),
         "tokens learnt": format_mean(runs, "loss_tokens"),
@@ -136,6 +148,14 @@ def method_row(name: str, method: Figures, lead: Estimate, figures: Figures) -> 
         row[f"tokens in {phase}"] = f"{sum(tokens) / len(tokens):,.0f}"
     row["CPU s"] = f"{sum(method['cpu'].values()):.0f}"
     return row
+
+
+def marked_name(name: str, method: Figures) -> str:
+    """A method's name with the marks that its score must be read with."""
+    specs = " ".join(map(str, method["roles"].values()))
+    program = " †" if PROGRAM in specs else ""
+    helper = " ‡" if any(run["helpers"] for run in method["runs"]) else ""
+    return f"{name}{program}{helper}"
 
 
 def calls_of_others(run: Figures) -> list[int]:
@@ -174,10 +194,17 @@ def describe_finding(figures: Figures) -> str:
     unfinished = [name for name, method, _ in entries if len(method["runs"]) < seeds]
     if unfinished:
         sentences.append(f"{len(unfinished)} of them have fewer than {seeds} seeds yet.")
-    first, method, lead = entries[0]
-    sentences.append(f"The first is {first} ({format_points(lead)} points).")
+    # Who is helped at test time does not answer alone.
+    alone = [entry for entry in entries if not any(run["helpers"] for run in entry[1]["runs"])]
+    if not alone:
+        return " ".join(sentences)
+    first, method, lead = alone[0]
+    sentences.append(
+        f"Of those whose student answers alone the first is {marked_name(first, method)} "
+        f"({format_points(lead)} points)."
+    )
     level = 0
-    for _, other, _ in entries[1:]:
+    for _, other, _ in alone[1:]:
         seeds_of_both = min(len(method["runs"]), len(other["runs"]))
         pair = (method["runs"][:seeds_of_both], other["runs"][:seeds_of_both])
         if arms.sign(arms.difference(*pair)) == "above":
@@ -198,7 +225,8 @@ def describe_missing(figures: Figures) -> str:
         if method["left_out"]:
             lines.append(f"- `{name}` is left out: {method['left_out']}.")
         elif method["stopped"]:
-            reason = " ".join(method["stopped"].split())
+            # What was found; what to do about it is for who runs it.
+            reason = method["stopped"].splitlines()[0].replace(trial_name(0), "it")
             lines.append(f"- `{name}` stopped: {reason}")
         elif not method["runs"]:
             lines.append(f"- `{name}` has not been measured yet.")
@@ -210,6 +238,9 @@ def describe_roles(figures: Figures) -> str:
     lines: list[str] = []
     for name, method in figures["methods"].items():
         if method["roles"]:
-            parts = [f"{role} is `{model}`" for role, model in method["roles"].items()]
+            parts: list[str] = []
+            for role, model in method["roles"].items():
+                models = model if isinstance(model, list) else [model]
+                parts.append(f"{role} is " + " and ".join(f"`{spec}`" for spec in models))
             lines.append(f"- `{name}`: {', '.join(parts)}")
     return "\n".join(lines) or "All of them by the study's teacher and student."

@@ -33,6 +33,7 @@ def runs_of(right: int, seeds: int = 3) -> list[dict]:
         "written_tokens": {},
         "tokens_by_phase": {"collection": 9000, "evaluation": 1},
         "rows": 60,
+        "helpers": [],
     }
     return [run] * seeds
 
@@ -70,6 +71,14 @@ def test_the_table_is_ordered_by_score_with_the_untrained_student_in_its_place()
     assert "It is shown to be ahead of the next one." in page.finding
 
 
+def test_a_student_that_is_helped_at_test_time_is_marked_and_not_the_first():
+    helped = method_of(40, roles={"teacher": "world:oracle"})
+    helped["runs"] = [{**helped["runs"][0], "helpers": ["teacher"]}] * 3
+    page = describe_study(figures_of(helped=helped, alone=method_of(35)))
+    assert page.tables["League"][0]["method"] == "helped † ‡"
+    assert "whose student answers alone the first is alone (" in page.finding
+
+
 def test_equals_are_not_ranked_and_missing_seeds_are_told():
     page = describe_study(figures_of(one=method_of(30), other=method_of(30, seeds=1)))
     assert "not shown to be ahead of the 1 that follow" in page.finding
@@ -87,7 +96,7 @@ def test_who_is_not_measured_is_listed_with_the_reason():
     )
     missing = page.sections["Not in the table"].splitlines()
     assert missing[0] == "- `b` is left out: too hard."
-    assert missing[1] == "- `c` stopped: no rows expected: some"
+    assert missing[1] == "- `c` stopped: no rows"
     assert missing[2] == "- `d` has not been measured yet."
     assert page.sections["Who plays what"] == "- `a`: teacher is `world:oracle`"
 

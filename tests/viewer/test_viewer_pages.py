@@ -126,7 +126,7 @@ def test_a_test_that_stands_twice_says_what_it_dropped_each_time(tmp_path: Path)
         for problem, chain in zip(problems, chains, strict=True)
     ]
     folder = tmp_path / "run"
-    manifest.start(folder, {"arms": {"twice": {"method": "orion"}}, "seed": 0})
+    manifest.start(folder, {"arms": {"orion": {"method": "orion"}}, "seed": 0})
     with Store.open(folder) as store:
         ledger = store.ledger("orion")
         ledger.add_traces([*chains, *rewrites])

@@ -174,6 +174,14 @@ def effect_estimates(
     return estimates
 
 
+def effect_dots(estimates: Mapping[str, Estimate]) -> list[Dot]:
+    """Differences in points, for a `DotChart`."""
+    dots: list[Dot] = []
+    for name, estimate in estimates.items():
+        dots.append(Dot(name, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high))
+    return dots
+
+
 def effects_table(
     runs_by_arm: RunsByArm,
     effects: Mapping[str, tuple[str, str]],
@@ -231,12 +239,11 @@ def arms_table(runs_by_arm: RunsByArm, base: str = UNTRAINED) -> list[dict[str, 
 
 def arm_dots(runs_by_arm: RunsByArm, base: str = UNTRAINED) -> list[Dot]:
     """Each arm's lead over the base in points, for a `DotChart`; without the base."""
-    dots: list[Dot] = []
+    leads: dict[str, Estimate] = {}
     for name, runs in runs_by_arm.items():
         if name != base:
-            estimate = difference(runs, runs_by_arm[base])
-            dots.append(Dot(name, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high))
-    return dots
+            leads[name] = difference(runs, runs_by_arm[base])
+    return effect_dots(leads)
 
 
 def mean_figure(runs: Sequence[Figures], name: str) -> float:

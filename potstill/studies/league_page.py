@@ -9,7 +9,7 @@ from typing import Any
 from potstill.evaluation.intervals import Estimate
 from potstill.evaluation.table import format_points
 from potstill.studies import arms
-from potstill.studies.chart import Dot, DotChart
+from potstill.studies.chart import DotChart
 from potstill.studies.league_entries import PROGRAM
 from potstill.studies.league_run import BATCH, TRIALS, trial_name
 from potstill.studies.page import LINE_WIDTH
@@ -170,9 +170,7 @@ def format_mean(runs: Sequence[Figures], name: str) -> str:
 
 def lead_chart(figures: Figures) -> DotChart:
     """Every method's lead over the untrained student in points."""
-    dots: list[Dot] = []
-    for name, _, lead in ranked(figures):
-        dots.append(Dot(name, 100 * lead.value, 100 * lead.low, 100 * lead.high))
+    dots = arms.effect_dots({name: lead for name, _, lead in ranked(figures)})
     if len(dots) > 2 * SHOWN_DOTS:
         dots = dots[:SHOWN_DOTS] + dots[-SHOWN_DOTS:]
     return DotChart(

@@ -179,11 +179,13 @@ def recipe_of_cell(settings: StudySettings, cell: Cell) -> dict[str, Any]:
     }
     rehearsed = rehearse(data, cell.entry)
     steps = max(1, sizes["steps"] // rehearsed.trainings)
-    tokens = rehearsed.calls * TOKENS_OF_A_CALL / MOST_BUDGETS_OF_A_TRIAL
+    # By what the calls of a rehearsal may take, and from then on by what the trial took.
+    expected_tokens = rehearsed.calls * TOKENS_OF_A_CALL / MOST_BUDGETS_OF_A_TRIAL
+    problems = affordable_problems(sizes, expected_tokens)
     results = read_results(Cell(cell.entry, None).folder(settings))
     if cell.seed is not None and results is not None:
-        tokens = collection_tokens(results, trial_name(0))
-    problems = affordable_problems(sizes, tokens)
+        tokens_a_problem = collection_tokens(results, trial_name(0)) / problems
+        problems = affordable_problems(sizes, tokens_a_problem * sizes["train"])
     data["problems"] = f"world:story?split=train&seed={seed}&size={problems}"
     arm_blocks: dict[str, Any] = {}
     for number in trials:

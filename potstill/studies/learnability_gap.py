@@ -13,7 +13,7 @@ from typing import Any
 from potstill.evaluation.intervals import Estimate
 from potstill.records import Progress
 from potstill.studies import arms
-from potstill.studies.chart import Dot, DotChart
+from potstill.studies.chart import DotChart
 from potstill.studies.study import StudyPage, StudySettings
 
 QUESTION = "Does a small student learn more from short chains with a fifth of long ones than from either alone?"
@@ -104,16 +104,18 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
     runs = figures["arms"]
     estimates = arms.effect_estimates(runs, EFFECTS)
     sizes = {name: figures[name] for name in (*SIZES, "seeds")}
-    dots: list[Dot] = []
-    for effect, estimate in estimates.items():
-        dots.append(Dot(effect, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high))
     return StudyPage(
         setup=SETUP.format(**sizes, longer=LONGER),
         tables={
             "Effects": arms.effects_table(runs, EFFECTS, estimates),
             "Arms": arms.arms_table(runs),
         },
-        chart=DotChart("Long chains, short ones, and a mix", "points of accuracy", dots, 0.0),
+        chart=DotChart(
+            "Long chains, short ones, and a mix",
+            "points of accuracy",
+            arms.effect_dots(estimates),
+            0.0,
+        ),
         finding=write_finding(estimates),
     )
 

@@ -25,7 +25,7 @@ from potstill.records import Problem, Progress, Trace, blank
 from potstill.runs.sources import load_model
 from potstill.studies import arms
 from potstill.studies.arms import UNTRAINED, RunsByArm
-from potstill.studies.chart import Dot, DotChart
+from potstill.studies.chart import DotChart
 from potstill.studies.held_out import load_student, slip_pairs
 from potstill.studies.study import StudyPage, StudySettings
 from potstill.traces import token_logprobs
@@ -202,32 +202,13 @@ def sense_figures(sense: SenseOfError) -> dict[str, Any]:
     }
 
 
-def effect_estimates(runs: RunsByArm) -> dict[str, Estimate]:
-    """Each effect: the difference of its two arms, paired by problem and seed."""
-    estimates: dict[str, Estimate] = {}
-    for effect, (arm, base) in EFFECTS.items():
-        estimates[effect] = arms.difference(runs[arm], runs[base])
-    return estimates
-
-
 def effects_table(runs: RunsByArm, estimates: Mapping[str, Estimate]) -> list[dict[str, str]]:
-    """A row an effect, with the arms that it is the difference of."""
+    """A row an effect, with the arms that it is the difference of, by their names here and in the reference."""
     rows: list[dict[str, str]] = []
-    for effect, (arm, base) in EFFECTS.items():
-        by_seed: list[str] = []
-        for score, base_score in zip(
-            arms.seed_scores(runs[arm]), arms.seed_scores(runs[base]), strict=True
-        ):
-            by_seed.append(f"{score - base_score:+.1f}")
-        rows.append(
-            {
-                "effect": effect,
-                "difference of": f"{arm} - {base}",
-                "in the reference": f"{ARMS.get(arm, 'A1')} - {ARMS.get(base, 'A1')}",
-                "points [95 %]": format_points(estimates[effect]),
-                "seeds": ", ".join(by_seed),
-            }
-        )
+    for row in arms.effects_table(runs, EFFECTS, estimates):
+        arm, base = EFFECTS[row["effect"]]
+        reference = f"{ARMS.get(arm, 'A1')} - {ARMS.get(base, 'A1')}"
+        rows.append({"effect": row["effect"], "in the reference": reference, **row})
     return rows
 
 
@@ -271,11 +252,8 @@ def sense_correlation(figures: Mapping[str, Any]) -> Estimate | None:
 def describe_study(figures: Mapping[str, Any]) -> StudyPage:
     """Setup, tables, chart, and what came out."""
     runs = figures["arms"]
-    estimates = effect_estimates(runs)
+    estimates = arms.effect_estimates(runs, EFFECTS)
     sizes = {name: figures[name] for name in (*SIZES, "seeds")}
-    dots: list[Dot] = []
-    for effect, estimate in estimates.items():
-        dots.append(Dot(effect, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high))
     return StudyPage(
         setup=SETUP.format(longer=LONGER, **sizes),
         tables={
@@ -283,7 +261,9 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
             "Arms": arms.arms_table(runs, base="cot"),
             "Sense of error": sense_table(figures["sense"]),
         },
-        chart=DotChart("What each part of LEMA adds", "points of accuracy", dots, 0.0),
+        chart=DotChart(
+            "What each part of LEMA adds", "points of accuracy", arms.effect_dots(estimates), 0.0
+        ),
         finding=write_finding(estimates, sense_correlation(figures)),
     )
 

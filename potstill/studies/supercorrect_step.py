@@ -20,7 +20,7 @@ from potstill.models.model import Scored
 from potstill.records import Problem, Progress, Trace
 from potstill.studies import arms
 from potstill.studies.arms import UNTRAINED
-from potstill.studies.chart import Dot, DotChart
+from potstill.studies.chart import DotChart
 from potstill.studies.held_out import load_student, slip_pairs
 from potstill.studies.study import StudyPage, StudySettings
 from potstill.world import story
@@ -197,9 +197,6 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
     runs = figures["arms"]
     estimates = arms.effect_estimates(runs, EFFECTS)
     sizes = {name: figures[name] for name in (*SIZES, "seeds")}
-    dots: list[Dot] = []
-    for effect, estimate in estimates.items():
-        dots.append(Dot(effect, 100 * estimate.value, 100 * estimate.low, 100 * estimate.high))
     return StudyPage(
         setup=SETUP.format(**sizes),
         tables={
@@ -208,7 +205,10 @@ def describe_study(figures: Mapping[str, Any]) -> StudyPage:
             "Sense of error": sense_table(figures["sense"]),
         },
         chart=DotChart(
-            "What the second stage of SuperCorrect adds", "points of accuracy", dots, 0.0
+            "What the second stage of SuperCorrect adds",
+            "points of accuracy",
+            arms.effect_dots(estimates),
+            0.0,
         ),
         finding=write_finding(estimates, figures["sense"]),
     )

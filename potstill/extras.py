@@ -13,6 +13,8 @@ EXTRAS = {
     "gguf": ("gguf",),
     "vendors": ("litellm",),
     "vllm": ("vllm", "transformers"),
+    "ray": ("ray",),
+    "s3": ("s3fs",),
 }
 TRAINING = "training a student"
 

@@ -48,6 +48,7 @@ __all__ = [
     "compare",
     "decontaminate",
     "dedupe",
+    "dedupe_near",
     "derive",
     "describe_methods",
     "describe_objectives",

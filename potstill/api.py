@@ -22,6 +22,7 @@ from potstill import verifiers
 from potstill.api_checks import (
     OPERATOR_FUNCTIONS,
     check_reading,
+    numbered_rows,
     refuse_other_than_answer,
     refuse_other_than_function,
     refuse_other_than_model,
@@ -104,6 +105,7 @@ __all__ = [
     "compare",
     "decontaminate",
     "dedupe",
+    "dedupe_near",
     "derive",
     "describe_methods",
     "describe_objectives",
@@ -269,7 +271,7 @@ def load_rows(
     from potstill.data.rows import keep_learnable, read_traces
 
     check_reading("load_rows", source, limit, mapping)
-    rows = None if isinstance(source, str | Path) else _numbered_rows(source)
+    rows = None if isinstance(source, str | Path) else numbered_rows(source)
     row_traces = read_traces(
         str(source) if rows is None else "the rows",
         mapping=mapping,
@@ -306,26 +308,13 @@ def from_dataset(
     if not as_problems:
         return load_rows(list(dataset), mapping=mapping)
     problems = problems_of_rows(
-        _numbered_rows(dataset),
+        numbered_rows(dataset),
         spec="the dataset",
         source="dataset",
         mapping=mapping or {},
         kind=kind or None,
     )
     return load_problems(problems, prompt=prompt)
-
-
-def _numbered_rows(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    numbered_rows = []
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, Mapping):
-            raise ConfigError(
-                f"row {number} is a {type(row).__name__}: {str(row)[:60]!r}",
-                expected="rows as dictionaries from columns to values",
-                fix='[{"prompt": "…", "completion": "…"}], or a file',
-            )
-        numbered_rows.append((f"row {number}", dict(row)))
-    return numbered_rows
 
 
 def to_dataset(traces: Sequence[Trace]) -> datasets.Dataset:
@@ -482,6 +471,7 @@ pair = _operator(operators.pair)
 weigh = _operator(operators.weigh)
 mix = _operator(operators.mix)
 dedupe = _operator(operators.dedupe)
+dedupe_near = _operator(operators.dedupe_near)
 decontaminate = _operator(operators.decontaminate)
 derive = _operator(operators.derive)
 where = operators.where

@@ -94,3 +94,17 @@ def refuse_other_than_answer(name: str, problem: object, *texts: object) -> None
         expected=ANSWER_FUNCTIONS[name],
         fix="ps.judge(trace.problem, trace.text); ps.verify(traces) judges traces, ps.read_answers(traces) reads them",
     )
+
+
+def numbered_rows(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Rows with where each stands; what is no mapping is refused."""
+    places_and_rows = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise ConfigError(
+                f"row {number} is a {type(row).__name__}: {str(row)[:60]!r}",
+                expected="rows as dictionaries from columns to values",
+                fix='[{"prompt": "…", "completion": "…"}], or a file',
+            )
+        places_and_rows.append((f"row {number}", dict(row)))
+    return places_and_rows

@@ -12,6 +12,7 @@ EXTRAS = {
     "local": ("torch", "transformers", "accelerate", "safetensors", "numpy"),
     "gguf": ("gguf",),
     "vendors": ("litellm",),
+    "curate": ("rensa",),
     "vllm": ("vllm", "transformers"),
     "ray": ("ray",),
     "s3": ("s3fs",),

@@ -52,6 +52,7 @@ from potstill.traces.likelihood_scorers import (
 )
 from potstill.traces.llm_judge import Preference, bias, grade, prefer
 from potstill.traces.metadata import by_metadata, where
+from potstill.traces.near_duplicates import dedupe_near
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.pairs import pair_all
 from potstill.traces.programs import has_failed, run_programs, verify_programs
@@ -119,6 +120,7 @@ __all__ = [
     "count_steps",
     "decontaminate",
     "dedupe",
+    "dedupe_near",
     "derive",
     "each",
     "edit",

@@ -16,10 +16,17 @@ _WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
 
+_WORD_OR_SIGN = re.compile(_WORD.pattern + r"|[^\w\s.,;:!?'\"“”‘’`]")
+
 
 def split_words(text: str) -> list[str]:
     """The words of a text, in lower case, without punctuation."""
     return [match[0].casefold() for match in _WORD.finditer(text)]
+
+
+def split_words_and_signs(text: str) -> list[str]:
+    """The words of a text and the signs between them, without punctuation: "3-4" is not "3+4"."""
+    return [match[0].casefold() for match in _WORD_OR_SIGN.finditer(text)]
 
 
 def word_ngrams(words: Words, n: int) -> set[tuple[str, ...]]:

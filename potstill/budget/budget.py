@@ -484,7 +484,11 @@ def _worst_case(request: Request, model: Model, price: Price | None) -> Amount:
     """The most that one try of a request can use and cost."""
     prompt_tokens = prompt_token_bound(request)
     new_tokens = request.sampling.max_new_tokens
-    if scoring.is_scoring(request):
+    if isinstance(request.sampling, scoring.TokenScoring):
+        # Counted exactly; a server that tells of written tokens alone writes one for each that is scored.
+        prompt_tokens = len(scoring.scored_token_ids(request))
+        new_tokens = prompt_tokens - request.sampling.start
+    elif scoring.is_scoring(request):
         prompt_tokens *= scoring.MAX_CALLS
         new_tokens *= scoring.MAX_CALLS
     total = prompt_tokens + new_tokens
@@ -499,7 +503,8 @@ def _is_uncounted(request: Request, completion: Completion, model: Model) -> boo
     if not hasattr(model, "priced"):
         return False
     if scoring.is_scoring(request):
-        return bool(completion.logprobs) and not completion.tokens.prompt
+        has_scores = bool(completion.logprobs or completion.text)
+        return has_scores and not completion.tokens.prompt
     return bool(completion.text) and not completion.tokens.completion
 
 

@@ -57,7 +57,6 @@ def to_passages(values: Iterable[PassageLike]) -> list[Passage]:
     return passages
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Scoring(Sampling):
     """The settings of a request to score: no text is sampled, so none of `Sampling`'s is a part of its key.
@@ -73,6 +72,40 @@ class Scoring(Sampling):
         if self.start:
             return (("score", True), ("start", self.start))
         return (("score", True),)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TokenScoring(Scoring):
+    """The settings of a request to score tokens; its prompt holds their ids.
+
+    Args:
+        start: how many of the tokens are read and not scored: the prompt's, at least one.
+        top_logprobs: k, the likeliest tokens that are asked for at each place.
+    """
+
+    top_logprobs: int = 1
+
+    def changed(self) -> tuple[tuple[str, Any], ...]:
+        """What tells the key of scored tokens from that of a scored text."""
+        return (
+            ("score", "tokens"),
+            ("start", self.start),
+            ("top_logprobs", self.top_logprobs),
+        )
+
+
+def token_scoring_request(token_ids: Sequence[int], *, start: int, top_logprobs: int) -> Request:
+    """The request for the scores of a row's tokens from `start` on."""
+    sampling = TokenScoring(
+        temperature=0.0, max_new_tokens=1, start=start, top_logprobs=top_logprobs
+    )
+    return Request(" ".join(map(str, token_ids)), sampling=sampling)
+
+
+def scored_token_ids(request: Request) -> list[int]:
+    """The ids of all tokens of a request to score tokens."""
+    return [int(word) for word in str(request.prompt).split()]
 
 
 # Servers write one token at least.

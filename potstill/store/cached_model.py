@@ -28,12 +28,14 @@ from potstill.models.scoring import (
     CountedScores,
     PassageLike,
     StreamedScores,
+    TokenScoring,
     is_scoring,
     scored_completion,
     scored_passage,
     scoring_request,
     to_passages,
 )
+from potstill.models.token_scoring import StreamedTokenScores, TokenScored
 from potstill.records import Progress
 from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 from potstill.store.store import Store
@@ -103,6 +105,8 @@ def with_cache(
         bases.append(_PlannedCachedModel)
     if isinstance(inner, Scored):
         bases.append(_ScoredCachedModel)
+    if isinstance(inner, TokenScored):
+        bases.append(_TokenScoredCachedModel)
     if isinstance(inner, Trainable):
         bases.append(_TrainableCachedModel)
     wrapper_class: type[CachedModel] = type("CachedModel", (*bases, CachedModel), {})
@@ -331,14 +335,28 @@ class CachedModel:
         return completions
 
     def _score_texts(self, requests: Sequence[Request]) -> list[Completion]:
-        """Ask a local model for the log-probabilities of given texts."""
+        """Ask a local model for the log-probabilities of given texts, or for the scores of given tokens."""
+        if isinstance(requests[0].sampling, TokenScoring):
+            answers: list[Completion] = self.inner.score_tokens(requests)
+            self._check_count(len(answers), len(requests), "score_tokens")
+            return answers
         if isinstance(self.inner, CountedScores):
-            answers: list[Completion] = self.inner.score(requests)
+            answers = self.inner.score(requests)
             self._check_count(len(answers), len(requests), "score")
             return answers
         values = self.inner.likelihood([scored_passage(request) for request in requests])
         self._check_count(len(values), len(requests), "likelihood")
         return [scored_completion(logprobs) for logprobs in values]
+
+    def _stream_scores(self, requests: Sequence[Request]) -> list[Completion]:
+        """One answer a request to score, of a remote model."""
+        answers: dict[int, Completion] = {}
+        stream = RequestStream(
+            self._client, requests, total=len(requests), send=self.inner.stream_scores
+        )
+        for portion in stream.portions():
+            answers.update(portion)
+        return [answers[place] for place in range(len(requests))]
 
     def _check_count(self, count: int, expected: int, method: str) -> None:
         if count != expected:
@@ -373,13 +391,17 @@ class _ScoredCachedModel(CachedModel):
             return []
         if not isinstance(self.inner, StreamedScores):
             return self._write_batched(requests)
-        answers: dict[int, Completion] = {}
-        stream = RequestStream(
-            self._client, requests, total=len(requests), send=self.inner.stream_scores
-        )
-        for portion in stream.portions():
-            answers.update(portion)
-        return [answers[place] for place in range(len(requests))]
+        return self._stream_scores(requests)
+
+
+class _TokenScoredCachedModel(CachedModel):
+    def score_tokens(self, requests: Sequence[Request]) -> list[Completion]:
+        """One answer a request to score tokens; stored, counted and paid for as completions are."""
+        if not requests:
+            return []
+        if isinstance(self.inner, StreamedTokenScores):
+            return self._stream_scores(requests)
+        return self._write_batched(requests)
 
 
 class _TrainableCachedModel(CachedModel):

@@ -9,7 +9,7 @@ Written from their public sources, before the client that reads them, and by nob
   `python/sglang/srt/managers/io_struct.py` and `tokenizer_manager.py` (`detokenize_logprob_tokens`): triples of
   (log-probability, id, text or null), from `logprob_start_len` on, of which the first has no log-probability.
 - llama.cpp: `POST /completion` with `prompt` (token ids), `n_predict`, `n_probs`; `tools/server/README.md` and
-  `completion_token_output::probs_vector_to_json`: only of what is *written*, so a position is asked by a call of its own.
+  `completion_token_output::probs_vector_to_json`: only of what is *written*, so each position has a call of its own.
 """
 
 from __future__ import annotations

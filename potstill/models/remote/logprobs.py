@@ -14,7 +14,11 @@ from potstill.models.remote.response import read_logprobs, read_usage
 from potstill.models.scoring import Passage
 
 # What a remote model has only where options say how, and the options that do so.
-OPTIONS_OF_ABILITY = {"likelihood": "score= (and weights=)", "weights": "weights="}
+OPTIONS_OF_ABILITY = {
+    "likelihood": "score= (and weights=)",
+    "score_tokens": "score=",
+    "weights": "weights=",
+}
 UNKNOWN_BOUNDARY = "the texts of its tokens do not say where the scored text begins (weights=PATH counts them here)"
 
 
@@ -100,6 +104,16 @@ def scoring_error(model: str, options: ServerOptions, reason: str) -> ModelError
     )
 
 
+def token_scoring_error(model: str, options: ServerOptions, reason: str) -> ModelError:
+    """The error of a server that does not say what a teacher of distributions must say."""
+    return ModelError(
+        f"{model} at {options.base} gave no likeliest tokens with score={options.score}: {reason}",
+        expected="of each token its log-probability, and the k likeliest in its place, likeliest first",
+        available=("score=prompt_logprobs", "score=input_top_logprobs", "score=n_probs"),
+        fix="docs/servers.md says how each server is started; or give a local checkpoint: transformers:PATH",
+    )
+
+
 class MissingAbilityError(ModelError, AttributeError):
     """An ability that a model was not given: an attribute that is not there, so that no Protocol takes it for one."""
 
@@ -107,6 +121,8 @@ class MissingAbilityError(ModelError, AttributeError):
 def missing_ability_error(model: str, base: str, ability: str) -> MissingAbilityError:
     """The error of a model without `likelihood` or `weights`."""
     fix = "?weights=PATH of a local checkpoint of the same model"
+    if ability == "score_tokens":
+        fix = "?score=prompt_logprobs (vLLM), input_top_logprobs (SGLang) or n_probs (llama.cpp)"
     if ability == "likelihood":
         fix = "?score=prompt_logprobs (vLLM), score=echo&mode=text, or weights=PATH&score=weights"
     return MissingAbilityError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +26,10 @@ from potstill.models.remote.logprobs import (
     scoring_calls,
     scoring_error,
     text_logprobs,
+    token_scoring_error,
 )
 from potstill.models.remote.options import ServerOptions, refuse_secrets
+from potstill.models.remote.reading import ServedTokenizer
 from potstill.models.remote.request import ApiCall, RequestBuilder, encode_body
 from potstill.models.remote.response import (
     LONG_PREFIX,
@@ -37,17 +39,22 @@ from potstill.models.remote.response import (
     read_spent,
     to_completions,
 )
+from potstill.models.remote.token_scoring import FORMS, explain_refusal, parse_positions
 from potstill.models.scoring import (
     Passage,
     PassageLike,
+    TokenScoring,
     scored_completion,
     scored_passage,
+    scored_token_ids,
     scoring_request,
     to_passages,
 )
-from potstill.records import NO_TOKENS, Tokens, digest
+from potstill.models.token_scoring import BadScoresError, check_positions, token_scores
+from potstill.records import NO_TOKENS, Prompt, Tokens, digest
 
 LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
+TEXT_SCORES = ("prompt_logprobs", "echo")  # ways in which a server scores texts
 CHARACTERS_PER_TOKEN = 3  # an estimate on the safe side, for the limit of tokens a minute
 
 
@@ -67,6 +74,7 @@ class OpenAIModel:
 
     weights: Path
     likelihood: Callable[[Sequence[PassageLike]], list[list[float]]]
+    score_tokens: Callable[[Sequence[Request]], list[Completion]]
     stream_scores: Callable[[Iterable[Request], SpendingPermit | None], Iterator[Portion]]
 
     def __init__(
@@ -93,8 +101,11 @@ class OpenAIModel:
         if self.options.score == "weights":
             self.likelihood = self._likelihood_of_weights
         elif self.options.score:
-            self.likelihood = self._likelihood_of_server
             self.stream_scores = self._stream_scores
+        if self.options.score in TEXT_SCORES:
+            self.likelihood = self._likelihood_of_server
+        if self.options.score in FORMS:
+            self.score_tokens = self._score_tokens
         self._builder = RequestBuilder(model, self.options, self.encoder)
         self._client = client_class(self.options)
         self._flow_controls: dict[int, FlowControl] = {}  # by loop: a forked child has its own
@@ -344,6 +355,35 @@ class OpenAIModel:
                 raise scoring_error(self.model, self.options, answer.error)
         return [list(answers[passage].logprobs) if passage.text else [] for passage in all_passages]
 
+    def read_text(self, text: str) -> Sequence[int] | None:
+        """See `models.token_scoring.ReadsTokens`."""
+        return self._ask_tokenizer(self._served_tokenizer.read_text(text))
+
+    def read_prompt(self, prompt: Prompt) -> Sequence[int] | None:
+        """See `models.token_scoring.ReadsTokens`."""
+        return self._ask_tokenizer(self._served_tokenizer.read_prompt(prompt))
+
+    def _ask_tokenizer(
+        self, question: Coroutine[Any, Any, Sequence[int] | None]
+    ) -> Sequence[int] | None:
+        try:
+            return event_loop.submit(question).result()
+        except Failure as failure:
+            raise event_loop.submit(self._explain(failure)).result() from None
+
+    @property
+    def _served_tokenizer(self) -> ServedTokenizer:
+        return ServedTokenizer(self._client, self.model, self.options)
+
+    def _score_tokens(self, requests: Sequence[Request]) -> list[Completion]:
+        """One answer a request to score tokens; equal requests are asked once."""
+        distinct = list(dict.fromkeys(requests))
+        answer_of: dict[Request, Completion] = {}
+        for portion in self._stream_scores(distinct):
+            for place, answer in portion:
+                answer_of[distinct[place]] = answer
+        return [answer_of[request] for request in requests]
+
     def _stream_scores(
         self, requests: Iterable[Request], permit: SpendingPermit | None = None
     ) -> Iterator[Portion]:
@@ -359,7 +399,9 @@ class OpenAIModel:
         return stream.portions(requests)
 
     async def _send_scoring(self, requests: Sequence[Request]) -> list[Completion]:
-        """Score one text; where it takes two calls, the answer says what both used."""
+        """Score one text, or the tokens of one row; where it takes several calls, the answer says what all used."""
+        if isinstance(requests[0].sampling, TokenScoring):
+            return [await self._send_token_scoring(requests[0])]
         began = time.perf_counter()
         passage = scored_passage(requests[0])
         answers: list[bytes] = []
@@ -383,6 +425,36 @@ class OpenAIModel:
         logprobs = text_logprobs(self._builder, passage, answers)
         answer = scored_completion(logprobs, used, cost=sum(costs) if costs else None)
         return [answer._replace(seconds=time.perf_counter() - began)]
+
+    async def _send_token_scoring(self, request: Request) -> Completion:
+        """Score the tokens of one row, and refuse an answer that can't be what was asked for."""
+        began = time.perf_counter()
+        sampling = request.sampling
+        assert isinstance(sampling, TokenScoring)
+        form = FORMS[self.options.score]
+        answers: list[bytes] = []
+        for call in form.calls(self._builder, request):
+            try:
+                answers.append(await self._client.post(call.path, encode_body(call.body)))
+            except Failure as failure:
+                reason = explain_refusal(failure, sampling.top_logprobs)
+                if reason is not None:
+                    raise token_scoring_error(self.model, self.options, reason) from None
+                raise
+        token_ids = scored_token_ids(request)
+        try:
+            positions = parse_positions(form, request, answers)
+            table = check_positions(
+                positions, token_ids, start=sampling.start, top_logprobs=sampling.top_logprobs
+            )
+        except BadScoresError as error:
+            raise token_scoring_error(self.model, self.options, str(error)) from error
+        # Counted here where the server does not: it read the row's tokens, and wrote what its form wants.
+        tokens, cost = read_spent(answers[0])
+        if not tokens.prompt or len(answers) > 1:
+            tokens = Tokens(len(token_ids), form.written_tokens(len(positions)))
+        answer = token_scores(positions, table, tokens)
+        return answer._replace(cost=cost, seconds=time.perf_counter() - began)
 
 
 def _whole_completions(response: Response, seconds: float) -> list[Completion]:

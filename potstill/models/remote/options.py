@@ -36,7 +36,7 @@ from potstill.secrets import (
 )
 
 REQUEST_MODES = ("chat", "text", "template")
-SCORE_MODES = ("", "prompt_logprobs", "echo", "weights")
+SCORE_MODES = ("", "prompt_logprobs", "input_top_logprobs", "n_probs", "echo", "weights")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 RESERVED_FIELDS = frozenset(
     {
@@ -81,8 +81,9 @@ class ServerOptions:
         prefill: how a given prefix is continued; "auto" is the server's way.
         repeats: whether answers say a given prefix again: "yes", "no" or "auto" (see `presets.REPEATS_MODES`).
         think: how reasoning that is returned apart is put before the answer; "" is the server's way.
-        score: "prompt_logprobs" (vLLM), "echo" (plain completions) or "weights" (here, on the local checkpoint): makes
-            the model one that scores.
+        score: "prompt_logprobs" (vLLM), "echo" (plain completions) or "weights" (here, on the local
+            checkpoint): makes the model one that scores texts. "prompt_logprobs", "input_top_logprobs" (SGLang) and
+            "n_probs" (llama.cpp) make it one that scores tokens, a teacher of distributions.
         name: stands for host and model in the id.
         weights: a local checkpoint of the same model, which a stage can train.
         batch: send calls as batches, answered within a day at half the price.

@@ -306,6 +306,8 @@ class Trace:
         saw_gold: whether the writer was shown the gold answer, solution or tests, directly or through a parent.
         error: why the generation failed; an errored trace passes through every operator and is never trained on.
         rejected: the rejected trace, where this one was chosen by `pair`.
+        teacher_prompt: what a teacher reads in the place of `prompt` while it is asked about the completion, with what
+            only it may see; "" where it reads the same. `set_teacher_prompt` sets it.
     """
 
     problem: Problem
@@ -326,6 +328,7 @@ class Trace:
     weight: float = 1.0
     tokens: Tokens = NO_TOKENS
     rejected: Trace | None = None
+    teacher_prompt: Prompt = ""
     _id: str = field(default="", init=False, repr=False, compare=False)
 
     @property
@@ -511,7 +514,7 @@ def trained_content(trace: Trace) -> list[Any]:
         if span.weight != 1.0 and span.kind not in LEARNING_KINDS:
             weights.append(span[:4])
     rejected = trained_content(trace.rejected) if trace.rejected else None
-    return [
+    content = [
         trace.prompt,
         trace.text,
         learnt_stretches(trace),
@@ -520,3 +523,7 @@ def trained_content(trace: Trace) -> list[Any]:
         weights,
         rejected,
     ]
+    # Newer than the first ids, which stay.
+    if trace.teacher_prompt:
+        content.append(trace.teacher_prompt)
+    return content

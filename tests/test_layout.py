@@ -31,6 +31,7 @@ BASE = (
     "plugins",
     "extras",
     "metadata",
+    "template",
     "__version__",
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
@@ -62,6 +63,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "plugins": (),
     "extras": (),
     "metadata": (),
+    "template": (),
     "objectives": (),
     "verifiers": (),
     "data": ("verifiers",),

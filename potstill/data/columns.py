@@ -120,6 +120,7 @@ class Columns:
     weight: str = ""
     spans: str = ""
     prefix: str = ""
+    teacher_prompt: str = ""
     level: str = ""
     rating: str = ""
     date: str = ""
@@ -377,6 +378,7 @@ class ColumnChooser:
             weight=pick.one("weight", ("weight",)),
             spans=pick.one("spans", ("spans",)),
             prefix=pick.one("prefix", ("prefix",)),
+            teacher_prompt=pick.one("teacher_prompt", ("teacher_prompt",)),
             object_labels=self._survey.object_labels,
         )
         # The sides of a pair say themselves which is right.

@@ -46,9 +46,11 @@ from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError
 from potstill.records import (
     Author,
+    Message,
     MetadataValue,
     Problem,
     Progress,
+    Prompt,
     Span,
     Trace,
     canonical,
@@ -379,6 +381,7 @@ class _ReadRow:
     writer: str
     weight: float
     spans: Sequence[Any]
+    teacher_prompt: Prompt
 
 
 def read_traces(
@@ -522,7 +525,27 @@ def _read_row(row: Row, columns: Columns, place: str, kind: str) -> _ReadRow:
         writer=read_writer(row, columns),
         weight=weight,
         spans=spans,
+        teacher_prompt=_read_teacher_prompt(row, columns),
     )
+
+
+def _read_teacher_prompt(row: Row, columns: Columns) -> Prompt:
+    """What the row's teacher reads in the place of its prompt: a text, or turns; "" where nothing stands there."""
+    value = cell(row, columns.teacher_prompt)
+    if value is None or isinstance(value, str):
+        return value or ""
+    turns = []
+    for turn in value if isinstance(value, list) else [value]:
+        if isinstance(turn, list | tuple) and len(turn) == 2:  # as a run's rows file has it
+            turn = {"role": turn[0], "content": turn[1]}
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str):
+            raise InputError(
+                f"teacher_prompt is {value!r:.80}",
+                expected="a text, or a list of turns with role and content",
+                fix="--map teacher_prompt= reads the rows without it",
+            )
+        turns.append(Message(str(turn.get("role", "user")), turn["content"]))
+    return tuple(turns)
 
 
 def _is_in_pair(trace: Trace, earlier: Sequence[Trace]) -> bool:
@@ -638,6 +661,7 @@ def _make_trace(
         scores={} if completion.label is None else {LABEL: float(completion.label)},
         spans=tuple(spans),
         weight=row.weight * completion.weight,
+        teacher_prompt=row.teacher_prompt,
     )
 
 

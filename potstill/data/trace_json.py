@@ -26,7 +26,10 @@ from potstill.records import (
     digest,
 )
 
-_ANNOTATIONS = ("verdict", "scores", "spans", "weight", "tokens", "rejected")
+_ANNOTATIONS = (
+    *("verdict", "scores", "spans", "weight", "tokens", "rejected"),
+    "teacher_prompt",
+)
 # What the oldest scheme calls a few fields; a record that has them keeps the id that it has under that scheme.
 _OLDEST_NAMES = {"prefix_length": "given", "finish_reason": "finish", "rejected": "rival"}
 _OLDEST_SCHEME, _OLDER_SCHEME = OLDER_SCHEMES
@@ -52,6 +55,7 @@ _DEFAULT_ANNOTATIONS = {
     "weight": 1.0,
     "tokens": NO_TOKENS,
     "rejected": None,
+    "teacher_prompt": "",
 }
 
 
@@ -201,6 +205,8 @@ def _annotations_of(record: Mapping[str, Any]) -> dict[str, Any]:
         annotations["tokens"] = Tokens(*stored["tokens"])
     if record.get("rejected"):
         annotations["rejected"] = _trace_of(record["rejected"])
+    if "teacher_prompt" in record:
+        annotations["teacher_prompt"] = to_prompt(record["teacher_prompt"])
     return annotations
 
 

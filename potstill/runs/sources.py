@@ -16,7 +16,8 @@ from potstill.extras import require_extra
 from potstill.models.local.gguf_checkpoint import cached_checkpoint, is_gguf
 from potstill.models.model import Model
 from potstill.records import Problem, Trace, Verdict, blank
-from potstill.traces.prompts import check_template, render_prompt, template_names
+from potstill.template import template_names
+from potstill.traces.prompts import check_template, render_prompt
 from potstill.verifiers import check_gold, failed_gold
 from potstill.world.families import SHIPPED
 from potstill.world.gym.problems import SPLITS

@@ -245,6 +245,8 @@ def row_to_json(row: Trace) -> dict[str, Any]:
         line["weight"] = row.weight
     if row.rejected is not None:
         line["rejected"] = row.rejected.text
+    if row.teacher_prompt:
+        line["teacher_prompt"] = row.teacher_prompt
     line |= {
         "author": row.author.model if row.author is not None else "",
         "operator": row.operator,

@@ -86,7 +86,7 @@ def estimate_training_calls(
         (CallGroup(student_role, TRAINING, number), start),
         (CallGroup(student_role, TRAINING, number, is_trained=True), student),
     ]
-    if config.teacher is not None:
+    if config.has_teacher:
         teacher = teacher_calls(config, size, steps=steps, step_rows=step_rows, written=written)
         role = teacher_role or TEACHER_WEIGHTS
         group = CallGroup(role, TRAINING, number, is_local=not is_server(config))
@@ -135,7 +135,9 @@ def judge_calls(count: int, size: StageSize, assumptions: Assumptions) -> RoleCa
 
 
 def is_verdict_wanted(config: ObjectiveConfig) -> bool:
-    """Whether rewards ask whether a text is right; a function of the method's does not."""
+    """Whether rewards or a teacher's prompt say whether a text is right; a reward of the method's does not."""
+    if config.needs_feedback:
+        return True
     return "advantages" in config.needs and not callable(config.reward)
 
 

@@ -1,5 +1,6 @@
 """The operators: each takes traces and returns traces. A method is a composition of them."""
 
+from potstill.template import fill_template
 from potstill.traces.answers import (
     agreement,
     answer_classes,
@@ -25,7 +26,14 @@ from potstill.traces.filters import (
     mentions_none,
     repeats_little,
 )
-from potstill.traces.generation import plain, pose, rewrite, sample, solve_posed
+from potstill.traces.generation import (
+    plain,
+    pose,
+    rewrite,
+    sample,
+    set_teacher_prompt,
+    solve_posed,
+)
 from potstill.traces.keys import (
     by_chance,
     chance,
@@ -56,7 +64,7 @@ from potstill.traces.near_duplicates import dedupe_near
 from potstill.traces.overlap import check_overlap, decontaminate
 from potstill.traces.pairs import pair_all
 from potstill.traces.programs import has_failed, run_programs, verify_programs
-from potstill.traces.prompts import fill_template, prompt_text, show_one
+from potstill.traces.prompts import prompt_text, show_one
 from potstill.traces.reading import (
     count_reading,
     read_conclusion,
@@ -180,6 +188,7 @@ __all__ = [
     "sample",
     "score",
     "segment",
+    "set_teacher_prompt",
     "share_of",
     "show_as_turns",
     "show_one",

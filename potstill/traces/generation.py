@@ -240,6 +240,41 @@ def pose(
     return _replace_by_families("pose", "", traces, families)
 
 
+def set_teacher_prompt(
+    prompt: Template,
+    traces: Sequence[Trace],
+    *,
+    context: Context | None = None,
+    by: Key = problem,
+) -> list[Trace]:
+    """Decide what a teacher reads in the place of the learner's prompt while it is asked about the learner's tokens.
+
+    So a teacher knows what the learner never sees: a gold solution, wrong attempts. Texts and ids stay as they are.
+
+    Args:
+        prompt: what the teacher reads: a template, or a function of the trace.
+        traces: blank ones, where the learner writes in its training, or finished ones.
+        context: more traces to show, looked up by `by`.
+        by: the key under which a trace finds its context.
+
+    Returns:
+        The traces, annotated; an errored trace passes unchanged.
+
+    Raises:
+        ConfigError: an unknown name in the prompt.
+    """
+    healthy = [trace for trace in traces if not trace.error]
+    rendered_prompts = iter(prompts.render_prompts(prompt, healthy, context, by))
+    result: list[Trace] = []
+    for trace in traces:
+        if trace.error:
+            result.append(trace)
+        else:
+            result.append(trace.annotate(teacher_prompt=next(rendered_prompts).prompt))
+    session.record_step("set_teacher_prompt", "", len(traces), len(result))
+    return result
+
+
 def moved_fields(trace: Trace) -> dict[str, Any]:
     """All that goes with a text that is moved under another prompt."""
     if trace.rejected is not None:

@@ -12,12 +12,12 @@ Whether the gold answer was shown is derived here, never set by hand: a template
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from potstill.errors import ConfigError, InputError
 from potstill.records import Message, Problem, Prompt, Trace, Verdict
+from potstill.template import fill_template, template_names
 from potstill.traces.few_shots import Examples, FewShot
 from potstill.traces.keys import Key, group_traces
 from potstill.verifiers.sql.schema import schema_text
@@ -27,7 +27,6 @@ Context: TypeAlias = Mapping[str, Sequence[Trace] | FewShot]
 Viewed: TypeAlias = Trace | Problem | Verdict
 
 GOLD_FIELDS = frozenset({"answer", "solution", "tests"})
-_NAME_OR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 
 class RenderedPrompt(NamedTuple):
@@ -170,34 +169,6 @@ def field_values(names: set[str], trace: Any) -> dict[str, str]:
         if part and part not in values["question"]:
             values["question"] += f"\n\n{part}"
     return values
-
-
-def fill_template(template: str, values: Mapping[str, str]) -> str:
-    """Substitute the names of a template in one pass; `{{` and its `}}` become literal braces."""
-    open_braces = 0
-
-    def replacement(match: re.Match[str]) -> str:
-        nonlocal open_braces
-        if match[1]:
-            return values[match[1]]
-        if match[0] == "{{":
-            open_braces += 1
-            return "{"
-        if open_braces:
-            open_braces -= 1
-            return "}"
-        return match[0]  # `\frac{1}{\sqrt{2}}` needs no escape
-
-    return _NAME_OR_BRACES.sub(replacement, template)
-
-
-def template_names(template: str | Sequence[Message]) -> set[str]:
-    """Return the names that a template uses."""
-    texts = [template] if isinstance(template, str) else [content for _, content in template]
-    names: set[str] = set()
-    for text in texts:
-        names.update(match[1] for match in _NAME_OR_BRACES.finditer(text) if match[1])
-    return names
 
 
 def check_template(template: Template, context: Context) -> None:

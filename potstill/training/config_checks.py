@@ -27,6 +27,10 @@ class FieldRule(NamedTuple):
 
 
 FIELD_RULES = (
+    FieldRule("teacher_model_kind", "base"),
+    FieldRule("teacher_update_rate", "0.05", 0, 1),
+    FieldRule("teacher_sync_steps", "1", 1),
+    FieldRule("teacher_prompt_template", "'{solution} {prompt}'"),
     FieldRule("on_policy_fraction", "0.5", 0, 1),
     FieldRule("num_generations", "4", 1),
     FieldRule("reward", "verifier"),

@@ -20,6 +20,7 @@ from potstill.records import Trace, Verdict
 from potstill.training import distributed, metrics
 from potstill.training.dataset import batching
 from potstill.training.dataset.chat_template import ChatTemplate
+from potstill.training.dataset.teacher_view import teacher_columns
 from potstill.training.dataset.tokenize import tokenize_traces
 from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
 from potstill.training.eval_schedule import DEFAULT_ROWS, eval_interval
@@ -76,6 +77,8 @@ class Evaluator:
             teacher: whose distributions are compared; None compares nothing.
             step: before which this is, for whoever counts calls, and for the log.
         """
+        if self._config.needs_feedback:
+            teacher = None  # its prompt is made when a rollout is judged in a step
         was_training = model.training
         model.eval()
         with torch.no_grad():  # each process evaluates its share, and knows all statistics
@@ -104,14 +107,15 @@ class Evaluator:
             name = f"watch/{distributed.place_in_batch(index)}"
             seeds.append(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
         prompts = [row.prompt_ids for row in rows]
+        limits = [self._rollouts.completion_limit(model, row) for row in rows]
         places = [f"eval/{place}/{index}" for index in range(len(rows))]
         requests = self._rollouts.requests([row.trace_index for row in rows], places)
         with self._rollouts.host.asking(requests) as answers:
-            drawn = self._rollouts.write_completions(model, prompts, seeds)
+            drawn = self._rollouts.write_completions(model, prompts, seeds, limits=limits)
             answers += self._rollouts.completions(prompts, drawn)
         completed = []
         for row, completion in zip(rows, drawn, strict=True):
-            completed.append(self._rollouts.as_row(row.trace_index, row.prompt_ids, completion))
+            completed.append(self._rollouts.as_row(row, completion))
         return completed
 
     def _judge(self, rows: Sequence[TokenizedRow]) -> dict[int, Verdict]:
@@ -190,7 +194,9 @@ class Evaluator:
         self, model: Any, rows: Sequence[TokenizedRow], teacher: Any
     ) -> dict[str, tuple[float, float]]:
         """(Sum, count) over the counted tokens of this process's rows."""
-        plain = [row.without_columns() for row in rows]
+        plain = []
+        for row in rows:
+            plain.append(row.without_columns().with_columns(**teacher_columns(row)))
         batch = batching.to_device(batching.collate_rows(plain), model.device)
         needs = ("distribution",) if teacher is not None else ()
         x = build_inputs(model, batch, teacher=teacher, needs=needs)
@@ -251,7 +257,9 @@ def make_evaluator(
         rows = tokenize_traces(finished, template, max_length=1 << 30).rows
         texts = []
         for row in rows:
-            texts.append(replace(row, trace_index=eval_rows[row.trace_index].trace_index))
+            eval_row = eval_rows[row.trace_index]
+            text_row = replace(row, trace_index=eval_row.trace_index)
+            texts.append(text_row.with_columns(**teacher_columns(eval_row)))
     return Evaluator(traces, eval_rows, texts, rollouts, config, log=log)
 
 

@@ -17,7 +17,7 @@ MIN_INTERVAL = 10  # steps between two of them
 def is_evaluated(config: ObjectiveConfig) -> bool:
     """Whether a student is evaluated while it is trained: with a teacher, with rollouts, or where the config asks."""
     asks = config.eval_rows or config.eval_steps
-    return bool(config.teacher or config.writes_rows or asks)
+    return bool(config.has_teacher or config.writes_rows or asks)
 
 
 def eval_interval(config: ObjectiveConfig, total_steps: int) -> int:

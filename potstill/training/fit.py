@@ -54,6 +54,7 @@ from potstill.training.settings import (
 )
 from potstill.training.student_key import StudentKey, student_key
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
+from potstill.training.teacher.prompts import make_teacher_prompts, teacher_traces
 from potstill.training.teacher.remote import RemoteTeacher
 from potstill.training.trainer import StudentTrainer, last_checkpoint, step_records, use_bf16
 
@@ -214,6 +215,13 @@ def _prepare(
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )
+    teacher_prompts = make_teacher_prompts(traces, template, start, settings, config)
+    if teacher_prompts and not config.needs_feedback:
+        dataset = teacher_prompts.add_to(
+            dataset,
+            prompts_alone=config.on_policy_fraction == 1,
+            max_dropped_share=settings.max_dropped_share,
+        )
     model = student.load_student(start, settings)
     model = weights.move_to_device(model, weights.resolve_device("auto"))
     weights.check_token_ids(model, int(dataset.rows.input_ids.values.max()))
@@ -228,7 +236,15 @@ def _prepare(
     rollouts: Rollouts | None = None
     if is_evaluated(config):
         split = split_eval_rows(dataset, config.eval_rows)
-        rollouts = Rollouts(traces, template, config, settings, bf16=bf16, host=host)
+        rollouts = Rollouts(
+            traces,
+            template,
+            config,
+            settings,
+            bf16=bf16,
+            host=host,
+            teacher_prompts=teacher_prompts,
+        )
     step_rows: StepRows | None = None
     if config.writes_rows:
         step_rows = rollouts
@@ -238,7 +254,8 @@ def _prepare(
         step_rows = TokenReplacer(config, settings, bf16=bf16)
     remote_teacher = None
     if not isinstance(config.teacher, str | Path | None):
-        remote_teacher = RemoteTeacher(config.teacher, traces, template)
+        asked = teacher_traces(traces, config.teacher_prompt_template)
+        remote_teacher = RemoteTeacher(config.teacher, asked, template)
     cross_tokenizer = None
     if config.crosses_tokenizers:
         cross_tokenizer = CrossTokenizerReader(make_tokenizer_pair(start, settings, config), traces)
@@ -275,8 +292,11 @@ def _check_teacher_ids(objective_inputs: ObjectiveInputs, dataset: TrainingDatas
     """Refuse rows with ids that a teacher or a reference has no embedding for."""
     rows = dataset.rows
     ids_of_teacher = rows.columns.get("theirs", rows.input_ids)
-    if objective_inputs.local_teacher is not None and len(ids_of_teacher.values):
-        weights.check_token_ids(objective_inputs.local_teacher, int(ids_of_teacher.values.max()))
+    teacher = objective_inputs.local_teacher
+    if teacher is objective_inputs.self_teacher:  # it has the student's own tokens
+        teacher = None
+    if teacher is not None and len(ids_of_teacher.values):
+        weights.check_token_ids(teacher, int(ids_of_teacher.values.max()))
     if objective_inputs.reference is not None:
         weights.check_token_ids(objective_inputs.reference, int(rows.input_ids.values.max()))
 

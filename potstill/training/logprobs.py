@@ -15,6 +15,8 @@ from torch import Tensor
 from potstill.objectives.inputs import Hidden, Inputs, Teacher, TokenLogp, TopK
 from potstill.objectives.likelihood import token_logp
 from potstill.training.dataset.batching import Batch, packed_states
+from potstill.training.dataset.teacher_view import teacher_view
+from potstill.training.teacher.self_teacher import SelfTeacher
 
 
 def build_inputs(
@@ -124,16 +126,33 @@ def _teacher(
     if "logp" in needs and "teacher" in batch:
         return TokenLogp(batch["teacher"][:, 1:][counted_BT])
 
-    # A model at hand.
+    # A model at hand, which may read another prompt: the counted tokens are the same, in the same order.
     if teacher is None:
         return None
+    view = teacher_view(batch)
+    counted_BW = view["loss_weights"][:, 1:] > 0
+    if isinstance(teacher, SelfTeacher):
+        with teacher.reading() as model:
+            return _ask_teacher(view, model, teacher.head, needs, counted_BW, packing=packing)
+    return _ask_teacher(view, teacher, head(teacher), needs, counted_BW, packing=packing)
+
+
+def _ask_teacher(
+    view: Batch,
+    model: Any,
+    output_head: Any,
+    needs: Sequence[str],
+    counted_BW: Tensor,
+    *,
+    packing: bool,
+) -> Teacher | None:
     if "distribution" in needs:
         with torch.no_grad():
-            hidden_NDt = counted_states(teacher, batch, counted_BT, packing=packing)
-            return Hidden(hidden_NDt, head(teacher))
+            hidden_NDt = counted_states(model, view, counted_BW, packing=packing)
+            return Hidden(hidden_NDt, output_head)
     if "logp" in needs:
-        log_probs_BT = batch_log_probs(teacher, batch)
-        return TokenLogp(log_probs_BT[:, 1:][counted_BT])  # [B, T] -> [N]
+        log_probs_BW = batch_log_probs(model, view)
+        return TokenLogp(log_probs_BW[:, 1:][counted_BW])  # [B, W] -> [N]
     return None
 
 

@@ -12,6 +12,7 @@ from potstill import objectives
 from potstill.errors import ConfigError, ModelError, StoreError
 from potstill.objectives.hooks import Hooks, Mistake
 from potstill.records import digest
+from potstill.template import template_names
 from potstill.training import config_checks
 from potstill.training.settings import ALIASES, SETTINGS
 
@@ -22,6 +23,8 @@ PROVIDED_NEEDS = (
     *("aligned", "shared", "own", "states", "embedded", "layers", "projectors"),
 )
 OTHER_TOKENIZER_NEEDS = ("aligned", "own", "states")  # the teacher reads in tokens of its own
+# Names in a teacher's prompt that stand for what is known of a rollout once it is judged.
+FEEDBACK_NAMES = ("attempt", "verdict", "feedback", "right_attempt")
 MANIFEST = "teacher_cache.json"  # in a folder of cached teacher logits, written last
 PROJECTORS = Path(
     "projectors", "projectors.safetensors"
@@ -49,6 +52,12 @@ class ObjectiveConfig:
             objective compares across them; where only log-probabilities of tokens are asked, it may be a model that
             gives likelihoods (`Scored`), on a server for instance.
         teacher_cache: a folder of cached teacher logits (`teacher.cached_logits`), instead of the teacher.
+        teacher_model_kind: the student as its own teacher: "base" as it starts (under adapters without them), "live" as
+            it is at each step, without gradient, "ema" a moving average of it; "" is no teacher of this kind.
+        teacher_update_rate: the student's share in each update of "ema".
+        teacher_sync_steps: steps between two updates of "ema".
+        teacher_prompt_template: what the teacher reads in the place of each row's prompt (`teacher.prompts.FIELDS`);
+            "" leaves it to the rows' `teacher_prompt`.
         reference: a checkpoint; None is the student as it starts.
         on_policy_fraction: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy.
         num_generations: completions of a prompt in a step, where the student writes them.
@@ -74,6 +83,10 @@ class ObjectiveConfig:
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     teacher: Path | Any | None = None
     teacher_cache: Path | None = None
+    teacher_model_kind: Literal["", "base", "live", "ema"] = ""
+    teacher_update_rate: float = 0.05
+    teacher_sync_steps: int = 1
+    teacher_prompt_template: str = ""
     reference: Path | None = None
     on_policy_fraction: float = 0.0
     num_generations: int = 1
@@ -110,6 +123,7 @@ class ObjectiveConfig:
             *self._mistakes_in_inputs(),
             *self._mistakes_in_rollouts(),
             *self._mistakes_in_teacher(),
+            *self._mistakes_in_own_teacher(),
         ]
         if mistakes:
             distinct = list(dict.fromkeys(mistakes))
@@ -137,11 +151,11 @@ class ObjectiveConfig:
         """What the objective is not given, or could make nothing of."""
         needs = objectives.entry(self.objective).needs
         mistakes = []
-        if "distribution" in needs and not (self.teacher or self.teacher_cache):
+        if "distribution" in needs and not (self.has_teacher or self.teacher_cache):
             mistakes.append(
                 Mistake("a teacher= or teacher_cache= is needed", "teacher= or teacher_cache=")
             )
-        if "logp" in needs and not self.teacher:
+        if "logp" in needs and not self.has_teacher:
             mistakes.append(Mistake("a teacher= is needed", "teacher="))
         if "advantages" in needs and self.on_policy_fraction != 1:
             mistakes.append(
@@ -270,6 +284,58 @@ class ObjectiveConfig:
             )
         return mistakes
 
+    def _mistakes_in_own_teacher(self) -> list[Mistake]:
+        """What contradicts itself where the student teaches itself, or a teacher has a prompt of its own."""
+        mistakes = []
+        if self.teacher_model_kind:
+            if self.teacher or self.teacher_cache:
+                mistakes.append(
+                    Mistake(
+                        "the student is its own teacher, or another model is", "teacher_model_kind="
+                    )
+                )
+            if self.writes_with_teacher or self.crosses_tokenizers or "layers" in self.needs:
+                mistakes.append(
+                    Mistake("a student can't be its own teacher here: teacher=", "teacher=")
+                )
+        elif self.teacher_prompt_template and not self.teacher:
+            mistakes.append(
+                Mistake("teacher_prompt_template wants a teacher", "teacher_model_kind=base")
+            )
+        is_moving = self.teacher_model_kind == "ema"
+        if not is_moving and (self.teacher_update_rate, self.teacher_sync_steps) != (0.05, 1):
+            mistakes.append(Mistake("only a moving average is updated", "teacher_model_kind=ema"))
+        if not self.needs_feedback:
+            return mistakes
+        if self.on_policy_fraction != 1:
+            mistakes.append(
+                Mistake(
+                    "feedback is on what the student writes: on_policy_fraction=1",
+                    "on_policy_fraction=1",
+                )
+            )
+        if self.teacher and not isinstance(self.teacher, str | Path):
+            mistakes.append(
+                Mistake("a server is asked about rows, without feedback", "teacher_model_kind=base")
+            )
+        return mistakes
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a model is asked: another one, or the student itself."""
+        return bool(self.teacher or self.teacher_model_kind)
+
+    @property
+    def needs_feedback(self) -> bool:
+        """Whether the teacher's prompt can only be filled once the student's text is judged."""
+        return bool(template_names(self.teacher_prompt_template) & set(FEEDBACK_NAMES))
+
+    @property
+    def rewards_by_teacher(self) -> bool:
+        """Whether the teacher is asked how likely it finds a completion."""
+        names = [self.reward] if isinstance(self.reward, str) else self.reward
+        return isinstance(names, list | Mapping) and "teacher" in names
+
     @property
     def hooks(self) -> Hooks:
         """What the objective asks of the training beside its loss."""
@@ -363,6 +429,8 @@ class ObjectiveConfig:
         # These are newer than the first runs, and count only where they are not their defaults.
         newer = ["rollout_sampling", "replay_buffer_size", "num_iterations"]
         newer += ["mask_truncated_completions", "eval_rows"]
+        newer += ["teacher_model_kind", "teacher_update_rate", "teacher_sync_steps"]
+        newer.append("teacher_prompt_template")
         if self.replay_buffer_size:  # evaluations move the share of student text
             newer.append("eval_steps")
         defaults = {f.name: f.default for f in fields(self)}

@@ -21,6 +21,7 @@ from potstill.objectives.likelihood import sft
 from potstill.training import distributed
 from potstill.training.dataset import batching
 from potstill.training.dataset.batching import Batch
+from potstill.training.dataset.teacher_view import teacher_row, teacher_view, to_student_places
 from potstill.training.dataset.training_dataset import TokenizedRow, TrainingDataset
 from potstill.training.logprobs import batch_log_probs
 from potstill.training.objective_config import OTHER_TOKENIZER_NEEDS, ObjectiveConfig
@@ -39,6 +40,7 @@ from potstill.training.teacher.projectors import (
     with_layers,
 )
 from potstill.training.teacher.remote import RemoteTeacher
+from potstill.training.teacher.self_teacher import SelfTeacher
 
 SCORING_BATCH = 16  # rows whose reference values are computed at once
 
@@ -87,6 +89,11 @@ class ObjectiveInputs:
     @property
     def _teacher_has_other_tokens(self) -> bool:
         return bool(set(OTHER_TOKENIZER_NEEDS) & set(self.needs))
+
+    @property
+    def self_teacher(self) -> SelfTeacher | None:
+        """The student as its own teacher."""
+        return self.teacher if isinstance(self.teacher, SelfTeacher) else None
 
     @property
     def local_teacher(self) -> Any:
@@ -147,8 +154,14 @@ class ObjectiveInputs:
         return log_probs
 
     def _remote_scores(self, rows: Sequence[TokenizedRow]) -> list[Tensor]:
-        columns = distributed.map_in_shares(rows, partial(_remote_columns, self.teacher))
-        scored = [column for column in columns if column is not None]
+        read_rows = [teacher_row(row) for row in rows]
+        columns = distributed.map_in_shares(read_rows, partial(_remote_columns, self.teacher))
+        scored = []
+        for row, read_row, column in zip(rows, read_rows, columns, strict=True):
+            if column is not None:
+                of_row = torch.zeros(len(row))
+                of_row[row.is_learnt.nonzero()[0]] = column[read_row.is_learnt.nonzero()[0]]
+                scored.append(of_row)
         if len(scored) < len(columns):
             raise _unscored(len(columns) - len(scored), len(columns))
         return scored
@@ -163,6 +176,8 @@ class ObjectiveInputs:
 
     def step_batches(self, model: Any, window: list[Batch], when: When) -> list[Batch]:
         """A step's micro-batches, as they are or as the student writes them, with all that the objective needs."""
+        if self.self_teacher is not None:
+            self.self_teacher.update(when.step)
         if self.projectors:
             self.projectors.zero_grad()
         if self.step_rows is not None:
@@ -182,7 +197,7 @@ class ObjectiveInputs:
             assert self.returns is not None
             constants = {**self.base_constants, **self.constants(when)}
             returns = partial(self.returns, constants=constants)
-            teacher = partial(self._log_probs, self.teacher)
+            teacher = self._teacher_log_probs
             return step_statistics.with_whitened_returns(window, student, teacher, returns)
         return window
 
@@ -198,14 +213,18 @@ class ObjectiveInputs:
 
     def _with_remote_scores(self, batch: Batch) -> Batch:
         """The micro-batch with the remote teacher's log-probabilities; a row without any is not learnt."""
-        columns = _remote_columns(self.teacher, batching.rows_of(batch))
+        view = teacher_view(batch)
+        columns = _remote_columns(self.teacher, batching.rows_of(view))
         is_unscored_B = torch.tensor(
             [column is None for column in columns], device=batch["input_ids"].device
         )
-        log_probs_BT = torch.zeros_like(batch["loss_weights"])
+        log_probs_BW = torch.zeros_like(view["loss_weights"])
         for index, column in enumerate(columns):
             if column is not None:
-                log_probs_BT[index, : len(column)] = column.to(log_probs_BT)
+                log_probs_BW[index, : len(column)] = column.to(log_probs_BW)
+        log_probs_BT = (
+            log_probs_BW if view is batch else to_student_places(log_probs_BW, view, batch)
+        )
         return {
             **batch,
             "teacher": log_probs_BT,
@@ -222,6 +241,16 @@ class ObjectiveInputs:
         lost, total = (sum(part) for part in zip(*distributed.gather_objects(own_counts)))
         if total and lost == total:
             raise unaligned_texts(total) if self.cross_tokenizer else _unscored(lost, total)
+
+    def _teacher_log_probs(self, batch: Batch) -> Tensor:
+        """The teacher's log-probability of each counted token, [B, T], behind its own prompt where it has one."""
+        view = teacher_view(batch)
+        if self.self_teacher is None:
+            column_BW = self._log_probs(self.teacher, view)
+        else:
+            with self.self_teacher.reading() as teacher:
+                column_BW = self._log_probs(teacher, view)
+        return column_BW if view is batch else to_student_places(column_BW, view, batch)
 
     def _reference_log_probs(self, model: Any, batch: Batch) -> Tensor:
         """The reference's log-probability of each counted token, [B, T]: a student with adapters switches them off."""
@@ -334,6 +363,13 @@ def prepare_objective(
     teacher: Any = remote_teacher
     if teacher is None and config.teacher:
         teacher = load_frozen(config.teacher, model)
+    if config.teacher_model_kind:
+        teacher = SelfTeacher(
+            model,
+            config.teacher_model_kind,
+            update_rate=config.teacher_update_rate,
+            sync_steps=config.teacher_sync_steps,
+        )
     projectors = None
     if "projectors" in config.needs:
         projectors = make_projectors(config, model, teacher, seed=seed)

@@ -24,6 +24,7 @@ from potstill.records import Progress, Tokens
 from potstill.training import distributed, metrics
 from potstill.training.dataset import batching
 from potstill.training.dataset.batching import Batch
+from potstill.training.dataset.teacher_view import teacher_view
 from potstill.training.dataset.training_dataset import TrainingDataset
 from potstill.training.eval_callback import Evaluator
 from potstill.training.host import NO_HOST, TrainingHost, reading_request
@@ -116,17 +117,19 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         with_rows = [batch for batch in batches if not batching.is_idle(batch)]
         self.step_record.add_stats(metrics.rollout_statistics(with_rows))
         counts = [torch.zeros(())]
+        read_by_teacher = 0
         for batch in with_rows:
             self.step_record.tokens += int(batch["lengths"].sum())
             self.step_record.loss_tokens += int((batch["loss_weights"] > 0).sum())
             counts.append(self.objective_inputs.normaliser_count(batch).cpu())
+            read_by_teacher += int(teacher_view(batch)["lengths"].sum())
         if self.objective_inputs.local_teacher is not None:
-            self._count_teacher(self.step_record.tokens)
+            self._count_teacher(read_by_teacher)
         normaliser = distributed.sum_over_processes(torch.stack(counts).sum())
         return batches, normaliser.to(device)
 
     def _count_teacher(self, tokens: int) -> None:
-        """Count what the teacher reads in this step: the tokens that the student is trained on."""
+        """Count what the teacher reads in this step: the student's tokens, behind a prompt of its own if it has one."""
         step = self.state.global_step
         request = reading_request(f"{step}/teacher", tokens, self.settings.seed)
         with self.host.asking([request], "teacher") as answers:
@@ -230,6 +233,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             "schedules": self.objective_inputs.schedules,
             "step_rows": self.objective_inputs.step_rows,
             "projectors": self.objective_inputs.projectors,
+            "self_teacher": self.objective_inputs.self_teacher,
         }
         return {name: part for name, part in parts.items() if hasattr(part, "restore")}
 

@@ -222,6 +222,7 @@ def test_every_keyword_has_an_example_that_is_taken():
             "replay_buffer_size": {"on_policy_fraction": 0.5},
             "num_iterations": {"on_policy_fraction": 1},
             "schedule": {"teacher": "t"},
+            "teacher_prompt_template": {"teacher": "t"},
         }.get(name, {})
         config = bind("jsd" if name == "schedule" else "sft", {name: value, **rest}).config
         assert getattr(config, name) == value

@@ -20,6 +20,7 @@ from potstill.methods.answer_rows import own_answer_alone
 from potstill.methods.checks import require_wrong_attempts
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
+from potstill.template import fill_template
 from potstill.traces import (
     chance,
     dedupe,
@@ -42,7 +43,7 @@ from potstill.traces import (
     wrong,
 )
 from potstill.traces.keys import group_traces
-from potstill.traces.prompts import fill_template, numbered_list
+from potstill.traces.prompts import numbered_list
 
 REFINE = """\
 {prompt}

@@ -173,13 +173,13 @@ def _split_pieces(trace: Trace, template: ChatTemplate) -> list[Piece] | str:
         shown_texts += [message.content for message in trace.prompt]
     if any(template.control_tokens.search(text) for text in shown_texts):
         return "text holds a control token"
-    prompt = _prompt_text(trace, template)
+    prompt = render_learner_prompt(trace, template)
     if prompt is None:
         return "the template's generation prompt closes <think> before the trace's reasoning"
     return [Piece(prompt, -1, False), *_split_by_learning(trace)]
 
 
-def _prompt_text(trace: Trace, template: ChatTemplate) -> str | None:
+def render_learner_prompt(trace: Trace, template: ChatTemplate) -> str | None:
     """The prompt, without its open `<think>` where the text brings its own; None where the block is closed already."""
     prompt = template.render_prompt(trace.prompt)
     if opens_thought(trace.text) and prompt.rstrip().endswith(CLOSE):

@@ -19,7 +19,7 @@ from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import AdaptiveShare, Source, choose_source
 from potstill.records import Tokens, Trace
 from potstill.training import distributed
-from potstill.training.dataset import batching
+from potstill.training.dataset import batching, teacher_view
 from potstill.training.dataset.batching import Batch
 from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.training_dataset import TokenizedRow
@@ -30,6 +30,7 @@ from potstill.training.rollout.replay_buffer import ReplayBuffer, row_from_state
 from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
+from potstill.training.teacher.prompts import Feedback, TeacherPrompts
 from potstill.training.teacher.remote import RemoteTeacher
 
 
@@ -45,6 +46,7 @@ class Rollouts:
         template: of the student.
         bf16: write in bfloat16, as the training computes.
         host: the run around the training.
+        teacher_prompts: what the teacher reads in the place of the rows' prompts; None where it reads the same.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Rollouts:
         *,
         bf16: bool = False,
         host: TrainingHost = NO_HOST,
+        teacher_prompts: TeacherPrompts | None = None,
     ) -> None:
         self._rows, self._chat, self._config = rows, template, config
         self._seed, self._bf16 = settings.seed, bf16
         self.host = host
+        self._teacher_prompts = teacher_prompts
         self._rewards = Rewards(config.reward, host)
         if "advantages" in config.needs:
             self._rewards.check(row.problem for row in rows)
@@ -131,10 +135,10 @@ class Rollouts:
     ) -> list[TokenizedRow]:
         """The rows of one micro-batch: `num_generations` completions of each prompt."""
         config, size = self._config, self._config.num_generations
-        prompts: list[list[int]] = []
+        prompt_rows: list[TokenizedRow] = []
         if not batching.is_idle(batch):
-            for ids, length in zip(batch["input_ids"], batch["prompt_lengths"].tolist()):
-                prompts.append(ids[:length].tolist())
+            prompt_rows = teacher_view.prompt_rows(batch)
+        prompts = [row.prompt_ids for row in prompt_rows]
         traces = batch["trace_index"].tolist()
 
         # Draw: each completion from a seed that names its step, its place and its number in the group.
@@ -146,11 +150,13 @@ class Rollouts:
         prompts_drawn = [prompts[index] for index in group_of]
         requests = self.requests([traces[index] for index in group_of], names)
         with self.host.asking(requests) as answers:
-            drawn = self.write_completions(model, prompts_drawn, seeds, self._pair(model, teacher))
+            limits = [self.completion_limit(model, prompt_rows[index]) for index in group_of]
+            pair = self._pair(model, teacher)
+            drawn = self.write_completions(model, prompts_drawn, seeds, pair, limits=limits)
             answers += self.completions(prompts_drawn, drawn)
         rows = []
         for index, completion in zip(group_of, drawn):
-            rows.append(self.as_row(traces[index], prompts[index], completion))
+            rows.append(self.as_row(prompt_rows[index], completion))
 
         if config.writes_with_teacher:
             # They were not drawn from the student alone, so the student is asked for its own share.
@@ -161,6 +167,8 @@ class Rollouts:
             rows = own_share
         if "advantages" in config.needs:
             rows = self._add_rewards(model, rows, group_of, teacher, when)
+        if config.needs_feedback:
+            rows = self._add_feedback(rows, group_of)
         if config.mask_truncated_completions:
             rows = [row if row.columns["stopped"][0] else row.masked() for row in rows]
         if self._buffer is not None:
@@ -180,10 +188,32 @@ class Rollouts:
         distribution = speculative.mixed(config.teacher_share, config.rollout_temperature)
         return speculative.ModelPair(model, teacher, distribution)
 
+    def completion_limit(self, model: Any, prompt: TokenizedRow) -> int:
+        """Tokens that a completion may have: as set, but no more than the student and the teacher can read."""
+        text_config = model.config.get_text_config()
+        limit = min(
+            self._config.max_new_tokens, checkpoint.context_of(text_config) - prompt.prompt_length
+        )
+        if self._teacher_prompts is None:
+            return limit
+        of_teacher = len(teacher_view.teacher_prompt_of(prompt))
+        return min(limit, self._teacher_prompts.context - of_teacher)
+
     def write_completions(
-        self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], pair: Any = None
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        pair: Any = None,
+        *,
+        limits: Sequence[int] = (),
     ) -> list[Any]:
-        """Completions (`generate.GeneratedRow`) of prompts given as tokens, each from its own seed."""
+        """Completions (`generate.GeneratedRow`) of prompts given as tokens, each from its own seed.
+
+        Args:
+            pair: who writes in the place of the student alone.
+            limits: tokens that each may have (`completion_limit`); without them as many as the student can read.
+        """
         if not prompts:
             return []
         config = self._config
@@ -191,7 +221,9 @@ class Rollouts:
         for ids in prompts:
             index_of.setdefault(tuple(ids), len(index_of))
         text_config = model.config.get_text_config()
-        context = checkpoint.context_of(text_config)
+        if not limits:
+            context = checkpoint.context_of(text_config)
+            limits = [min(config.max_new_tokens, context - len(ids)) for ids in prompts]
         sampling = Sampling(
             temperature=1.0 if pair else config.rollout_temperature,
             max_new_tokens=config.max_new_tokens,
@@ -201,7 +233,7 @@ class Rollouts:
             prompts=[list(ids) for ids in index_of],
             prompt_of_row=[index_of[tuple(ids)] for ids in prompts],
             seeds=seeds,
-            max_new_tokens=[min(config.max_new_tokens, context - len(ids)) for ids in prompts],
+            max_new_tokens=list(limits),
             sampling=sampling,
             end_ids=self._chat.end_ids,
             unknown_ids=self._chat.codec.unknown_ids(text_config.vocab_size),
@@ -235,15 +267,19 @@ class Rollouts:
             completions.append(completion)
         return completions
 
-    def as_row(self, trace: int, prompt: list[int], drawn: generate.GeneratedRow) -> TokenizedRow:
+    def as_row(self, prompt_row: TokenizedRow, drawn: generate.GeneratedRow) -> TokenizedRow:
         """A rollout as a row. One that the limit cut keeps its tokens and has no end token: it never learns to stop."""
+        prompt = prompt_row.prompt_ids
         before = [0.0] * len(prompt)
         columns = {
+            **teacher_view.teacher_columns(prompt_row),
             "sampled": before + drawn.logprobs,
             "stopped": [float(drawn.stopped)] * (len(prompt) + len(drawn.ids)),
         }
         weights = [*before, *([1.0] * len(drawn.ids))]
-        return TokenizedRow.of(trace, [*prompt, *drawn.ids], weights, len(prompt), columns)
+        return TokenizedRow.of(
+            prompt_row.trace_index, [*prompt, *drawn.ids], weights, len(prompt), columns
+        )
 
     def text(self, ids: Sequence[int]) -> str:
         """What a verifier reads of a completion's tokens."""
@@ -283,6 +319,32 @@ class Rollouts:
         if result.answered is None:
             return rows
         return [_with_columns(row, answered=float(a)) for row, a in zip(rows, result.answered)]
+
+    def _add_feedback(
+        self, rows: Sequence[TokenizedRow], group_of: Sequence[int]
+    ) -> list[TokenizedRow]:
+        """The rows behind a teacher's prompt that says what came of them; not learnt where it can't be shown."""
+        assert self._teacher_prompts is not None
+        texts = [self.text(row.completion_ids) for row in rows]
+        problems = [self._rows[row.trace_index].problem for row in rows]
+        verdicts = self.host.judge(list(zip(problems, texts, strict=True)))
+        with_feedback = []
+        for number, row in enumerate(rows):
+            right_attempt = ""
+            for other, verdict in enumerate(verdicts):
+                is_sibling = other != number and group_of[other] == group_of[number]
+                if is_sibling and verdict.status == "right" and not right_attempt:
+                    right_attempt = texts[other]
+            feedback = Feedback(texts[number], verdicts[number], right_attempt)
+            prompt_ids = self._teacher_prompts.after_rollout(self._rows[row.trace_index], feedback)
+            is_shown = bool(prompt_ids)
+            if len(prompt_ids) + len(row.completion_ids) > self._teacher_prompts.context:
+                is_shown = False
+            if not is_shown:
+                row, prompt_ids = row.masked(), row.prompt_ids
+            row = teacher_view.with_teacher_prompt(row, prompt_ids)
+            with_feedback.append(_with_columns(row, unscored=float(not is_shown)))
+        return with_feedback
 
     def update_share(self, loss: float) -> None:
         """Move the share of student text by the loss on evaluation rows, where there is a replay buffer."""

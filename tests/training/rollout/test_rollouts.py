@@ -465,6 +465,23 @@ TASKS = {
     "minillm": lambda t: ObjectiveConfig(
         "minillm", {"mixed": 0.2}, teacher=t, on_policy_fraction=1.0, max_new_tokens=6
     ),
+    "own average, shown the answer": lambda _: ObjectiveConfig(
+        "jsd",
+        teacher_model_kind="ema",
+        teacher_update_rate=0.3,
+        teacher_sync_steps=2,
+        teacher_prompt_template="The answer is {answer}. {prompt}",
+        on_policy_fraction=1.0,
+        max_new_tokens=6,
+    ),
+    "itself, shown a verdict": lambda _: ObjectiveConfig(
+        "opd",
+        teacher_model_kind="live",
+        teacher_prompt_template="{prompt} {attempt}: {verdict}. {feedback} {right_attempt}",
+        on_policy_fraction=1.0,
+        num_generations=2,
+        max_new_tokens=6,
+    ),
     "iterated": lambda teacher: ObjectiveConfig(
         "grpo",
         on_policy_fraction=1.0,
@@ -482,7 +499,7 @@ TASKS = {
 def test_after_a_kill_the_weights_are_those_of_an_undisturbed_run(
     tiny_checkpoint, teacher, tmp_path, name, lora
 ):
-    if lora and name not in ("opd", "near", "nover"):
+    if lora and name not in ("opd", "near", "nover", "own average, shown the answer"):
         pytest.skip("one of each kind with adapters")
     settings = TrainingSettings(
         num_train_epochs=6,

@@ -44,9 +44,9 @@ from potstill.methods.errors.lema.corrections import (
 from potstill.methods.errors.lema.settings import Arm
 from potstill.methods.errors.lema.steps import find_steps, number_chain, number_steps
 from potstill.records import Prompt, Span, Trace
+from potstill.template import fill_template
 from potstill.traces import among, edit, line, pose
 from potstill.traces.keys import Key
-from potstill.traces.prompts import fill_template
 
 
 class Shown(NamedTuple):

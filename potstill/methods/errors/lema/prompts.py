@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from potstill.methods.prompt_variants import PromptVariants
 from potstill.records import Trace
-from potstill.traces.prompts import fill_template
+from potstill.template import fill_template
 
 # The attempt stands in braces, its steps numbered one a line; the label behind the fields is what is answered.
 _FIELDS = """

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from potstill.methods.errors.orion.prompts import PROMPTS, WRONG_STEP_MARK
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import Trace
+from potstill.template import fill_template
 from potstill.traces.keys import group_traces, problem
-from potstill.traces.prompts import fill_template, numbered_list, prompt_text
+from potstill.traces.prompts import numbered_list, prompt_text
 
 MIN_ATTEMPT_CHARS = 400  # of the end of every attempt: where it went is said there
 CUT = "\n[…]\n"

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from potstill.methods.errors.supercorrect.settings import Settings
-from potstill.traces.prompts import fill_template
+from potstill.template import fill_template
 
 # What a part of the template looks like: in tags, and as plain text (the paper's "full template, non-XML").
 STEP_RULES = {

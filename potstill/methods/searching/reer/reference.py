@@ -6,7 +6,7 @@ from potstill.methods.searching.reer.segments import split_segments
 from potstill.methods.searching.reer.settings import Settings
 from potstill.models.scoring import Passage
 from potstill.records import Problem, Trace, split_reasoning
-from potstill.traces.prompts import fill_template
+from potstill.template import fill_template
 
 ANSWER_SENTENCE = "The answer is \\boxed{{{answer}}}."
 

@@ -222,13 +222,7 @@ def _prepare(
             prompts_alone=config.on_policy_fraction == 1,
             max_dropped_share=settings.max_dropped_share,
         )
-    model = student.load_student(start, settings)
-    model = weights.move_to_device(model, weights.resolve_device("auto"))
-    weights.check_token_ids(model, int(dataset.rows.input_ids.values.max()))
-    if is_evaluated(config):
-        weights.check_layer_types(model)
-    if settings.packing:
-        batching.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
+    model = _load_student(start, settings, config, dataset)
 
     # Who writes, cuts or scores rows while the student is trained, and who evaluates it.
     bf16 = use_bf16(settings)
@@ -286,6 +280,20 @@ def _prepare(
         host=host,
     )
     return _Prepared(trainer, split.train, start, template)
+
+
+def _load_student(
+    start: Path, settings: TrainingSettings, config: ObjectiveConfig, dataset: TrainingDataset
+) -> Any:
+    """The model that is trained, on its device; refused where it can't read the rows as they will be given."""
+    model = student.load_student(start, settings)
+    model = weights.move_to_device(model, weights.resolve_device("auto"))
+    weights.check_token_ids(model, int(dataset.rows.input_ids.values.max()))
+    if is_evaluated(config):
+        weights.check_layer_types(model)
+    if settings.packing:
+        batching.check_packing(getattr(model, "get_base_model", lambda: model)().base_model)
+    return model
 
 
 def _check_teacher_ids(objective_inputs: ObjectiveInputs, dataset: TrainingDataset) -> None:

@@ -239,17 +239,11 @@ def _prepare(
             host=host,
             teacher_prompts=teacher_prompts,
         )
-    step_rows: StepRows | None = None
-    if config.writes_rows:
-        step_rows = rollouts
-    elif config.shortens_rows:
+    step_rows: StepRows | None = rollouts if config.writes_rows else None
+    if config.shortens_rows:
         step_rows = RowShortener(traces, template, config, settings)
     elif config.replaced_share:
         step_rows = TokenReplacer(config, settings, bf16=bf16)
-    remote_teacher = None
-    if not isinstance(config.teacher, str | Path | None):
-        asked = teacher_traces(traces, config.teacher_prompt_template)
-        remote_teacher = RemoteTeacher(config.teacher, asked, template)
     cross_tokenizer = None
     if config.crosses_tokenizers:
         cross_tokenizer = CrossTokenizerReader(make_tokenizer_pair(start, settings, config), traces)
@@ -257,7 +251,7 @@ def _prepare(
         config,
         model,
         step_rows=step_rows,
-        remote_teacher=remote_teacher,
+        remote_teacher=_teacher_by_text(traces, template, config),
         packing=settings.packing,
         bf16=bf16,
         cross_tokenizer=cross_tokenizer,
@@ -280,6 +274,16 @@ def _prepare(
         host=host,
     )
     return _Prepared(trainer, split.train, start, template)
+
+
+def _teacher_by_text(
+    traces: Sequence[Trace], template: ChatTemplate, config: ObjectiveConfig
+) -> RemoteTeacher | None:
+    """The teacher where it is a model that is asked by text; None where it is weights, or none at all."""
+    if isinstance(config.teacher, str | Path | None):
+        return None
+    asked = teacher_traces(traces, config.teacher_prompt_template)
+    return RemoteTeacher(config.teacher, asked, template)
 
 
 def _load_student(

@@ -33,6 +33,7 @@ __all__ = [
     "StageError",
     "StoreError",
     "Trace",
+    "TraceFile",
     "TraceList",
     "Trainable",
     "Verdict",

@@ -29,6 +29,7 @@ from potstill.api_checks import (
     refuse_others,
 )
 from potstill.data.skipped import record_selection
+from potstill.data.trace_files import TraceFile
 from potstill.errors import (
     BudgetSpent,
     ConfigError,
@@ -90,6 +91,7 @@ __all__ = [
     "StageError",
     "StoreError",
     "Trace",
+    "TraceFile",
     "TraceList",
     "Trainable",
     "Verdict",

@@ -7,6 +7,7 @@ changed rule can never be mistaken for an old id. Golden ids stand in `tests/tes
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import hashlib
 import itertools
@@ -285,6 +286,15 @@ class Author(NamedTuple):
 UNJUDGED = Verdict("unjudged")
 NO_TOKENS = Tokens()
 NO_SCORES: Mapping[str, float | str | None] = MappingProxyType({})
+
+
+def _restore_read_only(items: dict[str, Any]) -> MappingProxyType[str, Any]:
+    return MappingProxyType(items)
+
+
+# A trace without scores is sent to other processes and to the disk too; Python can't pickle a read-only mapping.
+copyreg.pickle(MappingProxyType, lambda proxy: (_restore_read_only, (dict(proxy),)))
+
 _IDENTITY = ("problem", "prompt", "text", "prefix_length", "author", "parents", "operator")
 
 

@@ -22,7 +22,8 @@ from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.data import files, trace_files
 from potstill.data.columns import ANSWER_FIELDS
-from potstill.data.rows import LABEL, RowTraces, is_good, judge_traces, read_traces
+from potstill.data.row_traces import LABEL
+from potstill.data.rows import RowTraces, is_good, judge_traces, read_traces
 from potstill.errors import ConfigError, InputError
 from potstill.records import Trace, digest
 from potstill.verifiers import reading_thoughts

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from potstill.data import files
 from potstill.data.gold import is_number
@@ -38,80 +38,155 @@ class ProblemDraft:
         return " ".join(self.question.split()), self.choices, self.answer, self.table, self.tests
 
 
-def make_problems(
-    drafts: Sequence[ProblemDraft], *, kind: str | None, source: str, spec: str
-) -> dict[str, Problem]:
-    """Place -> problem. Ids are the given ones, or hashes of the content; equal rows without one are numbered.
+@dataclass
+class GoldSurvey:
+    """What the gold answers of a file say together, gathered draft after draft.
 
-    Two rows of one id are refused, or the second is listed where bad rows are left out.
+    Args:
+        positions: how many are positions of options.
+        has_zero: whether one of these is 0.
+        beyond: where the last draft stands whose position is the number of its options, and that number.
+        numbers: how many of the others are numbers, of problems without options and tables.
+        texts: how many are none.
     """
-    _check_gold_positions(drafts, spec)
-    usual_kind = kind or _usual_kind(drafts)
-    first_with_id: dict[str, ProblemDraft] = {}
-    repeats: Counter[str] = Counter()
-    problems: dict[str, Problem] = {}
-    for draft in drafts:
-        draft_kind = kind or _kind_of(draft, usual_kind)
-        if draft_kind in ("math", "number") and _is_missing_value(draft.answer):
-            files.refuse(_missing_gold(spec, draft), spec, draft.place, draft.question)
-            continue
 
-        # Without an id of its own a problem is known by its content.
+    positions: int = 0
+    has_zero: bool = False
+    beyond: tuple[str, int] | None = None
+    numbers: int = 0
+    texts: int = 0
+
+    def add(self, draft: ProblemDraft) -> None:
+        """Look at one more draft."""
+        if draft.gold_position is not None:
+            self.positions += 1
+            self.has_zero |= draft.gold_position == 0
+            if draft.gold_position == len(draft.choices):
+                self.beyond = draft.place, draft.gold_position
+        is_missing = draft.answer is None or _is_missing_value(draft.answer)
+        if draft.answer is None or draft.choices or draft.table or is_missing:
+            return
+        if is_number(draft.answer):
+            self.numbers += 1
+        else:
+            self.texts += 1
+
+    @property
+    def usual_kind(self) -> str:
+        """The kind of the problems without options and tables: number where each of their gold answers is one."""
+        return "number" if self.numbers and not self.texts else "math"
+
+    def position_notes(self) -> list[str]:
+        """A sentence on how gold answers were counted that are positions of options; none where there are no such."""
+        if not self.positions:
+            return []
+        return [
+            f"{self.positions:,} gold answers are positions of options, counted from 0 (0 is A)"
+        ]
+
+    def check_positions(self, spec: str) -> None:
+        """Refuse a file whose gold answers seem to count the options from 1."""
+        if self.beyond is None or self.has_zero:
+            return
+        place, position = self.beyond
+        raise InputError(
+            f"{spec}: the gold answers are numbers, never 0, and {place} has "
+            f"{position} with {position} options. Counted from 0 (0 is A) that "
+            "is no option; counted from 1 (1 is A) it is the last",
+            expected="positions counted from 0, or letters or texts of the options",
+            fix="write the letters (A, B, …) as gold answers, or subtract 1 from each number",
+        )
+
+
+class ProblemMaker:
+    """Makes the problems of one file, in its order.
+
+    Args:
+        survey: of all drafts of the file.
+        kind: the verifier; follows from the survey where it is not given.
+        source: goes into the problems.
+        spec: what the user named, for messages.
+        new_map: makes the mappings of the ids that are taken; on the disk for a large file.
+    """
+
+    def __init__(
+        self,
+        survey: GoldSurvey,
+        *,
+        kind: str | None,
+        source: str,
+        spec: str,
+        new_map: Callable[[], MutableMapping[str, Any]] = dict,
+    ) -> None:
+        """Refuse what the drafts have wrong together."""
+        survey.check_positions(spec)
+        self._kind, self._usual_kind = kind, survey.usual_kind
+        self._source, self._spec = source, spec
+        # Of each id that is taken, where its draft stands and what it asks.
+        self._owners = new_map()
+        self._repeats = new_map()
+
+    def make(self, draft: ProblemDraft) -> Problem | None:
+        """The problem of a draft; None where the row is refused, and bad rows are left out.
+
+        Its id is the given one, or a hash of the content; equal rows without an id are numbered.
+        """
+        kind = self._kind or _kind_of(draft, self._usual_kind)
+        if kind in ("math", "number") and _is_missing_value(draft.answer):
+            error = _missing_gold(self._spec, draft)
+            files.refuse(error, self._spec, draft.place, draft.question)
+            return None
         key = draft.id
         if key is None:
-            content = [draft.question, draft.answer, draft_kind, draft.choices]
-            key = digest("problem", content)
-            repeats[key] += 1
-            if repeats[key] > 1:
-                key = f"{key}-{repeats[key]}"
+            key = self._number_repeat(
+                digest("problem", [draft.question, draft.answer, kind, draft.choices])
+            )
 
         # Two rows of one id: the second is refused.
-        if key in first_with_id:
-            error = _same_id(spec, key, first_with_id[key], draft)
-            files.refuse(error, spec, draft.place, draft.question)
-            continue
-        first_with_id[key] = draft
-        problems[draft.place] = Problem(
+        owner = self._owners.get(key)
+        if owner is not None:
+            error = _same_id(self._spec, key, owner, draft)
+            files.refuse(error, self._spec, draft.place, draft.question)
+            return None
+        self._owners[key] = (draft.place, draft.question)
+        return Problem(
             id=key,
             question=draft.question,
             answer=draft.answer,
-            kind=draft_kind,
+            kind=kind,
             solution=draft.solution,
             choices=draft.choices,
             table=draft.table,
             tests=draft.tests,
-            source=source,
+            source=self._source,
             metadata=draft.metadata,
         )
+
+    def _number_repeat(self, key: str) -> str:
+        count = self._repeats.get(key, 0) + 1
+        self._repeats[key] = count
+        return key if count == 1 else f"{key}-{count}"
+
+
+def make_problems(
+    drafts: Sequence[ProblemDraft], *, kind: str | None, source: str, spec: str
+) -> dict[str, Problem]:
+    """Place -> problem. Two rows of one id are refused, or the second is listed where bad rows are left out."""
+    maker = ProblemMaker(survey_golds(drafts), kind=kind, source=source, spec=spec)
+    problems: dict[str, Problem] = {}
+    for draft in drafts:
+        problem = maker.make(draft)
+        if problem is not None:
+            problems[draft.place] = problem
     return problems
 
 
-def gold_position_notes(drafts: Sequence[ProblemDraft]) -> list[str]:
-    """A sentence on how gold answers were counted that are positions of options; none where there are no such."""
-    count = sum(draft.gold_position is not None for draft in drafts)
-    if not count:
-        return []
-    return [f"{count:,} gold answers are positions of options, counted from 0 (0 is A)"]
-
-
-def _check_gold_positions(drafts: Sequence[ProblemDraft], spec: str) -> None:
-    """Refuse a file whose gold answers seem to count the options from 1."""
-    positions = []
-    reaches_count: ProblemDraft | None = None
+def survey_golds(drafts: Iterable[ProblemDraft]) -> GoldSurvey:
+    """What the gold answers of these drafts say together."""
+    survey = GoldSurvey()
     for draft in drafts:
-        if draft.gold_position is not None:
-            positions.append(draft.gold_position)
-            if draft.gold_position == len(draft.choices):
-                reaches_count = draft
-    if reaches_count is None or 0 in positions:
-        return
-    raise InputError(
-        f"{spec}: the gold answers are numbers, never 0, and {reaches_count.place} has "
-        f"{reaches_count.gold_position} with {len(reaches_count.choices)} options. Counted from 0 (0 is A) that "
-        "is no option; counted from 1 (1 is A) it is the last",
-        expected="positions counted from 0, or letters or texts of the options",
-        fix="write the letters (A, B, …) as gold answers, or subtract 1 from each number",
-    )
+        survey.add(draft)
+    return survey
 
 
 def _is_missing_value(answer: str | None) -> bool:
@@ -127,18 +202,6 @@ def _missing_gold(spec: str, draft: ProblemDraft) -> InputError:
     )
 
 
-def _usual_kind(drafts: Sequence[ProblemDraft]) -> str:
-    """The kind of the problems without options and tables: number where every gold answer of them is one, else math."""
-    golds = []
-    for draft in drafts:
-        is_missing = draft.answer is None or _is_missing_value(draft.answer)
-        if draft.answer is not None and not (draft.choices or draft.table or is_missing):
-            golds.append(draft.answer)
-    if golds and all(is_number(gold) for gold in golds):
-        return "number"
-    return "math"
-
-
 def _kind_of(draft: ProblemDraft, usual_kind: str) -> str:
     if draft.table:
         return "table"
@@ -147,10 +210,11 @@ def _kind_of(draft: ProblemDraft, usual_kind: str) -> str:
     return usual_kind
 
 
-def _same_id(spec: str, key: str, first: ProblemDraft, second: ProblemDraft) -> InputError:
-    message = f"{spec}: {first.place} and {second.place} have the same id {key!r}"
-    if first.question != second.question:
-        message += f", and ask {first.question[:60]!r} and {second.question[:60]!r}"
+def _same_id(spec: str, key: str, owner: tuple[str, str], second: ProblemDraft) -> InputError:
+    first_place, first_question = owner
+    message = f"{spec}: {first_place} and {second.place} have the same id {key!r}"
+    if first_question != second.question:
+        message += f", and ask {first_question[:60]!r} and {second.question[:60]!r}"
     return InputError(
         message,
         expected="ids that occur once",

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from potstill.data import files, skipped
 from potstill.data.columns import BY_MODEL, Columns, is_trace_record
 from potstill.data.layouts import Row, RowContent, cell, read_row
-from potstill.data.rows import LABEL, RowSource, draft_of_row, read_writer
+from potstill.data.row_traces import LABEL
+from potstill.data.rows import RowSource, draft_of_row, read_writer
 from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError
 from potstill.records import Problem

@@ -12,7 +12,9 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from potstill import verifiers
@@ -30,37 +32,34 @@ from potstill.data.columns import (
     is_trace_record,
     names_of_columns,
 )
+from potstill.data.disk_storage import IN_MEMORY, Rows, Storage, on_disk
 from potstill.data.gold import read_gold
 from potstill.data.layouts import (
     RecordedCompletion,
     Row,
-    RowContent,
     cell,
     read_question,
     read_row,
     read_row_options,
 )
 from potstill.data.messages import read_weight
-from potstill.data.problem_drafts import ProblemDraft, gold_position_notes, make_problems
+from potstill.data.problem_drafts import (
+    ProblemDraft,
+    make_problems,
+    survey_golds,
+)
+from potstill.data.row_traces import LABEL, ReadRow, TraceMaker
 from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError
 from potstill.records import (
-    Author,
     Message,
-    MetadataValue,
     Problem,
     Progress,
     Prompt,
-    Span,
     Trace,
     canonical,
-    digest,
     no_progress,
 )
-
-OPERATOR = "import"
-LABEL = "label"
-"""The score under which a trace has what its file says of it: 1.0 right, 0.0 wrong."""
 
 _PORTION = 500
 # Kinds that are judged by the gold answer alone.
@@ -150,7 +149,7 @@ def problems_of_rows(
 
     # How the file was read, for whoever prints or stores it.
     used_columns, unread = chooser.to_mapping(), chooser.unread_columns()
-    notes = gold_position_notes(drafts)
+    notes = survey_golds(drafts).position_notes()
     skipped.record_columns(source, used_columns, unread, notes)
     return Loaded(problems, used_columns, places, unread, notes)
 
@@ -342,6 +341,17 @@ class RowTraces:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass
+class StreamedTraces:
+    """The traces of a file one after another, to be gone through once, and how it was read (as in `RowTraces`)."""
+
+    traces: Iterator[Trace]
+    mapping: dict[str, str]
+    unread: list[str]
+    rows: int
+    notes: list[str]
+
+
 class RowSource:
     """The rows of a file, with the columns chosen from the first of them.
 
@@ -371,19 +381,6 @@ class RowSource:
         yield from self._rows
 
 
-@dataclass(frozen=True)
-class _ReadRow:
-    """A row with its problem still to be made."""
-
-    draft: ProblemDraft
-    content: RowContent
-    columns: Columns
-    writer: str
-    weight: float
-    spans: Sequence[Any]
-    teacher_prompt: Prompt
-
-
 def read_traces(
     spec: str,
     *,
@@ -408,9 +405,64 @@ def read_traces(
         rows: rows that are there already, each with where it stands.
     """
     source = RowSource(spec, mapping or {}, what, rows)
+    reading = _read_source(
+        source, IN_MEMORY, kind=kind, limit=limit, needs_pairs=needs_pairs, progress=progress
+    )
+    return RowTraces(
+        traces=list(reading.traces),
+        mapping=reading.mapping,
+        unread=reading.unread,
+        rows=reading.rows,
+        notes=reading.notes,
+    )
+
+
+@contextmanager
+def stream_traces(
+    spec: str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    kind: str = "",
+    limit: int = 0,
+    progress: Progress = no_progress,
+    what: str = "a file of recorded answers",
+    rows: Iterable[tuple[str, Row]] | None = None,
+    scratch: Path | None = None,
+) -> Iterator[StreamedTraces]:
+    """The same traces as `read_traces`, one after another, with the rows on the disk meanwhile.
+
+    All rows are read before the first trace is there: the gold answers of a file say together of what kind it is.
+
+    Args:
+        spec: as for `read_traces`, and so the other arguments.
+        mapping: field -> column, where the choice is not to be made; "" for none.
+        kind: the verifier of the problems; guessed from the gold answers where it is not given.
+        limit: rows at most; 0 is all.
+        progress: called with ("rows", how many so far, 0) now and then.
+        what: what the file should be, for errors.
+        rows: rows that are there already, each with where it stands.
+        scratch: the folder of the scratch files, which are as large as the rows; the system's own without one.
+    """
+    with on_disk(scratch) as storage:
+        source = RowSource(spec, mapping or {}, what, rows)
+        yield _read_source(
+            source, storage, kind=kind, limit=limit, needs_pairs=False, progress=progress
+        )
+
+
+def _read_source(
+    source: RowSource,
+    storage: Storage,
+    *,
+    kind: str,
+    limit: int,
+    needs_pairs: bool,
+    progress: Progress,
+) -> StreamedTraces:
+    """Read all rows into a storage; what comes of it are the traces that they make."""
     # Traces are ready as they come; other rows wait until the problems of the whole file are known.
-    ready: list[Trace] = []
-    read_rows: list[_ReadRow] = []
+    ready: Rows[Trace] = storage.new_rows()
+    maker = TraceMaker(source.spec, kind, storage)
     count = 0
     for place, row in source:
         if limit and count == limit:
@@ -431,26 +483,24 @@ def read_traces(
                 row_to_make = _read_row(row, columns, place, kind)
                 if needs_pairs and len(row_to_make.content.completions) != 2:
                     raise _no_pair(row)
-                read_rows.append(row_to_make)
+                maker.add(row_to_make)
         except InputError as error:
-            skipped.refuse_row(error, spec, place, row)
-    metadata_by_problem, differing = _metadata_by_problem(read_rows)
-    traces = [*ready, *_make_traces(read_rows, metadata_by_problem, spec, kind)]
+            skipped.refuse_row(error, source.spec, place, row)
 
     # How the file was read, for whoever prints or stores it.
     mapping, unread = source.chooser.to_mapping(), source.chooser.unread_columns()
-    position_notes = gold_position_notes([row.draft for row in read_rows])
-    skipped.record_columns(files.source_name(spec), mapping, unread, position_notes)
-    return RowTraces(
-        traces=traces,
+    position_notes = maker.position_notes()
+    skipped.record_columns(files.source_name(source.spec), mapping, unread, position_notes)
+    return StreamedTraces(
+        traces=itertools.chain(ready, maker.make_traces()),
         mapping=mapping,
         unread=unread,
         rows=count,
         notes=[
             *_scale_notes(source.chooser),
-            *_finish_notes(read_rows),
+            *maker.finish_notes(),
             *position_notes,
-            *_metadata_notes(differing),
+            *maker.metadata_notes(),
         ],
     )
 
@@ -512,16 +562,16 @@ def is_good(trace: Trace) -> bool:
     return trace.scores.get(LABEL) != 0.0 and not trace.error
 
 
-def _read_row(row: Row, columns: Columns, place: str, kind: str) -> _ReadRow:
+def _read_row(row: Row, columns: Columns, place: str, kind: str) -> ReadRow:
     content = read_row(row, columns)
     weight = read_weight(row.get("weight"), "weight")
     spans = row.get("spans") or ()
     for completion in content.completions:
         _check_spans(spans, completion, row)
-    return _ReadRow(
+    return ReadRow(
         draft=draft_of_row(row, columns, place, question=content.question, kind=kind),
         content=content,
-        columns=columns,
+        layout=columns.layout,
         writer=read_writer(row, columns),
         weight=weight,
         spans=spans,
@@ -548,11 +598,11 @@ def _read_teacher_prompt(row: Row, columns: Columns) -> Prompt:
     return tuple(turns)
 
 
-def _is_in_pair(trace: Trace, earlier: Sequence[Trace]) -> bool:
+def _is_in_pair(trace: Trace, earlier: Rows[Trace]) -> bool:
     """Whether a trace of a file has a rival, or is the rival of the trace before it."""
     if trace.rejected or trace.error:
         return True
-    rival = earlier[-1].rejected if earlier else None
+    rival = earlier[-1].rejected if len(earlier) else None
     return rival is not None and rival.id == trace.id
 
 
@@ -571,98 +621,6 @@ def read_writer(row: Row, columns: Columns) -> str:
     if isinstance(writer, str):
         return writer
     return ""
-
-
-def _metadata_by_problem(
-    rows: Sequence[_ReadRow],
-) -> tuple[dict[object, dict[str, MetadataValue]], list[str]]:
-    """What the rows of each problem say of it, and the fields of which rows of one problem say different things.
-
-    Such a field says something of the answers (a rating of each, when it was written), and is nobody's metadata.
-    """
-    differing: dict[str, None] = {}
-    by_problem: dict[object, dict[str, MetadataValue]] = {}
-    for row in rows:
-        metadata_of_problem = by_problem.setdefault(row.draft.identity(), {})
-        for field_name, value in row.draft.metadata.items():
-            if metadata_of_problem.setdefault(field_name, value) != value:
-                differing[field_name] = None
-    for metadata_of_problem in by_problem.values():
-        for field_name in differing:
-            metadata_of_problem.pop(field_name, None)
-    return by_problem, list(differing)
-
-
-def _metadata_notes(differing: Sequence[str]) -> list[str]:
-    if not differing:
-        return []
-    return [
-        f"not read as metadata, as rows of one problem say different things: {', '.join(differing)}"
-    ]
-
-
-def _make_traces(
-    rows: Sequence[_ReadRow],
-    metadata_by_problem: Mapping[object, Mapping[str, MetadataValue]],
-    spec: str,
-    kind: str,
-) -> Iterator[Trace]:
-    """Rows of one problem share it, and are further samples of it."""
-    # The first row with a problem's identity gives it its id.
-    firsts: dict[object, ProblemDraft] = {}
-    for row in rows:
-        identity = row.draft.identity()
-        draft = replace(row.draft, metadata=metadata_by_problem[identity])
-        firsts.setdefault(identity, draft)
-    problems = make_problems(
-        list(firsts.values()), kind=kind or None, source=files.source_name(spec), spec=spec
-    )
-    # Samples of one problem by one author are counted in the order of the file.
-    samples: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        problem = problems.get(firsts[row.draft.identity()].place)
-        if problem is None:
-            continue  # its id is another problem's, and the row is listed among the bad ones
-        is_pair = row.columns.layout == PREFERENCE
-        columns = {completion.column for completion in row.content.completions}
-        traces = []
-        for completion in row.content.completions:
-            several = len(columns) > 1 and not is_pair
-            model = row.writer or (f"recorded:{completion.column}" if several else "recorded")
-            author = (model, samples[problem.id, model])
-            traces.append(_make_trace(problem, row, completion, author))
-            samples[problem.id, model] += 1
-        # The rejected side stays a trace of its own too: it was sampled, and is labelled wrong.
-        if is_pair and len(traces) == 2:
-            traces[0] = traces[0].annotate(rejected=traces[1])
-        yield from traces
-
-
-def _make_trace(
-    problem: Problem, row: _ReadRow, completion: RecordedCompletion, author: tuple[str, int]
-) -> Trace:
-    model, sample_index = author
-    prompt = row.content.prompt
-    # Spans count from where the completion begins, those of a trace from its text's beginning.
-    shift = completion.prefix_length
-    spans = []
-    for start, stop, weight in row.spans:
-        span = Span(shift + int(start), shift + int(stop), "weight", float(weight))
-        spans.append(span)
-    return Trace(
-        problem,
-        prompt,
-        completion.text,
-        prefix_length=completion.prefix_length,
-        finish_reason=completion.finish_reason,
-        stop_string=completion.stop_string,
-        author=Author(model, digest("prompt", prompt), (), sample_index),
-        operator=OPERATOR,
-        scores={} if completion.label is None else {LABEL: float(completion.label)},
-        spans=tuple(spans),
-        weight=row.weight * completion.weight,
-        teacher_prompt=row.teacher_prompt,
-    )
 
 
 def _check_spans(spans: Any, completion: RecordedCompletion, row: Row) -> None:
@@ -718,16 +676,3 @@ def _scale_notes(chooser: ColumnChooser) -> list[str]:
         return []
     names = ", ".join(columns)
     return [f"not read as labels of right and wrong, which hold two values: {names}"]
-
-
-def _finish_notes(rows: Sequence[_ReadRow]) -> list[str]:
-    """A note of the ends that nobody knows, with how often each stands in the file."""
-    words: Counter[str] = Counter()
-    for row in rows:
-        for completion in row.content.completions:
-            if completion.finish_reason == "unknown":
-                words[completion.finish_word] += 1
-    if not words:
-        return []
-    counts = ", ".join(f"{word!r} ({count:,})" for word, count in words.most_common(5))
-    return [f"unknown finish reasons, so these completions count as not finished: {counts}"]

@@ -1,9 +1,18 @@
-"""Trace files: one trace a line, as `trace_json` writes it. `potstill import` makes them; they are read as any rows."""
+"""Trace files: one trace a line, as `trace_json` writes it. `potstill import` makes them; they are read as any rows.
+
+A list of traces holds all texts in memory, about 4.5 KB a trace of 2 KB. `TraceFile` is the same sequence with 8 bytes
+a trace: each is read from the file when it is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import final, overload
 
 from potstill.data import atomic_write, files
 from potstill.data.columns import Row, is_trace_record
@@ -19,6 +28,76 @@ def write_traces(traces: Iterable[Trace], path: Path) -> None:
     with atomic_write.writing(path) as file:
         for trace in traces:
             file.write(f"{to_json(trace)}\n".encode("ascii"))
+
+
+@final
+class TraceFile(Sequence[Trace]):
+    """The traces of a trace file, read when they are asked for: what operators take where a list would not fit.
+
+    Args:
+        path: a file of one trace a line, not packed; it must not change while this is used.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Find where the lines begin."""
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("rb")
+        except OSError as error:
+            raise InputError(
+                f"{path} can't be read: {error.strerror}", expected="a trace file"
+            ) from error
+        self._offsets = array("q", [0])
+        for line in self._file:
+            self._offsets.append(self._offsets[-1] + len(line))
+
+    def __repr__(self) -> str:
+        return f"TraceFile({str(self.path)!r}) of {len(self):,}"
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Trace: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Trace]: ...
+    def __getitem__(self, index: int | slice) -> Trace | list[Trace]:
+        """A trace, or the traces of a slice as a list; InputError where a line is none."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        start, stop = self._offsets[place], self._offsets[place + 1]
+        return _trace_of_line(os.pread(self._file.fileno(), stop - start, start), self.path, place)
+
+    def __iter__(self) -> Iterator[Trace]:
+        """The traces in the order of the file, read with a handle of its own."""
+        with self.path.open("rb") as file:
+            for place, line in enumerate(islice(file, len(self))):
+                yield _trace_of_line(line, self.path, place)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _trace_of_line(line: bytes, path: Path, place: int) -> Trace:
+    where = f"line {place + 1}"
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(
+            f"{path}, {where}: not JSON: {error}", expected="a trace a line"
+        ) from error
+    try:
+        if not isinstance(record, dict):
+            raise InputError(
+                f"no trace but a JSON {type(record).__name__}", expected="a trace a line"
+            )
+        return trace_of_record(record)
+    except InputError as error:
+        error.found = f"{path}, {where}: {error.found}"
+        error.args = (error.render(),)
+        raise
 
 
 def load_traces(path: Path) -> list[Trace]:

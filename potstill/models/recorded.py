@@ -20,7 +20,7 @@ from potstill.data import files, skipped
 from potstill.data.choices import Options
 from potstill.data.columns import SAMPLE_ROWS, ColumnChooser, is_trace_record
 from potstill.data.layouts import RecordedCompletion, Row, RowContent, read_row
-from potstill.data.rows import LABEL
+from potstill.data.row_traces import LABEL
 from potstill.data.trace_files import trace_of_record
 from potstill.errors import InputError, ModelError
 from potstill.models.model import Completion, Request, cut_at_stop

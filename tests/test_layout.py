@@ -91,6 +91,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
         *("runs", "report", "methods", "training", "store", "evaluation", "world", "traces"),
         *("data", "models", "budget", "verifiers", "objectives"),
     ),
+    "serving": ("models",),
     "viewer": (
         *("runs", "report", "evaluation", "store", "data", "models", "traces"),
         *("training.settings", "training.step_log", "training.rollout_log", "budget.amounts"),
@@ -98,6 +99,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "cli": (
         *(
             "viewer",
+            "serving",
             "runs",
             "report",
             "studies",

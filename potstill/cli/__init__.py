@@ -47,6 +47,7 @@ VERBS = {
     "world": "the built-in world: its problems, its checkpoints, and the script that trains them",
     "report": "write a run's report.html again",
     "score": "how likely a student finds each token of its rows, before its training and after, for `potstill view`",
+    "serve": "serve a checkpoint behind OpenAI's protocol, log-probabilities of prompts included",
     "view": "look at runs in the browser: arms and intervals, every trace, where each row came from, live",
     "show": "one trace of a run with all that it came from: what was asked, what was written, what became of it",
 }

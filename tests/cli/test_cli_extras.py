@@ -87,6 +87,7 @@ NEEDY = {
         (["--rows", "rows.jsonl", "--teacher", "world:teacher", "--out", "c"], LOCAL)
     ],
     "score": [(["run", "--arm", "sft"], LOCAL)],
+    "serve": [(["world:student", "--port", "0"], LOCAL)],
     "study": [(["objectives", "--out", "st"], LOCAL)],
     "world": [(["build", "student", "--out", "w", "--work", "ww"], LOCAL), (["check"], LOCAL)],
     "import": [(["hf:a/b", "--out", "t.jsonl"], "[data]")],

@@ -191,7 +191,7 @@ def _write_rows(
     waiting: list[tuple[Tensor, int]] = []
 
     for step in range(first_step, max(batch.max_new_tokens)):
-        logits = _penalise_repetition(
+        logits = penalise_repetition(
             state.logits, used_tokens, batch.sampling.repetition_penalty
         )  # [A, V]
         if len(unknown_ids):
@@ -389,7 +389,7 @@ def _used_tokens(
     return used_tokens.to(logits.device)
 
 
-def _penalise_repetition(logits: Tensor, used_tokens: Tensor | None, penalty: float) -> Tensor:
+def penalise_repetition(logits: Tensor, used_tokens: Tensor | None, penalty: float) -> Tensor:
     """Divide positive and multiply negative logits of used tokens (Keskar et al., arXiv:1909.05858)."""
     if used_tokens is None:
         return logits

@@ -20,6 +20,41 @@ class TokenScores(NamedTuple):
     ranks: list[int]
 
 
+class TopScores(NamedTuple):
+    """Of N tokens one after another, with the k most probable tokens of each place.
+
+    Args:
+        logprobs: natural-log probabilities, N.
+        ranks: among all tokens, 0 of the most probable, N.
+        top_ids: the most probable tokens, the best first, [N, k].
+        top_logprobs: their natural-log probabilities, [N, k].
+    """
+
+    logprobs: list[float]
+    ranks: list[int]
+    top_ids: list[list[int]]
+    top_logprobs: list[list[float]]
+
+    @classmethod
+    def none(cls) -> TopScores:
+        """Of no token yet."""
+        return cls([], [], [], [])
+
+    def extend(self, other: TopScores) -> None:
+        """Put those of other tokens behind."""
+        for values, more in zip(self, other, strict=True):
+            values.extend(more)  # type: ignore[attr-defined]
+
+    def part(self, start: int, stop: int, k: int) -> TopScores:
+        """Those of the tokens from one place to another, each with its `k` most probable ones."""
+        return TopScores(
+            self.logprobs[start:stop],
+            self.ranks[start:stop],
+            [ids[:k] for ids in self.top_ids[start:stop]],
+            [logprobs[:k] for logprobs in self.top_logprobs[start:stop]],
+        )
+
+
 def completion_logprobs(model: Any, rows: Sequence[tuple[list[int], int]]) -> list[list[float]]:
     """Log-probabilities of ids[start:] of each (ids, start)."""
     return [scores.logprobs for scores in completion_scores(model, rows, with_ranks=False)]
@@ -45,7 +80,7 @@ def completion_scores(
 
     targets = ids.roll(-1, 1)[predicts]  # [R, T] -> [N]
     with torch.inference_mode():
-        hidden, head = _hidden_states(model, ids, mask)
+        hidden, head = hidden_states(model, input_ids=ids, attention_mask=mask, use_cache=False)
         target_logprobs, target_ranks = _score_targets(  # [N] each
             hidden[predicts], head, targets, with_ranks=with_ranks
         )
@@ -62,17 +97,42 @@ def completion_scores(
     return scores
 
 
-def _hidden_states(model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
+def top_scores(hidden: Tensor, head: Any, targets: Tensor, k: int) -> TopScores:
+    """Scores of target ids [N] and the k most probable ids of each place, from hidden states [N, H]."""
+    scores = TopScores.none()
+    for states, target_ids in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS)):
+        scores.extend(score_logits(head(states).float(), target_ids, k))
+    return scores
+
+
+def score_logits(logits: Tensor, targets: Tensor, k: int) -> TopScores:
+    """Scores of target ids [N] and the k most probable ids of each place, from logits [N, V] in float32."""
+    target_logits = logits.gather(1, targets[:, None])  # [N, 1]
+    normaliser = logits.logsumexp(-1, keepdim=True)  # [N, 1]
+    weights.check_no_nan(normaliser)
+    best = logits.topk(min(k, logits.shape[-1]), -1)  # [N, k]
+    return TopScores(
+        logprobs=(target_logits - normaliser).squeeze(1).tolist(),
+        ranks=(logits > target_logits).sum(-1).tolist(),
+        top_ids=best.indices.tolist(),
+        top_logprobs=(best.values - normaliser).tolist(),
+    )
+
+
+def hidden_states(model: Any, **inputs: Any) -> tuple[Tensor, Any]:
     """Last hidden states [R, T, H] and the head over them.
 
     Where the model changes logits behind its head, full logits [R, T, V] and a head that does nothing.
+
+    Args:
+        inputs: of the model's forward pass.
     """
     config = model.config.get_text_config()
     changes = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
     if any(getattr(config, name, None) is not None for name in changes):
-        output = model(input_ids=ids, attention_mask=mask, use_cache=False)
+        output = model(**inputs)
         return output.logits, torch.nn.Identity()
-    output = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    output = model.base_model(**inputs)
     return output.last_hidden_state, model.get_output_embeddings()
 
 

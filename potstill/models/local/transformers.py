@@ -68,7 +68,7 @@ class TransformersModel:
         self.dtype = weights.resolve_dtype(dtype, self.device)
         self.encoder = PromptEncoder(self.weights, chat)
         self.context = checkpoint.read_context(self.weights)  # the most positions it can attend to
-        self._max_rows, self._threads = batch, threads
+        self.max_rows, self._threads = batch, threads
         # `each` asks from many threads; one model computes one batch at a time.
         self._lock = threading.RLock()
         self._write_batched = RequestBatcher(self._write) if gather else self._write
@@ -95,8 +95,8 @@ class TransformersModel:
             # The order is ascending in length, so this row is the longest of its batch.
             planned_tokens = min(sampling.max_new_tokens, PLANNED_NEW_TOKENS)
             longest = min(len(prompts[index]) + planned_tokens, self.context)
-            fits_cache = (len(batch) + 1) * longest <= self._cache_positions
-            has_room = len(batch) < self._max_rows and fits_cache
+            fits_cache = (len(batch) + 1) * longest <= self.cache_positions
+            has_room = len(batch) < self.max_rows and fits_cache
             if batch and has_room and requests[batch[0]].sampling == sampling:
                 batch.append(index)
             else:
@@ -200,7 +200,7 @@ class TransformersModel:
         return int(2 * layers * key_value_heads * head_dim * self.dtype.itemsize)
 
     @property
-    def _cache_positions(self) -> int:
+    def cache_positions(self) -> int:
         """Rows times positions that the cache may hold."""
         return max(1, CACHE_BYTES[self.device] // self._cache_bytes_per_token)
 
@@ -261,9 +261,9 @@ class TransformersModel:
         index_of_prompt: dict[tuple[int, ...], int] = {}
         for ids in prompts:
             index_of_prompt.setdefault(tuple(ids), len(index_of_prompt))
-        has_stop_string = None
+        find_stop = None
         if sampling.stop:
-            has_stop_string = partial(_has_stop_string, self.encoder, sampling.stop)
+            find_stop = partial(has_stop_string, self.encoder, sampling.stop)
         return GenerationBatch(
             prompts=list(index_of_prompt),
             prompt_of_row=[index_of_prompt[tuple(ids)] for ids in prompts],
@@ -273,12 +273,12 @@ class TransformersModel:
             ],
             sampling=sampling,
             end_ids=self.end_ids,
-            has_stop_string=has_stop_string,
+            has_stop_string=find_stop,
             token_texts=self.encoder.token_texts if sampling.ban_first else (),
             unknown_ids=self.encoder.codec.unknown_ids(
                 self.model.config.get_text_config().vocab_size
             ),
-            max_positions=self._cache_positions,
+            max_positions=self.cache_positions,
         )
 
     def _to_completion(
@@ -349,7 +349,7 @@ def _rows_within(max_positions: int, lengths: Sequence[int]) -> int:
     return count
 
 
-def _has_stop_string(encoder: PromptEncoder, stops: tuple[str, ...], ids: Sequence[int]) -> bool:
+def has_stop_string(encoder: PromptEncoder, stops: tuple[str, ...], ids: Sequence[int]) -> bool:
     """Whether the newest ids hold a stop string; a token is at least a byte, so its length in ids is enough."""
     longest_stop = max(len(stop.encode()) for stop in stops)
     newest_text = encoder.decode_text(ids[-longest_stop - 4 :])

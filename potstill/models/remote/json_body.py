@@ -21,7 +21,7 @@ def parse_json_text(text: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return None if _is_nested_too_deep(value) else value
+    return None if is_nested_too_deep(value) else value
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def has_lone_surrogates(text: str) -> bool:
     return False
 
 
-def _is_nested_too_deep(value: Any) -> bool:
+def is_nested_too_deep(value: Any) -> bool:
     """Whether more objects and lists stand inside each other than MAX_NESTING; walked level by level."""
     level = [value]
     for _ in range(MAX_NESTING):

@@ -123,6 +123,14 @@ PRESETS: Mapping[str, Preset] = {
         neutral=_NO_MIN_P,
         repeats_prefix=False,  # its `echo`, which is not sent, would
     ),
+    "potstill": Preset(
+        url="http://127.0.0.1:8747/v1",
+        key="POTSTILL_API_KEY",
+        prefill="continue",
+        seed_bits=63,
+        names=_SAME_NAMES,
+        repeats_prefix=False,
+    ),
     "sglang": Preset(
         url="http://127.0.0.1:30000/v1",
         key="SGLANG_API_KEY",

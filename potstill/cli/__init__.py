@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -189,8 +189,8 @@ def _report_error(error: PotstillError, *, as_json: bool) -> int:
     from potstill.escape import terminal
     from potstill.secrets import redact_secrets, redact_value
 
-    # Most errors are every process's; the launcher ends the others once the first has reported.
-    if int(os.environ.get("RANK", "0")):
+    # Most errors are every process's; a machine's launcher ends the others once its first has reported.
+    if int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))):
         time.sleep(ERROR_DELAY)
     # What a user or a server wrote may hold a key, wherever the error comes from.
     if as_json and not show.has_printed_json():
@@ -229,16 +229,28 @@ def _unusable_path(error: OSError) -> InputError:
     )
 
 
+def _launcher(environment: Mapping[str, str]) -> list[str]:
+    """The words before the command: torchrun with as many machines and processes as this process's launcher started."""
+    process_count = int(environment.get("WORLD_SIZE", "1"))
+    if process_count == 1:
+        return ["potstill"]
+    processes_here = int(environment.get("LOCAL_WORLD_SIZE", process_count))
+    words = ["torchrun"]
+    if processes_here < process_count:
+        words += ["--nnodes", str(process_count // processes_here)]
+        words += ["--node-rank", environment.get("GROUP_RANK", "0")]
+        port = environment.get("MASTER_PORT", "29500")
+        words += ["--rdzv-endpoint", f"{environment.get('MASTER_ADDR', 'localhost')}:{port}"]
+    return [*words, "--nproc-per-node", str(processes_here), "-m", "potstill"]
+
+
 def _report_stop(words: list[str], *, as_json: bool) -> int:
     from potstill.cli import show
 
     # Of several processes only the first reports.
     if int(os.environ.get("RANK", "0")):
         return STOPPED
-    process_count = int(os.environ.get("WORLD_SIZE", "1"))
-    launcher = ["potstill"]
-    if process_count > 1:
-        launcher = ["torchrun", "--nproc-per-node", str(process_count), "-m", "potstill"]
+    launcher = _launcher(os.environ)
     verb = words[0] if words else ""
     command = ""
     if verb in RESUMABLE or (verb == "evaluate" and "--out" in words):

@@ -22,7 +22,8 @@ examples:
 
 On several GPUs (or CPUs) torchrun or accelerate launch --multi_gpu share out the rows of every micro-batch: the same
 batches and the same student as in one process, but for rounding. Each process holds the whole model; accelerate launch
---use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP shares it out (no rollouts, no adapters).
+--use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP shares it out (no adapters). Several machines
+start the same command with torchrun --nnodes, and share the folder of --out: docs/scale.md.
 """
 
 from __future__ import annotations

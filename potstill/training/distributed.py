@@ -1,4 +1,6 @@
-"""One training in several processes (torchrun, accelerate launch): the same batches, each process a share of the rows.
+"""One training in several processes (torchrun, accelerate launch), on one machine or on several.
+
+All plan the same batches, and each has a share of the rows.
 
 Which rows make a step doesn't depend on how many processes there are, so neither does the student, but for rounding:
 the rows of a micro-batch go round the processes, what is drawn for a row is drawn by its place in the whole one, and
@@ -19,9 +21,9 @@ from potstill.errors import StageError
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 
-# What an objective may need under FSDP: it asks a model once, in its forward pass.
-FSDP_NEEDS = ("distribution", "logp", "reference", "pairs", "labels", "prompts")
-FSDP_OPTIONS = ("on_policy_fraction", "replay_buffer_size", "eval_rows", "eval_steps")  # not there
+# What an objective can't have under FSDP: its loss looks into the student, at its embeddings or layers, or has trained
+# projections beside it.
+FSDP_REFUSED = ("aligned", "shared", "own", "embedded", "layers", "projectors", "states")
 TIMEOUT = timedelta(hours=2)  # for the slowest process: servers score rows, rewards run programs
 UNSUPPORTED = ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
@@ -59,8 +61,9 @@ def _connect() -> None:
         gpus = "1 GPU" if gpu_count == 1 else f"{gpu_count} GPUs"
         raise StageError(
             f"training started in {process_count()} processes, and they see {gpus}",
-            expected="a GPU for each process",
-            fix=f"torchrun --nproc-per-node {gpu_count}, or CUDA_VISIBLE_DEVICES= to train on CPUs",
+            expected="a GPU for each process, counted on each machine by itself",
+            fix=f"torchrun --nproc-per-node {max(1, gpu_count // node_count())}, "
+            "or CUDA_VISIBLE_DEVICES= to train on CPUs",
         )
 
 
@@ -78,6 +81,11 @@ def process_count() -> int:
     if distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_world_size())
     return 1
+
+
+def node_count() -> int:
+    """On how many machines they run, as the launcher says."""
+    return max(1, process_count() // int(os.environ.get("LOCAL_WORLD_SIZE", process_count())))
 
 
 def process_rank() -> int:
@@ -117,8 +125,9 @@ def check_supported(
 
 
 def _check_fsdp(config: ObjectiveConfig, settings: TrainingSettings) -> None:
-    unsupported = [name for name in FSDP_OPTIONS if getattr(config, name)]
-    unsupported += sorted(set(config.needs) - set(FSDP_NEEDS))
+    unsupported = sorted(set(config.needs) & set(FSDP_REFUSED))
+    if config.teacher_model_kind in ("live", "ema"):  # they read the weights that are shared out
+        unsupported.append(f"teacher_model_kind={config.teacher_model_kind}")
     if settings.lora:
         unsupported.append("lora")
     if settings.optimizer != "adamw":
@@ -126,7 +135,7 @@ def _check_fsdp(config: ObjectiveConfig, settings: TrainingSettings) -> None:
     if unsupported:
         raise StageError(
             f"training started with FSDP, and {config.objective} comes with {', '.join(unsupported)}",
-            expected="rows, pairs, a local teacher or cached teacher logits, all weights trained by adamw",
+            expected="a teacher of the student's tokenizer, no projections, all weights trained by adamw",
             fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
         )
 
@@ -154,6 +163,11 @@ def gather_objects(value: T) -> list[T]:
     if process_count() > 1:
         distributed.all_gather_object(values, value)
     return values
+
+
+def of_first_process(value: T) -> T:
+    """What the first process has."""
+    return gather_objects(value)[0]
 
 
 def gather_shares(share: Sequence[T]) -> list[T]:

@@ -20,7 +20,7 @@ from potstill.data.learner_prompt import list_templates
 from potstill.models.local import checkpoint, weights
 from potstill.records import Progress, Trace
 from potstill.training import checkpoint as student
-from potstill.training import distributed
+from potstill.training import distributed, node_checks
 from potstill.training import output_dir as training_folder
 from potstill.training.dataset import batching
 from potstill.training.dataset.answer_blank import begin_answers
@@ -97,8 +97,34 @@ def fit(
         host: the run around the training, which judges and counts.
     """
     distributed.join_processes()
+    with node_checks.explain_lost_process():
+        return _fit(
+            traces,
+            start,
+            output_dir,
+            settings,
+            config=config,
+            key=key,
+            progress=progress,
+            host=host,
+        )
+
+
+def _fit(
+    traces: Sequence[Trace],
+    start: Path,
+    output_dir: Path,
+    settings: TrainingSettings,
+    *,
+    config: ObjectiveConfig,
+    key: StudentKey | None,
+    progress: Progress | None,
+    host: TrainingHost,
+) -> FitResult:
+    """`fit` in connected processes."""
     traces = sample_rows(traces, settings.max_train_samples, settings.seed)
     key = key or student_key(traces, settings, config)
+    node_checks.check_same_folder(output_dir)
     if (output_dir / FIT_FILE).is_file():
         stored_result = training_folder.read_result(output_dir, key)
         training_folder.check_start(output_dir, start)
@@ -107,6 +133,9 @@ def fit(
     template = read_chat_template(checkpoint.load_tokenizer(start), settings.chat)
     start_id = checkpoint.content_id(start)
     training_id = key.id + start_id + template.rendered_digest
+    node_checks.check_same_training(
+        {**key.parts, "start": start_id, "chat template": template.rendered_digest}
+    )
     training_folder.check_free(output_dir, training_id, len(traces), key)
 
     is_first_process = distributed.process_rank() == 0
@@ -132,14 +161,19 @@ def fit(
         ):
             if is_first_process and config.on_policy_fraction != 1:
                 _write_tokens(work_folder, prepared.dataset, traces, settings)
-            distributed.wait_for_all()
-            resume_from = last_checkpoint(work_folder)
+            # The first process says where all go on from, and that after it has claimed the folder.
+            resume_from = distributed.of_first_process(last_checkpoint(work_folder))
+            if resume_from:
+                node_checks.wait_for_folder(resume_from)
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             trained = trainer.gather_student(lambda: student.load_student(start, settings))
             if is_first_process:
                 _finish(trained, prepared, traces, output_dir, settings, key=key, start_id=start_id)
-            distributed.wait_for_all()
-    result = training_folder.read_result(output_dir, key)
+    stored: FitResult | None = None
+    if is_first_process:  # a network file system may show the report to the others later
+        stored = training_folder.read_result(output_dir, key)
+    result = distributed.of_first_process(stored)
+    assert result is not None
     if progress:
         progress("training", result.steps, result.steps)
     return result
@@ -259,7 +293,7 @@ def _prepare(
     )
     _check_teacher_ids(objective_inputs, dataset)
     evaluation: Evaluator | None = None
-    if rollouts and not distributed.uses_fsdp():
+    if rollouts:
         log = EvaluationLog(RolloutLog(work_folder / ROLLOUTS_FILE), trace_ids)
         evaluation = make_evaluator(traces, split.eval_rows, rollouts, template, config, log=log)
     trainer = StudentTrainer(

@@ -102,6 +102,11 @@ class ObjectiveInputs:
             return None
         return self.teacher
 
+    @property
+    def asks_student_before_steps(self) -> bool:
+        """Whether `step_batches` asks the student something: what it writes, or how likely a text is."""
+        return self.step_rows is not None or bool({"mismatched", "returns"} & set(self.needs))
+
     def add_projectors(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimizer with the trained projections."""
         return self.projectors.add_to(optimizer) if self.projectors else optimizer

@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from potstill.training.rollout_log import ROLLOUTS_FILE, RolloutLog
 from potstill.training.schedules import Stateful, When
 from potstill.training.settings import TrainingSettings
 from potstill.training.step_log import STEPS_FILE, StepLog
+from potstill.training.whole_student import WholeStudent
 
 FIRST_STEP = When(0, 1)
 STATE_FILE = "live.pt"  # in a checkpoint: schedules, buffers, what rewards remember
@@ -77,6 +79,11 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         self.bf16 = use_bf16(settings)
         self.step_record = StepRecord()
         step_count = batching.count_steps(self.batches, settings)
+        self.whole_student: WholeStudent | None = None
+        if distributed.uses_fsdp() and (evaluation or objective_inputs.asks_student_before_steps):
+            self.whole_student = WholeStudent(
+                model
+            )  # made here: the Trainer shares the weights out
         super().__init__(
             model,
             _training_arguments(settings, work_folder, step_count),
@@ -110,7 +117,8 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             self.step_record.values |= self._evaluate_student()
         if self.objective_inputs.resets_optimizer(self.when):
             reset_optimizer(self.optimizer)
-        batches = self.objective_inputs.step_batches(self.model, planned, self.when)
+        with self._student_to_ask() as student:
+            batches = self.objective_inputs.step_batches(student, planned, self.when)
         self.newest_batches = batches
 
         # An idle micro-batch has no rows of this process: it counts nothing.
@@ -221,11 +229,21 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         """The step that is being made, from 0, of how many."""
         return When(self.state.global_step, self.state.max_steps)
 
+    @contextmanager
+    def _student_to_ask(self) -> Iterator[Any]:
+        """The student for what is no training pass: rollouts, scores of rows, evaluations."""
+        if self.whole_student is None:
+            yield self.model
+            return
+        with self.whole_student.filled(self.model) as student:
+            yield student
+
     def _evaluate_student(self) -> dict[str, float]:
         assert self.evaluation
-        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16):
+        autocast = torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16)
+        with autocast, self._student_to_ask() as student:
             teacher = self.objective_inputs.local_teacher
-            return self.evaluation(self.model, teacher, self.state.global_step)
+            return self.evaluation(student, teacher, self.state.global_step)
 
     def _stateful_parts(self) -> dict[str, Stateful]:
         """What a checkpoint holds beside what the Trainer puts there."""

@@ -133,6 +133,11 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, potstill) -> 
         "can be taken up again with the same command: potstill run sft --problems 'world:story?size=3'"
         in stopped.err
     )
+    for name, value in {"WORLD_SIZE": 8, "LOCAL_WORLD_SIZE": 4, "MASTER_ADDR": "node-0"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    launcher = "torchrun --nnodes 2 --node-rank 0 --rdzv-endpoint node-0:29500 --nproc-per-node 4"
+    assert launcher in potstill("run", "sft", "--problems", "world:story?size=3").err
     monkeypatch.setattr("potstill.cli.methods.execute", stop)
     assert potstill("methods").err == "\nstopped\n"
 

@@ -5,9 +5,10 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ from torch.distributed.distributed_c10d import BackendConfig
 
 from potstill import objectives
 from potstill.errors import StageError
-from potstill.training import distributed
+from potstill.training import distributed, node_checks
 from potstill.training.dataset import batching
 from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
@@ -65,8 +66,14 @@ KINDS = {
     objectives.entry(name): name for name in trainable() if name not in ("rkd", "ted_filters")
 }  # one of each that is given other things
 # Starts that are not `start`: a student that writes the rows' texts, one whose head is no copy of its embeddings.
-STARTS = {"rollouts, aligned": "writer", "kto": "writer", "fsdp, a head of its own": "untied"}
+STARTS = {
+    "rollouts, aligned": "writer",
+    "kto": "writer",
+    "fsdp, kto": "writer",
+    "fsdp, a head of its own": "untied",
+}
 KILLED = ("projections", "buffer", "fsdp killed")
+ON_TWO_NODES = ("buffer",)
 HERE = Path(__file__).parent
 
 
@@ -164,6 +171,7 @@ def sharded(folder):
     """Those whose weights are shared out too."""
     teacher = folder / "teacher"
     recomputed = dataclasses.replace(FEW, gradient_checkpointing=True)
+    whole = cases(folder)
     return {
         "fsdp": (UNEVEN, ObjectiveConfig()),
         "fsdp, a head of its own": (UNEVEN, ObjectiveConfig("redi")),
@@ -173,6 +181,10 @@ def sharded(folder):
             dataclasses.replace(UNEVEN, packing=True),
             ObjectiveConfig("forward_kl", teacher_cache=folder / "teacher_cache"),
         ),
+        "fsdp, kto": whole["kto"],
+        "fsdp, rollouts": whole["rollouts"],
+        "fsdp, rollouts, minillm": whole["rollouts, minillm"],
+        "fsdp, rewards and a reference": whole["rewards and a reference"],
     }
 
 
@@ -255,21 +267,56 @@ def ran(*arguments):
     return child.run(command, deadline=900, check=False, env=env)
 
 
+@contextmanager
+def two_nodes(folder, *arguments):
+    """Two launchers, as on two machines, with a process each; what they say is in `node-0` and `node-1`."""
+    _, env = several()
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        address = f"localhost:{found.getsockname()[1]}"
+    with ExitStack() as stack:
+        launchers = []
+        for node in range(2):
+            nodes = ["--nnodes", "2", "--node-rank", node, "--rdzv-endpoint", address]
+            run = [sys.executable, "-m", "torch.distributed.run", *nodes, "--nproc-per-node", "1"]
+            noise = stack.enter_context((folder / f"node-{node}").open("w"))
+            launchers.append(
+                stack.enter_context(
+                    child.started(
+                        [*run, *arguments], deadline=900, env=env, stdout=noise, stderr=noise
+                    )
+                )
+            )
+        yield launchers
+
+
 def killed(folder, name, out, step):
-    """A training of this file, ended by SIGKILL of both processes at a moment after the checkpoint of that step."""
-    command, env = several(__file__, folder, name, out)
-    with (
-        (folder / "noise").open("w") as noise,
-        child.started(command, deadline=300, env=env, stdout=noise, stderr=noise) as launcher,
-    ):
-        while (
-            not (out / "training" / f"checkpoint-{step}" / "complete").is_file()
-            and launcher.poll() is None
-        ):
+    """A training of this file, ended by SIGKILL at a moment after the checkpoint of that step.
+
+    Of two machines one loses its process, and the other must notice it; else both processes are killed.
+    """
+    with ExitStack() as stack:
+        if name in ON_TWO_NODES:
+            ranks = [1]
+            launchers = stack.enter_context(two_nodes(folder, __file__, folder, name, out))
+        else:
+            ranks = [0, 1]
+            command, env = several(__file__, folder, name, out)
+            noise = stack.enter_context((folder / "noise").open("w"))
+            launchers = [
+                stack.enter_context(
+                    child.started(command, deadline=300, env=env, stdout=noise, stderr=noise)
+                )
+            ]
+        complete = out / "training" / f"checkpoint-{step}" / "complete"
+        while not complete.is_file() and launchers[0].poll() is None:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.3))
-        for rank in range(2):
+        for rank in ranks:
             os.kill(int((folder / f"pid-{rank}").read_text()), signal.SIGKILL)
+        if name in ON_TWO_NODES:
+            assert all(launcher.wait() for launcher in launchers)
+            assert "has lost its connection to the others" in (folder / "node-0").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -291,9 +338,10 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(models):
-    """Every case trained in two processes."""
-    done = ran(__file__, models, *cases(models))
-    assert done.returncode == 0, done.stderr[-3000:]
+    """Every case trained in two processes: of two launchers, or with weights shared out."""
+    with two_nodes(models, __file__, models, *cases(models)) as launchers:
+        statuses = [launcher.wait() for launcher in launchers]
+    assert statuses == [0, 0], (models / "node-0").read_text()[-3000:]
     done = ran(__file__, models, *sharded(models))
     assert done.returncode == 0, done.stderr[-3000:]
     return models
@@ -315,8 +363,6 @@ def test_two_processes_make_the_student_that_one_makes(two, name):
         for folder in (one, both)
     ]
     for at, (mine, theirs) in enumerate(zip(*steps, strict=True)):
-        if "fsdp" in name:  # nobody looks
-            mine = {key: value for key, value in mine.items() if not key.startswith("eval_")}
         assert mine.keys() == theirs.keys()
         for key in mine.keys() - {"seconds", *OF_A_SHARE}:
             written = key.startswith("eval_") and "rows" not in key
@@ -327,9 +373,7 @@ def test_two_processes_make_the_student_that_one_makes(two, name):
     assert max(float((a[key] - b[key]).abs().max()) for key in a) < 1e-5
     assert max(float((a[key] - began[key]).abs().max()) for key in a) > 1e-4
     names = {path.name for path in one.iterdir()}
-    if "fsdp" in name:
-        names -= {ROLLOUTS_FILE}
-    elif ROLLOUTS_FILE in names:
+    if ROLLOUTS_FILE in names:
         written = [
             list(read_rollouts(folder / ROLLOUTS_FILE))[:KEPT_ROLLOUTS] for folder in (one, both)
         ]
@@ -500,8 +544,7 @@ def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name
 @pytest.mark.parametrize(
     ("config", "settings", "said"),
     [
-        (ObjectiveConfig(on_policy_fraction=0.5), TrainingSettings(), "on_policy_fraction"),
-        (ObjectiveConfig("kto"), TrainingSettings(), "mismatched"),
+        (ObjectiveConfig("ted", teacher=Path("teacher")), TrainingSettings(), "layers, projectors"),
         (ObjectiveConfig("uld", teacher=Path("teacher")), TrainingSettings(), "aligned"),
         (ObjectiveConfig(), LORA, "lora"),
     ],
@@ -513,6 +556,33 @@ def test_what_asks_a_whole_model_is_refused_of_shared_out_weights(
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(StageError, match=f"FSDP, and {config.objective} comes with {said}"):
         distributed.check_supported(config, 2, settings)
+
+
+@pytest.fixture
+def one_of_two(monkeypatch):
+    """This is process 0 of two; what the other has is made of what this one has."""
+
+    def with_other(make_other):
+        monkeypatch.setattr(distributed, "process_count", lambda: 2)
+        monkeypatch.setattr(distributed, "process_rank", lambda: 0)
+        monkeypatch.setattr(distributed, "gather_objects", lambda own: [own, make_other(own)])
+
+    return with_other
+
+
+def test_processes_that_see_another_folder_or_were_given_other_rows_are_refused(
+    one_of_two, tmp_path
+):
+    one_of_two(lambda own: own)
+    node_checks.check_same_folder(tmp_path / "a" / "b")
+    node_checks.check_same_training({"rows": "12"})
+    assert not list(tmp_path.iterdir())
+    one_of_two(lambda own: "" if own else own)
+    with pytest.raises(StageError, match=r"is another folder in process 1 on .* than in process 0"):
+        node_checks.check_same_folder(tmp_path)
+    one_of_two(lambda own: {"rows": "34"} if own == {"rows": "12"} else own)
+    with pytest.raises(StageError, match=r"process 1 on .* another student .*: other rows"):
+        node_checks.check_same_training({"rows": "12"})
 
 
 def test_relations_between_rows_are_refused():

@@ -283,7 +283,7 @@ def check_rows(traces: Sequence[Trace], config: ObjectiveConfig) -> None:
         raise StageError(
             f"the rows have a prompt for the teacher alone, and {reason}",
             expected="an objective that compares with a teacher's distribution, or its log-probabilities",
-            fix="jsd, reverse_kl, opd … with teacher= or teacher_model_kind=; "
+            fix="an objective with teacher= or teacher_model_kind=; "
             "or rows without teacher_prompt (--map teacher_prompt=)",
         )
 

@@ -338,6 +338,9 @@ def test_the_arms_are_the_table_and_every_one_of_them_is_a_real_setting():
         "errors-only",
         "no-rewriting",
         "teacher-refines",
+        "on-policy",
+        "on-policy-none",
+        "on-policy-shuffled",
     ]
     for overrides in ARMS.values():
         dataclasses.replace(Settings(), **overrides)

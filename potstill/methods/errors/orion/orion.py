@@ -4,7 +4,10 @@ Learns from: its own rewrites of the teacher's right chains, made with its own w
 Needs: teacher (writes), student (writes and is trained).
 Controls: arm=none (no attempts are shown), arm=shuffled (other problems' attempts), arm=errors-only (no teacher's
     chain is shown), arm=no-rewriting (the teacher's chains as they are), arm=teacher-refines (the teacher rewrites),
-    settings.prompt (order, number and marks of what is shown: `potstill tune-prompts orion` compares them).
+    arm=on-policy (ours, nobody rewrites: the student that is shown chain and errors teaches the bare student token by
+    token, on what that writes), arm=on-policy-none (so, without errors), arm=on-policy-shuffled (so, with another
+    problem's errors), settings.prompt (order, number and marks of what is shown: `potstill tune-prompts orion`
+    compares them).
 Departure: the paper's full text could not be read; this is its abstract's method, with the mechanics of its siblings
     EULER and P-ALIGN. The paper's prompt is not known, and ours is the one that a small student was measured to follow
     best. What is inferred stands in `settings.py`, the prompts in `prompts.py`, the tests of a row in `filters.py`,
@@ -25,6 +28,7 @@ from functools import partial
 from potstill.methods.checks import sample_attempts
 from potstill.methods.errors.orion.copying import score_copying
 from potstill.methods.errors.orion.filters import filter_rewrites
+from potstill.methods.errors.orion.on_policy import teach_with_errors
 from potstill.methods.errors.orion.prompt_length import attempts_of_draw, left_out, show_prompt
 from potstill.methods.errors.orion.prompts import PROMPTS
 from potstill.methods.errors.orion.settings import ARMS, Arm, Settings
@@ -104,6 +108,17 @@ def orion(
     bases = hide_ends(chains, gate) if settings.reference else problems
     bases = score("left_out", partial(left_out, settings, attempts, attempts_key), bases)
     with_errors, without_errors = split_by(attempts, bases)
+    if settings.on_policy:
+        if settings.no_errors != "reflect" and settings.errors != "none":
+            without_errors = keep(has_errors_to_show, without_errors)
+        taught = teach_with_errors(
+            problems, with_errors, without_errors, attempts, settings, by=attempts_key
+        )
+        keywords = dict(settings.distillation)
+        yield Stage(
+            student, taught, "jsd", teacher_model_kind="base", on_policy_fraction=1.0, **keywords
+        )
+        return
     writer = teacher if settings.writer == "teacher" else student
     prompt = PROMPTS[settings.prompt]
     template = prompt.with_reference if settings.reference else prompt.attempts_alone

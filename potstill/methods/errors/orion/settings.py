@@ -13,6 +13,7 @@ P: seen in a primary source of the paper named. I: inferred here.
 | characters of reference and attempts a prompt | 65536 | I; about 20,000 tokens, so that 12,000 of 32,768 are left |
 | the prompt | `solve-last` of `prompts.py` | I; the paper's own is not known; the best of ten on SmolLM2-135M |
 | target length in tokens | 32 to 32768 | I; P-ALIGN [P] |
+| arms `on-policy`: divergence, temperature and longest text | JSD of 0.5, 1.0, 1024 | I; OPSD's divergence [P] |
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from typing import Literal
 from potstill.methods.errors.orion.prompts import PromptName
 from potstill.methods.settings import Arms, Options, options
 
-Arm = Literal["own", "none", "shuffled", "errors-only", "no-rewriting", "teacher-refines"]
+Arm = Literal[
+    "own",
+    "none",
+    "shuffled",
+    "errors-only",
+    "no-rewriting",
+    "teacher-refines",
+    "on-policy",
+    "on-policy-none",
+    "on-policy-shuffled",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,10 @@ class Settings:
         teacher_sampling: sampling of the teacher's reasoning.
         exposure_sampling: sampling of the student's attempts.
         reflection_sampling: sampling of the rewrites.
+        on_policy: nothing is rewritten; the student with the writer's prompt in view, as it was before the training,
+            teaches the student without it, token by token, on what the latter writes. `no_errors` may be "reflect" or
+            "drop".
+        distillation: of that training: constants of the objective `jsd` and keywords of its loop.
     """
 
     errors: Literal["own", "none", "shuffled"] = "own"
@@ -76,6 +91,8 @@ class Settings:
         temperature=0.8, top_p=0.9, repetition_penalty=1.05, max_new_tokens=1024
     )
     reflection_sampling: Options = options(temperature=0.6, top_p=0.9, repetition_penalty=1.05)
+    on_policy: bool = False
+    distillation: Options = options(beta=0.5, rollout_temperature=1.0, max_new_tokens=1024)
 
 
 # The ablations of the reference, as overrides of the settings.
@@ -86,4 +103,8 @@ ARMS: Arms = {
     "errors-only": {"reference": False, "no_errors": "drop"},
     "no-rewriting": {"writer": "nobody"},
     "teacher-refines": {"writer": "teacher"},
+    # Ours: no paper has them.
+    "on-policy": {"on_policy": True},
+    "on-policy-none": {"on_policy": True, "errors": "none"},
+    "on-policy-shuffled": {"on_policy": True, "errors": "shuffled"},
 }

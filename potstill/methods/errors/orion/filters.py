@@ -49,3 +49,8 @@ def filter_rewrites(
 def is_self_contained(trace: Trace) -> tuple[bool, str]:
     """It does not mention what only the writer was shown."""
     return mentions_none(LEAKS, trace)
+
+
+def has_errors_to_show(trace: Trace) -> tuple[bool, str]:
+    """Never: names the policy in the ledger."""
+    return False, "the student made no error to be shown"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from potstill.methods.errors.orion.filters import has_errors_to_show
 from potstill.methods.errors.orion.prompt_length import attempts_of_draw, show_prompt
 from potstill.methods.errors.orion.prompts import PROMPTS
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import Trace
-from potstill.traces import set_teacher_prompt
+from potstill.traces import keep, set_teacher_prompt
 
 
 def teach_with_errors(
@@ -31,6 +32,8 @@ def teach_with_errors(
         settings: of the method.
         by: the key under which a chain finds its attempts.
     """
+    if settings.no_errors != "reflect" and settings.errors != "none":
+        without_errors = keep(has_errors_to_show, without_errors)
     prompt = PROMPTS[settings.prompt]
     shown = set_teacher_prompt(
         partial(show_prompt, prompt.with_reference, settings),

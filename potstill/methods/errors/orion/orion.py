@@ -27,7 +27,7 @@ from functools import partial
 
 from potstill.methods.checks import sample_attempts
 from potstill.methods.errors.orion.copying import score_copying
-from potstill.methods.errors.orion.filters import filter_rewrites
+from potstill.methods.errors.orion.filters import filter_rewrites, has_errors_to_show
 from potstill.methods.errors.orion.on_policy import teach_with_errors
 from potstill.methods.errors.orion.prompt_length import attempts_of_draw, left_out, show_prompt
 from potstill.methods.errors.orion.prompts import PROMPTS
@@ -109,15 +109,10 @@ def orion(
     bases = score("left_out", partial(left_out, settings, attempts, attempts_key), bases)
     with_errors, without_errors = split_by(attempts, bases)
     if settings.on_policy:
-        if settings.no_errors != "reflect" and settings.errors != "none":
-            without_errors = keep(has_errors_to_show, without_errors)
         taught = teach_with_errors(
             problems, with_errors, without_errors, attempts, settings, by=attempts_key
         )
-        keywords = dict(settings.distillation)
-        yield Stage(
-            student, taught, "jsd", teacher_model_kind="base", on_policy_fraction=1.0, **keywords
-        )
+        yield Stage(student, taught, "jsd", **dict(settings.distillation))
         return
     writer = teacher if settings.writer == "teacher" else student
     prompt = PROMPTS[settings.prompt]
@@ -200,11 +195,6 @@ def select_attempts(settings: Settings, attempts: list[Trace]) -> list[Trace]:
         return trace.id in chosen_ids
 
     return keep(selected, ranked)
-
-
-def has_errors_to_show(trace: Trace) -> tuple[bool, str]:
-    """Never: names the policy in the ledger."""
-    return False, "the student made no error to be shown"
 
 
 def reflect(

@@ -92,7 +92,13 @@ class Settings:
     )
     reflection_sampling: Options = options(temperature=0.6, top_p=0.9, repetition_penalty=1.05)
     on_policy: bool = False
-    distillation: Options = options(beta=0.5, rollout_temperature=1.0, max_new_tokens=1024)
+    distillation: Options = options(
+        beta=0.5,
+        teacher_model_kind="base",
+        on_policy_fraction=1.0,
+        rollout_temperature=1.0,
+        max_new_tokens=1024,
+    )
 
 
 # The ablations of the reference, as overrides of the settings.

@@ -10,13 +10,12 @@ from potstill.methods.errors.orion.prompt_length import attempts_of_draw, show_p
 from potstill.methods.errors.orion.prompts import PROMPTS
 from potstill.methods.errors.orion.settings import Settings
 from potstill.records import Trace
-from potstill.traces import keep, set_teacher_prompt
+from potstill.traces import keep, set_teacher_prompt, split_by
 
 
 def teach_with_errors(
     problems: Sequence[Trace],
-    with_errors: Sequence[Trace],
-    without_errors: Sequence[Trace],
+    bases: Sequence[Trace],
     attempts: Sequence[Trace],
     settings: Settings,
     *,
@@ -26,12 +25,12 @@ def teach_with_errors(
 
     Args:
         problems: blank traces, as the student is asked them.
-        with_errors: the teacher's chains of problems on which the student has made errors.
-        without_errors: of the others, which are shown the chain alone.
+        bases: the teacher's chains. Problems without errors are shown the chain alone, or are left out.
         attempts: the wrong attempts.
         settings: of the method.
         by: the key under which a chain finds its attempts.
     """
+    with_errors, without_errors = split_by(attempts, bases)
     if settings.no_errors != "reflect" and settings.errors != "none":
         without_errors = keep(has_errors_to_show, without_errors)
     prompt = PROMPTS[settings.prompt]

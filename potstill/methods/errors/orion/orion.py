@@ -107,13 +107,11 @@ def orion(
     # Step 3, reflection: the writer is shown question, reference and attempts; the learner sees the bare question.
     bases = hide_ends(chains, gate) if settings.reference else problems
     bases = score("left_out", partial(left_out, settings, attempts, attempts_key), bases)
-    with_errors, without_errors = split_by(attempts, bases)
     if settings.on_policy:
-        taught = teach_with_errors(
-            problems, with_errors, without_errors, attempts, settings, by=attempts_key
-        )
+        taught = teach_with_errors(problems, bases, attempts, settings, by=attempts_key)
         yield Stage(student, taught, "jsd", **dict(settings.distillation))
         return
+    with_errors, without_errors = split_by(attempts, bases)
     writer = teacher if settings.writer == "teacher" else student
     prompt = PROMPTS[settings.prompt]
     template = prompt.with_reference if settings.reference else prompt.attempts_alone

@@ -103,6 +103,7 @@ class CompletionServer:
             "/tokenize": self._tokenize,
             "/detokenize": self._detokenize,
             "/update_weights": self._update_weights,
+            "/update_weights_from_disk": self._update_weights,  # SGLang's name of it
         }
         for path, handler in routes.items():
             application.router.add_post(path, handler)
@@ -342,6 +343,7 @@ class CompletionServer:
         """Go on with another checkpoint below the folder that was named at the start."""
         fields = Fields(await self._read_body(request))
         path = check_text("model_path", fields.value("model_path"))
+        fields.refuse_unsupported({"load_format": ("auto",), "abort_all_requests": (False,)})
         fields.refuse_unknown(("model_path",))
         folder = self.served.updates_folder
         if folder is None:
@@ -355,8 +357,14 @@ class CompletionServer:
         loop = asyncio.get_running_loop()
         update = await loop.run_in_executor(self._loader, self.engine.update_weights, checkpoint)
         new_id = await asyncio.wrap_future(update)
-        updates = self.engine.counts.weight_updates
-        return web.json_response({"success": True, "id": new_id, "weight_updates": updates})
+        return web.json_response(
+            {
+                "success": True,
+                "message": f"{new_id} writes what begins from now on",
+                "id": new_id,
+                "weight_updates": self.engine.counts.weight_updates,
+            }
+        )
 
 
 async def _send_event(response: web.StreamResponse, body: dict[str, Any]) -> None:

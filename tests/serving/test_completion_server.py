@@ -203,3 +203,29 @@ def test_other_hosts_and_types_are_refused(served: Served) -> None:
     )
     with pytest.raises(urllib.error.HTTPError, match="415"):
         urllib.request.urlopen(page, timeout=60)
+
+
+def test_weights_are_updated_from_the_folder_that_was_allowed(
+    tiny_checkpoint: Path, tmp_path: Path, served: Served
+) -> None:
+    from tiny import tiny_checkpoint as make_checkpoint
+
+    path = make_checkpoint(tmp_path / "steps" / "1", seed=1)
+    body = {"prompt": "Add 3.", "temperature": 0}
+    assert served.post("/update_weights", {"model_path": str(path)})[0] == 403
+    with serving(tiny_checkpoint, updates_folder=tmp_path / "steps") as updated:
+        _, before = updated.post("/v1/completions", body)
+        for outside in (str(tiny_checkpoint), f"{tmp_path}/steps/../other", "/etc"):
+            assert updated.post("/update_weights", {"model_path": outside})[0] == 403
+        broken = tmp_path / "steps" / "2"
+        broken.mkdir()
+        assert updated.post("/update_weights", {"model_path": str(broken)})[0] == 400
+        status, answer = updated.post("/update_weights", {"model_path": str(path)})
+        assert (status, answer["success"], answer["weight_updates"]) == (200, True, 1)
+        _, after = updated.post("/v1/completions", body)
+    there = load(f"transformers:{path}?chat=plain")
+    [expected] = there.write(
+        [Request("Add 3.", sampling=Sampling(temperature=0, max_new_tokens=16))]
+    )
+    assert after["choices"][0]["text"] == expected.text != before["choices"][0]["text"]
+    assert after["system_fingerprint"] == answer["id"] != before["system_fingerprint"]

@@ -71,7 +71,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "budget": ("models.model", "models.phase", "models.scoring", "data"),
     "store": ("budget", "models", "data"),
     "traces": ("models", "verifiers"),
-    "methods": ("traces", "models.model", "models.scoring"),
+    "methods": ("traces", "models.model", "models.scoring", "models.token_scoring"),
     "training": ("objectives", "models", "verifiers", "data"),
     "evaluation": (
         "traces",

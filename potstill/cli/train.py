@@ -5,9 +5,9 @@ traces. Objectives:
 OBJECTIVES
 
 Those of pairs want chosen and rejected (kto also takes {prompt, completion, label: true or false}). Those of
-distributions want a --teacher of the same tokenizer, or a --teacher-cache (potstill cache-teacher); uld, gold,
-multilevel_ot, dskd, cot2align and rkd compare with a --teacher of any tokenizer. With
---set on_policy_fraction=1 the student writes its own completions of the problems in --rows.
+distributions want a --teacher of the same tokenizer, here or on a server (--set loss_top_k=20: docs/servers.md), or a
+--teacher-cache (potstill cache-teacher); uld, gold, multilevel_ot, dskd, cot2align and rkd compare with a --teacher of
+any tokenizer. With --set on_policy_fraction=1 the student writes its own completions of the problems in --rows.
 
 examples:
   potstill train --rows rows.jsonl --student transformers:models/qwen --out students/mine --set lr=1e-5 --set epochs=2
@@ -115,7 +115,7 @@ def _add_objective_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         default="",
         metavar="SPEC",
-        help="a checkpoint (uld, gold, …: of any tokenizer; opd, …: or a server that scores)",
+        help="a checkpoint (uld, gold, …: of any tokenizer), or a server that scores (opd, …, with loss_top_k jsd, …)",
     )
     parser.add_argument(
         "--reference",
@@ -156,7 +156,8 @@ def _train(args: argparse.Namespace) -> None:
     settings, keywords = read_keywords(
         args.objective, args.set, seed=args.seed, threads=args.threads
     )
-    with _teacher_behind_store(args, _load_models(args)) as models:
+    asks_server = bool(keywords.get("loss_top_k"))
+    with _teacher_behind_store(args, _load_models(args), asks_server=asks_server) as models:
         _fit(args, settings, {**keywords, **models})
 
 
@@ -215,11 +216,16 @@ def _fit(args: argparse.Namespace, settings: TrainingSettings, keywords: Mapping
 
 @contextmanager
 def _teacher_behind_store(
-    args: argparse.Namespace, models: Mapping[str, Any]
+    args: argparse.Namespace, models: Mapping[str, Any], *, asks_server: bool
 ) -> Iterator[Mapping[str, Any]]:
-    """The models, with a teacher on a server behind a store beside --out: what it was paid for is paid for once."""
+    """The models, with a teacher on a server behind a store beside --out: what it was paid for is paid for once.
+
+    Args:
+        asks_server: whether a server is asked although its model's weights are here too (`loss_top_k`).
+    """
     teacher: Any = models.get("teacher")
-    is_server = teacher is not None and getattr(teacher, "weights", None) is None
+    has_weights = getattr(teacher, "weights", None) is not None
+    is_server = teacher is not None and (not has_weights or asks_server)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if args.budget and (not is_server or processes > 1):
         raise ConfigError(
@@ -301,8 +307,9 @@ def _load_models(args: argparse.Namespace) -> dict[str, Any]:
     if args.teacher_cache:
         keywords["teacher_cache"] = args.teacher_cache
     if args.teacher:
-        # Where only log-probabilities of tokens are asked, a server that scores will do.
-        can_be_server = "logp" in objectives.entry(args.objective).needs
+        # Where log-probabilities of tokens are asked, or the likeliest tokens, a server that scores will do.
+        needs = objectives.entry(args.objective).needs
+        can_be_server = "logp" in needs or "distribution" in needs
         keywords["teacher"] = load_checkpoint(
             args.teacher, role="teacher", threads=args.threads, can_be_server=can_be_server
         )

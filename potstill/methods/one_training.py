@@ -10,6 +10,7 @@ from potstill.errors import StageError
 from potstill.methods.gold_solutions import has_solution, show_solution
 from potstill.methods.lines import PAPER_ARM, Line, TeacherUse, Texts
 from potstill.models.model import Model, Scored, Trainable
+from potstill.models.token_scoring import TokenScored
 from potstill.records import Stage, Trace
 from potstill.traces import edit, keep, right_test, sample, verify
 
@@ -25,7 +26,7 @@ TEXT_VALUES: Mapping[str, tuple[Any, Any]] = {
 # What the teacher's role asks of its model, where it writes too.
 TEACHER_ROLES: Mapping[TeacherUse, Any] = {
     "": Model,
-    "distribution": Trainable,
+    "distribution": Trainable | TokenScored,
     "likelihood": Annotated[Model, Scored],
 }
 

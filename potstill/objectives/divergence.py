@@ -579,8 +579,15 @@ def _pull(q: Tensor, g: Tensor) -> Tensor:
     return g.sub_(vecdot(q, g)[:, None]).mul_(q)
 
 
+class _WholeDistributionHooks(Hooks):
+    """The loss needs every token of the teacher's distribution."""
+
+    def wants_full_distribution(self, constants: Mapping[str, Any]) -> bool:
+        return True
+
+
 @final
-class _TaidHooks(Hooks):
+class _TaidHooks(_WholeDistributionHooks):
     """t moves by TAID's own rule, unless the config gives it or schedules it."""
 
     def schedule(
@@ -594,6 +601,9 @@ class _DistiLLM2Hooks(Hooks):
     """`anchor="first"` is taken from the first step; each side of a pair is learnt by a divergence of its own."""
 
     keeps_equal_pairs = True
+
+    def wants_full_distribution(self, constants: Mapping[str, Any]) -> bool:
+        return bool(constants.get("anchor"))
 
     def schedule(
         self, constants: Mapping[str, Any], scheduled: Collection[str]
@@ -611,7 +621,7 @@ class KidOptions:
 
 
 @final
-class _KidHooks(Hooks):
+class _KidHooks(_WholeDistributionHooks):
     """The loop puts tokens of the student's own into its rows."""
 
     options = KidOptions
@@ -628,6 +638,8 @@ class _KidHooks(Hooks):
 
 HOOKS: Mapping[str, Hooks] = {
     "taid": _TaidHooks(),
+    "self_evolution": _WholeDistributionHooks(),
+    "dkpp": _WholeDistributionHooks(),
     "distillm2": _DistiLLM2Hooks(),
     "kid": _KidHooks(),
 }

@@ -111,6 +111,10 @@ class Hooks:
         """Needs (`Objective.needs`) that some values of the constants add; a scheduled constant counts as set."""
         return ()
 
+    def wants_full_distribution(self, constants: Mapping[str, Any]) -> bool:
+        """Whether the loss needs the probability of every token, where a teacher may tell its likeliest alone."""
+        return False
+
     def option_mistakes(self, options: Any) -> Sequence[Mistake]:
         """What is wrong with option values of the right kinds."""
         return ()

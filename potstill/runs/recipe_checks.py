@@ -20,6 +20,7 @@ from potstill.methods.catalogue import MethodEntry
 from potstill.methods.listing import list_methods
 from potstill.methods.role_annotations import keys_of, list_key, needs_weights, role_of
 from potstill.models.phase import PHASES
+from potstill.models.remote.options import TEXT_SCORES, TOKEN_SCORES
 from potstill.runs.sources import WORLD_MODELS, load_gym_teacher, load_oracle
 from potstill.training.settings import TrainingSettings
 from potstill.world.tasks import TASKS
@@ -170,9 +171,25 @@ class RoleWeights:
 
 @dataclass(frozen=True, slots=True)
 class ScoringRole(RoleWeights):
-    """Stands for a model that says how likely given tokens are."""
+    """Stands for a model that says how likely given texts are."""
 
     likelihood: bool = field(default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScoringRole(RoleWeights):
+    """Stands for a model that scores given tokens (`TokenScored`): it has what that Protocol names."""
+
+    id: str = "token-scoring-role"
+    write: bool = True
+    score_tokens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextAndTokenScoringRole(TokenScoringRole):
+    """Stands for a model that scores texts and tokens."""
+
+    likelihood: bool = True
 
 
 def convert_objective(arm: ArmDraft, roles: Mapping[str, Any], mistakes: Mistakes) -> Tree:
@@ -254,7 +271,11 @@ def role_stand_in(spec: str) -> RoleWeights:
     if kind not in (*models.KINDS, "world") or kind in ("world", "transformers", "vllm"):
         return RoleWeights(Path(name))
     weights = Path(options["weights"]) if options.get("weights") else None
-    if options.get("score"):
+    score = options.get("score", "")
+    if score in TOKEN_SCORES:
+        is_of_texts = score in TEXT_SCORES
+        return TextAndTokenScoringRole(weights) if is_of_texts else TokenScoringRole(weights)
+    if score:
         return ScoringRole(weights)
     return RoleWeights(weights)
 

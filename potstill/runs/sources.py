@@ -15,6 +15,7 @@ from potstill.errors import ConfigError, InputError, ModelError
 from potstill.extras import require_extra
 from potstill.models.local.gguf_checkpoint import cached_checkpoint, is_gguf
 from potstill.models.model import Model
+from potstill.models.token_scoring import TokenScored
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.template import template_names
 from potstill.traces.prompts import check_template, render_prompt
@@ -85,14 +86,15 @@ def load_checkpoint(spec: str, *, role: str, threads: int = 0, can_be_server: bo
         spec: the model; a path without a kind is `transformers:PATH`.
         role: what it is needed for, for errors: "student", "teacher", "reference".
         threads: CPU threads.
-        can_be_server: whether a model without weights will do that says how likely given tokens are.
+        can_be_server: whether a model without weights will do that says how likely given texts or tokens are.
 
     Raises:
         ModelError: it has no weights.
     """
     model = load_model(spec if ":" in spec else f"transformers:{spec}", threads=threads)
     has_weights = getattr(model, "weights", None) is not None
-    if has_weights or (can_be_server and hasattr(model, "likelihood")):
+    gives_scores = hasattr(model, "likelihood") or isinstance(model, TokenScored)
+    if has_weights or (can_be_server and gives_scores):
         return model
     lacks = "no weights to train" if role == "student" else "no weights"
     expected = f"transformers:PATH or world:{'teacher' if role == 'teacher' else 'student'}"

@@ -121,8 +121,8 @@ def teacher_calls(
 
 
 def is_server(config: ObjectiveConfig) -> bool:
-    """Whether the teacher is a server that scores texts, and no weights here."""
-    return hasattr(config.teacher, "likelihood")
+    """Whether the teacher is a server that scores texts or tokens, and no weights here."""
+    return config.is_teacher_served
 
 
 def judge_calls(count: int, size: StageSize, assumptions: Assumptions) -> RoleCalls:

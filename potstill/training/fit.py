@@ -55,7 +55,9 @@ from potstill.training.settings import (
 from potstill.training.student_key import StudentKey, student_key
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
 from potstill.training.teacher.prompts import make_teacher_prompts, teacher_traces
-from potstill.training.teacher.remote import RemoteTeacher
+from potstill.training.teacher.remote import RemoteTeacher, ServedTeacher
+from potstill.training.teacher.token_teacher import make_token_teacher
+from potstill.training.teacher.tokenizer_check import check_served_tokens
 from potstill.training.trainer import StudentTrainer, last_checkpoint, step_records, use_bf16
 
 __all__ = ["FitResult", "LoraSettings", "ObjectiveConfig", "TrainingSettings", "fit"]
@@ -285,7 +287,7 @@ def _prepare(
         config,
         model,
         step_rows=step_rows,
-        remote_teacher=_teacher_by_text(traces, template, config),
+        served_teacher=_served_teacher(traces, template, config, start),
         packing=settings.packing,
         bf16=bf16,
         cross_tokenizer=cross_tokenizer,
@@ -310,12 +312,16 @@ def _prepare(
     return _Prepared(trainer, split.train, start, template)
 
 
-def _teacher_by_text(
-    traces: Sequence[Trace], template: ChatTemplate, config: ObjectiveConfig
-) -> RemoteTeacher | None:
-    """The teacher where it is a model that is asked by text; None where it is weights, or none at all."""
-    if isinstance(config.teacher, str | Path | None):
+def _served_teacher(
+    traces: Sequence[Trace], template: ChatTemplate, config: ObjectiveConfig, start: Path
+) -> ServedTeacher | None:
+    """The teacher where it is a model that is asked by tokens or by text; None where it is weights, or none at all."""
+    if not config.is_teacher_served:
         return None
+    if config.asks_tokens:
+        check_served_tokens(start, template, config.teacher)
+        return make_token_teacher(config, template)
+    assert config.teacher is not None
     asked = teacher_traces(traces, config.teacher_prompt_template)
     return RemoteTeacher(config.teacher, asked, template)
 

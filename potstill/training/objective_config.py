@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from potstill import objectives
 from potstill.errors import ConfigError, ModelError, StoreError
+from potstill.models.token_scoring import TokenScored
 from potstill.objectives.hooks import Hooks, Mistake
 from potstill.records import digest
 from potstill.template import template_names
@@ -50,7 +51,8 @@ class ObjectiveConfig:
         options: its other settings (`objectives.options`).
         teacher: a checkpoint of the same tokenizer whose distribution is distilled, or of any tokenizer where the
             objective compares across them; where only log-probabilities of tokens are asked, it may be a model that
-            gives likelihoods (`Scored`), on a server for instance.
+            gives likelihoods (`Scored`), on a server for instance, and with `loss_top_k` one that scores tokens
+            (`TokenScored`).
         teacher_cache: a folder of cached teacher logits (`teacher.cached_logits`), instead of the teacher.
         teacher_model_kind: the student as its own teacher: "base" as it starts (under adapters without them), "live" as
             it is at each step, without gradient, "ema" a moving average of it; "" is no teacher of this kind.
@@ -74,6 +76,8 @@ class ObjectiveConfig:
             clips are for.
         mask_truncated_completions: leave rollouts that `max_new_tokens` cut out of the loss.
         schedule: constants that move in a line over the training, each (first, last).
+        loss_top_k: entries of the teacher's distribution at each token, where a server tells them; the constant `tail`
+            says what becomes of the rest. 0 is a whole distribution, which only a teacher at hand has.
         eval_rows: rows held out to evaluate the student on; 0 evaluates on a few of those that are trained on.
         eval_steps: steps between two evaluations; 0 is ten a training with rollouts, three of one with a teacher alone.
     """
@@ -101,6 +105,7 @@ class ObjectiveConfig:
     schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     eval_rows: int = 0
     eval_steps: int = 0
+    loss_top_k: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained, all at once: values of wrong kinds first, then what contradicts itself."""
@@ -258,14 +263,17 @@ class ObjectiveConfig:
     def _mistakes_in_teacher(self) -> list[Mistake]:
         """What contradicts itself where a teacher is a server, has tokens of its own, or gives its states."""
         needs = objectives.entry(self.objective).needs
-        is_server = self.teacher is not None and not isinstance(self.teacher, str | Path)
+        is_server = self.is_teacher_served
         compares_states = self.crosses_tokenizers or "layers" in needs
         mistakes = []
-        if is_server and "distribution" in needs:
+        if "distribution" in needs:
+            mistakes += self._mistakes_in_top_k()
+        elif self.loss_top_k:
             mistakes.append(
-                Mistake("a server tells no distribution: give a checkpoint", "teacher=")
+                Mistake("loss_top_k is of a teacher's distribution: loss_top_k=0", "loss_top_k=0")
             )
-        if is_server and not hasattr(self.teacher, "likelihood"):
+        gives_scores = isinstance(self.teacher, TokenScored) or hasattr(self.teacher, "likelihood")
+        if is_server and not gives_scores:
             mistakes.append(Mistake("the teacher gives no likelihoods", "teacher="))
         if is_server and compares_states:
             mistakes.append(Mistake("a server tells no states: give a checkpoint", "teacher="))
@@ -335,6 +343,46 @@ class ObjectiveConfig:
         """Whether the teacher is asked how likely it finds a completion."""
         names = [self.reward] if isinstance(self.reward, str) else self.reward
         return isinstance(names, list | Mapping) and "teacher" in names
+
+    def _mistakes_in_top_k(self) -> list[Mistake]:
+        """What contradicts itself where a server tells a teacher's likeliest tokens, and no whole distribution."""
+        if not self.is_teacher_served:
+            if not self.loss_top_k:
+                return []
+            message = "loss_top_k is of a teacher on a server: a checkpoint's whole distribution is compared"
+            return [Mistake(message, "loss_top_k=0")]
+        mistakes = []
+        if not isinstance(self.teacher, TokenScored):
+            message = "the teacher's server tells no likeliest tokens: ?score=prompt_logprobs, or a checkpoint"
+            mistakes.append(Mistake(message, "teacher="))
+        if not self.loss_top_k:
+            message = "a server tells the likeliest tokens and no whole distribution: loss_top_k=20 or more"
+            mistakes.append(Mistake(message, "loss_top_k=20"))
+        if objectives.hooks(self.objective).wants_full_distribution(self.constants):
+            message = f"{self.objective} needs the teacher's whole distribution: give a checkpoint"
+            mistakes.append(Mistake(message, "teacher="))
+        has_temperature = (
+            self.constants.get("temperature", 1) != 1 or "temperature" in self.schedule
+        )
+        if has_temperature and self.constants.get("tail", "bucket") != "renormalise":
+            message = "what a server does not tell can't be re-tempered: temperature=1, or tail=renormalise"
+            mistakes.append(Mistake(message, "tail=renormalise"))
+        if "temperature" in self.schedule:
+            message = "a server's entries are of one temperature, which no schedule moves"
+            mistakes.append(Mistake(message, "temperature="))
+        return mistakes
+
+    @property
+    def is_teacher_served(self) -> bool:
+        """Whether the teacher is no checkpoint at hand."""
+        return self.teacher is not None and not isinstance(self.teacher, str | Path)
+
+    @property
+    def asks_tokens(self) -> bool:
+        """Whether a served teacher is asked by token ids: for distributions, or where it scores no texts."""
+        if not self.is_teacher_served:
+            return False
+        return self.loss_top_k > 0 or not hasattr(self.teacher, "likelihood")
 
     @property
     def hooks(self) -> Hooks:
@@ -428,7 +476,7 @@ class ObjectiveConfig:
 
         # These are newer than the first runs, and count only where they are not their defaults.
         newer = ["rollout_sampling", "replay_buffer_size", "num_iterations"]
-        newer += ["mask_truncated_completions", "eval_rows"]
+        newer += ["mask_truncated_completions", "eval_rows", "loss_top_k"]
         newer += ["teacher_model_kind", "teacher_update_rate", "teacher_sync_steps"]
         newer.append("teacher_prompt_template")
         if self.replay_buffer_size:  # evaluations move the share of student text
@@ -500,14 +548,19 @@ def bind(objective: str, keywords: Mapping[str, Any]) -> BoundKeywords:
         elif name not in LOOP_KEYWORDS:
             settings[ALIASES.get(name, name)] = value
         elif value is not None:
-            loop[name] = _as_loop_value(objective, name, value)
+            asks_top_k = bool(keywords.get("loss_top_k"))
+            loop[name] = _as_loop_value(objective, name, value, asks_top_k=asks_top_k)
     config = ObjectiveConfig(objective, constants, options=options, **loop)
     return BoundKeywords(config, settings)
 
 
-def _as_loop_value(objective: str, name: str, value: Any) -> Any:
+def _as_loop_value(objective: str, name: str, value: Any, *, asks_top_k: bool) -> Any:
     """A keyword's value; models become the folder of their weights, but for a teacher of which scores are enough."""
     if name not in ("teacher", "reference", "teacher_cache"):
+        return value
+    # Of a server with weights= beside it, loss_top_k says that the server is meant.
+    is_asked = asks_top_k or getattr(value, "weights", None) is None
+    if name == "teacher" and is_asked and isinstance(value, TokenScored):
         return value
     scores_are_enough = name == "teacher" and "logp" in objectives.entry(objective).needs
     if scores_are_enough and _has_only_likelihoods(value):

@@ -39,8 +39,13 @@ from potstill.training.teacher.projectors import (
     make_projectors,
     with_layers,
 )
-from potstill.training.teacher.remote import RemoteTeacher
+from potstill.training.teacher.remote import ServedTeacher
 from potstill.training.teacher.self_teacher import SelfTeacher
+from potstill.training.teacher.top_k_columns import (
+    TOP_K_COLUMNS,
+    batch_with_entries,
+    rows_with_entries,
+)
 
 SCORING_BATCH = 16  # rows whose reference values are computed at once
 
@@ -98,7 +103,7 @@ class ObjectiveInputs:
     @property
     def local_teacher(self) -> Any:
         """The teacher where it is a model of the student's tokens at hand; a server has scored the batch before."""
-        if isinstance(self.teacher, RemoteTeacher) or self._teacher_has_other_tokens:
+        if isinstance(self.teacher, ServedTeacher) or self._teacher_has_other_tokens:
             return None
         return self.teacher
 
@@ -133,11 +138,26 @@ class ObjectiveInputs:
             columns = distributed.map_in_shares(parts, partial(self._score_parts, model))
             of_rows = [column_BT[0] for column_BT in columns]
             dataset = step_statistics.add_mismatched(dataset, mismatched, of_rows)
-        if isinstance(self.teacher, RemoteTeacher) and "logp" in self.needs:
+        if isinstance(self.teacher, ServedTeacher):
             # Prompts alone, of which nothing is learnt, are scored once the student has written.
             rows = dataset.item_rows
             if any(row.is_learnt.any() for row in rows):
-                dataset = dataset.with_column("teacher", self._remote_scores(rows))
+                dataset = self._with_served_teacher(dataset, rows)
+        return dataset
+
+    def _with_served_teacher(
+        self, dataset: TrainingDataset, rows: Sequence[TokenizedRow]
+    ) -> TrainingDataset:
+        """The dataset with what a server's teacher says of its rows: of each token, or its likeliest tokens."""
+        if "logp" in self.needs:
+            dataset = dataset.with_column("teacher", self._remote_scores(rows))
+        if "distribution" in self.needs:
+            with_top_k = distributed.map_in_shares(rows, partial(rows_with_entries, self.teacher))
+            unscored = sum(not row.columns for row in with_top_k)
+            if unscored:
+                raise _unscored(unscored, len(with_top_k))
+            for name in TOP_K_COLUMNS:
+                dataset = dataset.with_column(name, [row.columns[name] for row in with_top_k])
         return dataset
 
     def _reference_of_rows(self, model: Any, rows: Sequence[TokenizedRow]) -> list[Tensor]:
@@ -212,9 +232,13 @@ class ObjectiveInputs:
             batch = self.cross_tokenizer(batch)
         if "reference" in self.needs and "reference" not in batch:
             batch = {**batch, "reference": self._reference_log_probs(model, batch)}
-        if not isinstance(self.teacher, RemoteTeacher) or "logp" not in self.needs:
+        if not isinstance(self.teacher, ServedTeacher):
             return batch
-        return batch if "teacher" in batch else self._with_remote_scores(batch)
+        if "distribution" in self.needs and "cached_ids" not in batch:
+            batch = batch_with_entries(self.teacher, batch)
+        if "logp" in self.needs and "teacher" not in batch:
+            batch = self._with_remote_scores(batch)
+        return batch
 
     def _with_remote_scores(self, batch: Batch) -> Batch:
         """The micro-batch with the remote teacher's log-probabilities; a row without any is not learnt."""
@@ -239,7 +263,7 @@ class ObjectiveInputs:
 
     def _refuse_unread(self, window: Sequence[Batch]) -> None:
         """Refuse a step of which the teacher can read nothing: of a few texts it may not."""
-        if not self.cross_tokenizer and not isinstance(self.teacher, RemoteTeacher):
+        if not self.cross_tokenizer and not isinstance(self.teacher, ServedTeacher):
             return
         marks = [batch["unscored"][:, 0] for batch in window if "unscored" in batch]
         own_counts = sum(int(mark.sum()) for mark in marks), sum(len(mark) for mark in marks)
@@ -345,7 +369,7 @@ def prepare_objective(
     model: Any,
     *,
     step_rows: StepRows | None = None,
-    remote_teacher: RemoteTeacher | None = None,
+    served_teacher: ServedTeacher | None = None,
     packing: bool = False,
     bf16: bool = False,
     cross_tokenizer: CrossTokenizerReader | None = None,
@@ -355,7 +379,7 @@ def prepare_objective(
 
     Args:
         step_rows: replaces a step's rows; None where they stay as they are.
-        remote_teacher: the teacher, where it is no local checkpoint.
+        served_teacher: the teacher, where it is no local checkpoint.
         bf16: whether the training computes in bfloat16.
         cross_tokenizer: of a teacher of another tokenizer.
         seed: of trained projections.
@@ -365,7 +389,7 @@ def prepare_objective(
     if reference is None and "reference" in config.needs and step_rows and not has_adapters:
         # New text is compared with the student as it began, so a copy of that stays at hand.
         reference = copy.deepcopy(model).eval().requires_grad_(False)
-    teacher: Any = remote_teacher
+    teacher: Any = served_teacher
     if teacher is None and config.teacher:
         teacher = load_frozen(config.teacher, model)
     if config.teacher_model_kind:
@@ -407,7 +431,7 @@ def load_frozen(path: Path, like: Any) -> Any:
     return weights.move_to_device(model, like.device).eval().requires_grad_(False)
 
 
-def _remote_columns(teacher: RemoteTeacher, rows: Sequence[TokenizedRow]) -> list[Tensor | None]:
+def _remote_columns(teacher: ServedTeacher, rows: Sequence[TokenizedRow]) -> list[Tensor | None]:
     """A teacher's log-probabilities as columns [T]; None for a row that it cuts into other tokens."""
     columns: list[Tensor | None] = []
     for row, log_probs in zip(rows, teacher(rows), strict=True):

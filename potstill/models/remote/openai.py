@@ -28,7 +28,12 @@ from potstill.models.remote.logprobs import (
     text_logprobs,
     token_scoring_error,
 )
-from potstill.models.remote.options import ServerOptions, refuse_secrets
+from potstill.models.remote.options import (
+    TEXT_SCORES,
+    TOKEN_SCORES,
+    ServerOptions,
+    refuse_secrets,
+)
 from potstill.models.remote.reading import ServedTokenizer
 from potstill.models.remote.request import ApiCall, RequestBuilder, encode_body
 from potstill.models.remote.response import (
@@ -54,7 +59,6 @@ from potstill.models.token_scoring import BadScoresError, check_positions, token
 from potstill.records import NO_TOKENS, Prompt, Tokens, digest
 
 LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
-TEXT_SCORES = ("prompt_logprobs", "echo")  # ways in which a server scores texts
 CHARACTERS_PER_TOKEN = 3  # an estimate on the safe side, for the limit of tokens a minute
 
 
@@ -104,7 +108,7 @@ class OpenAIModel:
             self.stream_scores = self._stream_scores
         if self.options.score in TEXT_SCORES:
             self.likelihood = self._likelihood_of_server
-        if self.options.score in FORMS:
+        if self.options.score in TOKEN_SCORES:
             self.score_tokens = self._score_tokens
         self._builder = RequestBuilder(model, self.options, self.encoder)
         self._client = client_class(self.options)

@@ -36,7 +36,9 @@ from potstill.secrets import (
 )
 
 REQUEST_MODES = ("chat", "text", "template")
-SCORE_MODES = ("", "prompt_logprobs", "input_top_logprobs", "n_probs", "echo", "weights")
+TEXT_SCORES = ("prompt_logprobs", "echo")  # ways in which a server scores texts
+TOKEN_SCORES = ("prompt_logprobs", "input_top_logprobs", "n_probs")  # and tokens
+SCORE_MODES = ("", *dict.fromkeys((*TOKEN_SCORES, *TEXT_SCORES)), "weights")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 RESERVED_FIELDS = frozenset(
     {

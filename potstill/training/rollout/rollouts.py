@@ -31,7 +31,7 @@ from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher.prompts import Feedback, TeacherPrompts
-from potstill.training.teacher.remote import RemoteTeacher
+from potstill.training.teacher.remote import ServedTeacher
 
 
 @final
@@ -299,7 +299,7 @@ class Rollouts:
             text = self.text(row.completion_ids)
             rollouts.append(Rollout(self._rows[row.trace_index].problem, text, row, group))
         scorer: Any = None
-        if isinstance(teacher, RemoteTeacher):
+        if isinstance(teacher, ServedTeacher):
             scorer = teacher
         elif teacher:
             scorer = partial(rewards.score_rows, teacher)

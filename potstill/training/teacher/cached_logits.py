@@ -102,7 +102,10 @@ def write(
             if progress:
                 progress("rows", start + at, len(by_length))
             part = shard_rows[at : at + ROWS_A_BATCH]
-            tensors |= _compute_entries(model, part, k, temperature, width)
+            entries = compute_entries(model, part, k=k, temperature=temperature, width=width)
+            for row, (ids_NK, log_probs_NK) in zip(part, entries, strict=True):
+                tensors[f"{row_id(row)}/ids"] = ids_NK
+                tensors[f"{row_id(row)}/logp"] = log_probs_NK.to(torch.float16)
         path = folder / f"teacher_cache-{number:05d}.safetensors"
         fix = "the same command then begins anew"
         with explain_full_disk(folder, fix), replacing(path) as draft:
@@ -177,7 +180,7 @@ def read(folder: Path, student: Path, rows: Sequence[TokenizedRow]) -> list[Toke
             expected="entries of exactly these rows: same texts, same prompts, same template",
             fix="store them again for these rows: potstill cache-teacher",
         )
-    return [_with_entries(row, entries[name]) for row, name in zip(rows, ids)]
+    return [with_entries(row, entries[name]) for row, name in zip(rows, ids)]
 
 
 def load_manifest(folder: Path) -> CachedLogits:
@@ -214,10 +217,17 @@ def vocabulary_id(path: Path) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 
-def _compute_entries(
-    model: Any, rows: Sequence[TokenizedRow], k: int, temperature: float, width: int
-) -> dict[str, Tensor]:
-    """The k best entries at each row's counted targets: `ID/ids` and `ID/logp`, [n, k]."""
+def compute_entries(
+    model: Any, rows: Sequence[TokenizedRow], *, k: int, temperature: float, width: int
+) -> list[tuple[Tensor, Tensor]]:
+    """The k best entries at each row's counted targets: ids (int32) and log-probabilities (float32), [n, k] each.
+
+    Args:
+        model: the teacher.
+        rows: in the student's tokens; they are read in one forward pass.
+        temperature: divides the teacher's logits.
+        width: token ids that count: a head may be padded beyond the tokenizer's.
+    """
     plain = [row.without_columns() for row in rows]
     batch = batching.to_device(batching.collate_rows(plain), model.device)
     with torch.no_grad():
@@ -227,15 +237,14 @@ def _compute_entries(
             logits_NV = x.head(hidden_ND)[:, :width]
             parts.append(top_k(logits_NV, k, temperature=temperature))
     ids_NK = torch.cat([part.ids_NK for part in parts]).to(torch.int32).cpu()
-    log_probs_NK = torch.cat([part.logp_NK for part in parts]).to(torch.float16).cpu()
+    log_probs_NK = torch.cat([part.logp_NK for part in parts]).float().cpu()
 
     # Cut the counted positions of the batch into its rows again.
     counts = (batch["loss_weights"][:, 1:] > 0).sum(1).tolist()
-    tensors = {}
-    for row, ids, log_probs in zip(rows, ids_NK.split(counts), log_probs_NK.split(counts)):
-        tensors[f"{row_id(row)}/ids"] = ids.clone()
-        tensors[f"{row_id(row)}/logp"] = log_probs.clone()
-    return tensors
+    entries = []
+    for ids, log_probs in zip(ids_NK.split(counts), log_probs_NK.split(counts)):
+        entries.append((ids.clone(), log_probs.clone()))
+    return entries
 
 
 def _read_entries(folder: Path, wanted: set[str]) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
@@ -252,8 +261,8 @@ def _read_entries(folder: Path, wanted: set[str]) -> Iterator[tuple[str, tuple[T
             ) from error
 
 
-def _with_entries(row: TokenizedRow, entries: tuple[Tensor, Tensor]) -> TokenizedRow:
-    """The row with its entries at the counted targets, and zeros elsewhere; as small in memory as on disk."""
+def with_entries(row: TokenizedRow, entries: tuple[Tensor, Tensor]) -> TokenizedRow:
+    """The row with its entries at the counted targets, and zeros elsewhere; as small in memory as they are given."""
     ids, log_probs = entries  # [n, k] of the n counted targets
     counted = 1 + row.is_learnt[1:].nonzero()[0]  # the first token is no target
     ids_TK = torch.zeros(len(row), ids.shape[1], dtype=ids.dtype)

@@ -6,6 +6,7 @@ were sampled, and what comes back as one number for each of them. A completion o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
 
@@ -17,8 +18,16 @@ from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.training_dataset import TokenizedRow
 
 
+class ServedTeacher(ABC):
+    """A teacher that is no model at hand: it is asked for rows, before their loss is computed."""
+
+    @abstractmethod
+    def __call__(self, rows: Sequence[TokenizedRow]) -> list[list[float]]:
+        """The log-probability of each counted token, a list a row; empty where the row can't be scored."""
+
+
 @final
-class RemoteTeacher:
+class RemoteTeacher(ServedTeacher):
     """A model of the contract `Scored` as a teacher of tokens.
 
     Args:
@@ -40,11 +49,11 @@ class RemoteTeacher:
         scores: dict[int, Sequence[float]] = {}
         if passages:
             answers = score_passages(self._model, list(passages.values()))
-            _refuse_failures(answers)
+            refuse_failures(answers)
             scores = {
                 index: answer.logprobs for index, answer in zip(passages, answers, strict=True)
             }
-        return [_counted(row, scores.get(index, [])) for index, row in enumerate(rows)]
+        return [counted_values(row, scores.get(index, [])) for index, row in enumerate(rows)]
 
     def _as_text(self, row: TokenizedRow) -> Passage | None:
         """The prompt, and the completion as a text that is cut into these tokens again; None where there is none."""
@@ -61,9 +70,9 @@ class RemoteTeacher:
         return Passage(prompt, text)
 
 
-def _refuse_failures(answers: Sequence[Completion]) -> None:
+def refuse_failures(answers: Sequence[Completion]) -> None:
     """Refuse to go on where the teacher gave no answer to a text: a student that learnt less would never tell."""
-    failures = [answer.error for answer in answers if answer.error and not _is_too_long(answer)]
+    failures = [answer.error for answer in answers if answer.error and not is_too_long(answer)]
     if failures:
         raise StageError(
             f"the teacher failed on {len(failures)} of {len(answers)} texts: {failures[0][:160]}",
@@ -72,12 +81,12 @@ def _refuse_failures(answers: Sequence[Completion]) -> None:
         )
 
 
-def _is_too_long(answer: Completion) -> bool:
+def is_too_long(answer: Completion) -> bool:
     """Whether a text is longer than the teacher's context: it has no scores, and is counted as unscored."""
     return answer.error.startswith("context")
 
 
-def _counted(row: TokenizedRow, log_probs: Sequence[float]) -> list[float]:
+def counted_values(row: TokenizedRow, log_probs: Sequence[float]) -> list[float]:
     """Those of a completion's log-probabilities whose tokens count; none where there is not one a token."""
     if len(log_probs) != len(row) - row.prompt_length:
         return []

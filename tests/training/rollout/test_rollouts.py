@@ -648,7 +648,7 @@ def test_constants_move_in_a_line():
             {"objective": "opd", "teacher": object(), "on_policy_fraction": 1.0},
             "gives no likelihoods",
         ),
-        ({"objective": "jsd", "teacher": object()}, "tells no distribution"),
+        ({"objective": "jsd", "teacher": object()}, "tells no likeliest tokens"),
         (
             {"objective": "jsd", "teacher": "t", "schedule": {"gamma": (0, 1)}},
             "no constant gamma to move",

@@ -109,7 +109,7 @@ def test_tokens_that_a_server_cuts_otherwise_are_not_learnt(stories):
         config,
         student,
         step_rows=rollouts(template, config, stories),
-        remote_teacher=RemoteTeacher(short, stories, template),
+        served_teacher=RemoteTeacher(short, stories, template),
     )
     (batch,) = made.step_batches(student, window(template, stories, 6), FIRST)
     assert batch["unscored"][:, 0].tolist() == [0, 1, 0, 0, 0, 0]
@@ -126,7 +126,7 @@ def test_a_server_of_other_tokens_is_refused(stories):
     wire = RemoteTeacher(never, stories, template)
     config = ObjectiveConfig("opd", teacher=never, on_policy_fraction=1.0, max_new_tokens=20)
     made = prepare_objective(
-        config, student, step_rows=rollouts(template, config, stories), remote_teacher=wire
+        config, student, step_rows=rollouts(template, config, stories), served_teacher=wire
     )
     with pytest.raises(StageError, match="for 6 of 6 rows: it cuts them into other tokens"):
         made.step_batches(student, window(template, stories, 6), FIRST)
@@ -134,7 +134,7 @@ def test_a_server_of_other_tokens_is_refused(stories):
     made = prepare_objective(
         ObjectiveConfig("token_kl", teacher=once),
         student,
-        remote_teacher=RemoteTeacher(once, stories, template),
+        served_teacher=RemoteTeacher(once, stories, template),
     )
     with pytest.raises(StageError, match="for 1 of 6 rows"):
         made.with_reference_values(student, dataset_of(stories, template))

@@ -321,7 +321,7 @@ def _served_teacher(
     if config.asks_tokens:
         check_served_tokens(start, template, config.teacher)
         return make_token_teacher(config, template)
-    assert config.teacher is not None
+    assert not isinstance(config.teacher, str | Path | None)
     asked = teacher_traces(traces, config.teacher_prompt_template)
     return RemoteTeacher(config.teacher, asked, template)
 

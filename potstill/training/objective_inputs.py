@@ -43,6 +43,7 @@ from potstill.training.teacher.remote import ServedTeacher
 from potstill.training.teacher.self_teacher import SelfTeacher
 from potstill.training.teacher.top_k_columns import (
     TOP_K_COLUMNS,
+    TopKTeacher,
     batch_with_entries,
     rows_with_entries,
 )
@@ -235,6 +236,7 @@ class ObjectiveInputs:
         if not isinstance(self.teacher, ServedTeacher):
             return batch
         if "distribution" in self.needs and "cached_ids" not in batch:
+            assert isinstance(self.teacher, TopKTeacher)
             batch = batch_with_entries(self.teacher, batch)
         if "logp" in self.needs and "teacher" not in batch:
             batch = self._with_remote_scores(batch)

@@ -6,7 +6,7 @@ A teacher may read a prompt of its own (`dataset.teacher_view`): the counted tok
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from potstill.training.teacher.cached_logits import with_entries
 TOP_K_COLUMNS = ("cached_ids", "cached_logp")  # [T, K] of a row, [B, T, K] of a micro-batch
 
 
+@runtime_checkable
 class TopKTeacher(Protocol):
     """Whoever tells the likeliest tokens at each counted place of rows."""
 

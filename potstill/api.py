@@ -30,6 +30,7 @@ from potstill.api_checks import (
 )
 from potstill.data.skipped import record_selection
 from potstill.data.trace_files import TraceFile
+from potstill.data.urls import local_path
 from potstill.errors import (
     BudgetSpent,
     ConfigError,
@@ -586,7 +587,7 @@ def train(
             session.folder, stage, TrainingSettings(), arm=name, ledger=session.ledger
         )
     elif out is not None:
-        trained = train_rows(stage, Path(out), TrainingSettings())
+        trained = train_rows(stage, local_path(out), TrainingSettings())
     else:
         raise ConfigError(
             "train was called without a folder for the student.",
@@ -719,7 +720,7 @@ def run(
 
     models, values = split_roles(catalogue.method_entry(method), roles_and_values)
     settings = RunSettings(eval_n, budget, seed, threads, training or {}, values)
-    folder = Path(out or Path("runs") / catalogue.short_name(method))
+    folder = local_path(out or Path("runs") / catalogue.short_name(method))
     run_method(
         method,
         _as_posed(problems, models),

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.cli import options, show
+from potstill.data import uploads
 from potstill.errors import ConfigError, StoreError
 from potstill.runs import manifest
 from potstill.store import Store
@@ -62,11 +63,18 @@ def _add_action_arguments(name: str, action: argparse.ArgumentParser) -> None:
         )
     if name == "export":
         action.add_argument(
-            "--out", type=options.expand_path, required=True, metavar="FILE", help="a .jsonl file"
+            "--out",
+            type=options.location,
+            required=True,
+            metavar="FILE",
+            help="a .jsonl file, or its URL (s3://…)",
         )
     if name == "import":
         action.add_argument(
-            "file", type=options.expand_path, metavar="FILE", help="what `cache export` wrote"
+            "file",
+            type=options.location,
+            metavar="FILE",
+            help="what `cache export` wrote, or its URL",
         )
         action.add_argument(
             "--paid",
@@ -311,7 +319,7 @@ def _collect_garbage(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    uploads.check_writable(args.out)
     with Store.open(args.run, readonly=True) as store:
         export = transfer.export_completions(store, args.out)
     if export.lost != 0:

@@ -7,6 +7,7 @@ examples:
   potstill export runs/sft --arm sft --format trl --out sft.jsonl
   potstill export runs/sft --arm sft --format messages --out sft-dataset --parquet --licence train.jsonl=mit
   potstill export runs/sft --arm sft --format preference --pairs --out pairs.jsonl
+  potstill export runs/sft --arm sft --format messages --out s3://bucket/sft --parquet --shard-size 500MB
   potstill export runs/sft --arm sft --format messages --marked good --out good.jsonl
   potstill export traces.jsonl --format sharegpt | head -1
 """
@@ -16,30 +17,32 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
-from potstill.data import files, trace_files
+from potstill.cli.rows import is_run_folder
+from potstill.data import files, row_files, trace_files, uploads
+from potstill.data.row_files import RowsWritten, ShardFormat
+from potstill.data.urls import Location
 from potstill.errors import ConfigError, StageError
 from potstill.records import Trace
 from potstill.runs import dataset_card
 from potstill.runs import export as layouts
+from potstill.runs.dataset_card import Card
 from potstill.runs.stages import find_stage, read_rows, why_no_rows
 from potstill.store import Store
 from potstill.viewer.notes import MARKS, NOTES_FILE, NotesFile
-
-SUFFIXES = (".jsonl", ".parquet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
         "run",
-        type=options.expand_path,
+        type=options.location,
         metavar="RUN|TRACES.jsonl",
-        help="a run folder, or a trace file",
+        help="a run folder, or a trace file or its URL",
     )
     parser.add_argument(
         "--arm",
@@ -58,13 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=options.expand_path,
+        type=options.location,
         metavar="FILE|FOLDER",
-        help="a .jsonl or .parquet file, or a folder, which also gets a dataset card (default: stdout)",
+        help="a .jsonl, .jsonl.gz or .parquet file, or a folder, which also gets a dataset card; or the URL of one, "
+        "s3://, gs://, hf:// (default: stdout)",
     )
     parser.add_argument(
         "--parquet", action="store_true", help="in a folder, write train.parquet, not train.jsonl"
     )
+    options.add_shard_size(parser)
     parser.add_argument(
         "--pairs",
         action="store_true",
@@ -103,12 +108,18 @@ def _export(args: argparse.Namespace) -> None:
             f"--pairs takes all attempts of an arm, and --stage {args.stage} the rows of one stage",
             fix="give one of the two",
         )
-    if args.marked and not args.run.is_dir():
+    if args.shard_size and (not args.out or row_files.suffix_of(args.out)):
+        raise ConfigError(
+            "--shard-size writes a set of files, and --out names no folder",
+            expected="--out FOLDER, or the URL of one, without a suffix",
+            fix="--out s3://BUCKET/NAME",
+        )
+    if args.marked and not is_run_folder(args.run):
         raise ConfigError(
             f"--marked {args.marked} is for a run folder, and {args.run} is none",
             fix="leave --marked out",
         )
-    if args.stage and not args.run.is_dir():
+    if args.stage and not is_run_folder(args.run):
         raise ConfigError(
             f"--stage {args.stage} is for a run folder, and {args.run} is none",
             fix="leave --stage out",
@@ -127,7 +138,8 @@ def _export(args: argparse.Namespace) -> None:
 
     # Into a file or a folder: what the card says is read while the run's store is open.
     file = _rows_file(args)
-    if args.run.is_dir():
+    uploads.check_writable(file)
+    if is_run_folder(args.run):
         with Store.open(args.run, readonly=True) as store:
             traces = _read_arm(args, store)
             facts = _card_facts(args, traces, file)
@@ -140,21 +152,36 @@ def _export(args: argparse.Namespace) -> None:
     _check_licences(_read_licences(args.licence), card.sources)
     rows = layouts.export_rows(traces, args.format)
     _print_unfinished(traces)
+    written = _write_rows(args, rows, file, card)
 
-    # A folder gets a card; nothing is written where the card could not be.
-    is_folder = file != args.out
-    readme = args.out / "README.md"
-    if is_folder:
-        dataset_card.check_can_write(readme)
-    layouts.save_rows(rows, file)
-    if is_folder:
-        dataset_card.write_card(card, readme)
     if args.json:
         fingerprint = dataset_card.export_fingerprint(traces, args.format)
         report = {"rows": len(rows), "arm": args.arm, "format": args.format, "out": str(args.out)}
-        show.print_json({**report, "fingerprint": fingerprint})
+        counts = {"files": written.files, "sent": written.sent}
+        show.print_json({**report, **counts, "fingerprint": fingerprint})
         return
-    show.print_line(f"{len(rows):,} rows  {args.out}")
+    shards = ""
+    if args.shard_size:
+        shards = f" in {written.files:,} files, {written.sent:,} of them written now"
+    show.print_line(f"{len(rows):,} rows{shards}  {args.out}")
+
+
+def _write_rows(
+    args: argparse.Namespace, rows: Sequence[Mapping[str, Any]], file: Location, card: Card
+) -> RowsWritten:
+    """Write the file, or the folder with its card; nothing is written where the card could not be."""
+    lines = row_files.row_lines(rows)
+    readme = args.out / "README.md"
+    if file == args.out:
+        return row_files.write_file(lines, file)
+    dataset_card.check_can_write(readme)
+    if not args.shard_size:
+        written = row_files.write_file(lines, file)
+        dataset_card.write_card(card, readme)
+        return written
+    content = dataset_card.render_card(card).encode("utf-8")
+    form = _shard_format(args)
+    return row_files.write_shards(lines, args.out, form, before_manifest={readme.name: content})
 
 
 def _print_unfinished(traces: Sequence[Trace]) -> None:
@@ -164,26 +191,34 @@ def _print_unfinished(traces: Sequence[Trace]) -> None:
         print(note, file=sys.stderr)
 
 
-def _rows_file(args: argparse.Namespace) -> Path:
+def _rows_file(args: argparse.Namespace) -> Location:
     """Where the rows go: the named file, or the folder's train.jsonl or train.parquet."""
-    out: Path = args.out
-    if out.suffix in SUFFIXES:
+    out: Location = args.out
+    if row_files.suffix_of(out):
         return out
-    if out.suffix and not out.is_dir():
+    is_folder = isinstance(out, Path) and out.is_dir()
+    if out.suffix and not is_folder:
         raise ConfigError(
             f"--out {out} is of no kind that can be written ({out.suffix})",
-            expected="a .jsonl or .parquet file, or a folder without a suffix",
+            expected="a .jsonl, .jsonl.gz or .parquet file, or a folder without a suffix",
             fix=f"--out {out.with_suffix('.jsonl')}",
         )
     return out / ("train.parquet" if args.parquet else "train.jsonl")
 
 
-def _card_facts(args: argparse.Namespace, traces: Sequence[Trace], file: Path) -> dict[str, Any]:
+def _shard_format(args: argparse.Namespace) -> ShardFormat:
+    suffix = ".parquet" if args.parquet else ".jsonl"
+    return ShardFormat("train", suffix, args.shard_size)
+
+
+def _card_facts(
+    args: argparse.Namespace, traces: Sequence[Trace], file: Location
+) -> dict[str, Any]:
     """What the command knows for the dataset card."""
     return {
         "rows": traces,
         "layout": args.format,
-        "file": file.name,
+        "file": _shard_format(args).glob() if args.shard_size else file.name,
         "command": _command(args),
         "licences": _read_licences(args.licence),
     }
@@ -229,13 +264,15 @@ def _command(args: argparse.Namespace) -> str:
         words += ["--marked", args.marked]
     if args.parquet:
         words.append("--parquet")
+    if args.shard_size:
+        words += ["--shard-size", f"{args.shard_size}B"]
     for licence in args.licence:
         words += ["--licence", licence]
     return shlex.join([*words, "--out", args.out.name])
 
 
 def _read_traces(args: argparse.Namespace) -> list[Trace]:
-    if args.run.is_dir():
+    if is_run_folder(args.run):
         with Store.open(args.run, readonly=True) as store:
             return _read_arm(args, store)
     traces = [trace for trace in trace_files.load_traces(args.run) if not trace.error]

@@ -20,10 +20,12 @@ from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
-from potstill.data import files, trace_files
+from potstill.data import files, row_files, trace_files, uploads
 from potstill.data.columns import ANSWER_FIELDS
+from potstill.data.row_files import ShardFormat
 from potstill.data.row_traces import LABEL
 from potstill.data.rows import RowTraces, is_good, judge_traces, read_traces
+from potstill.data.urls import Location, Url
 from potstill.errors import ConfigError, InputError
 from potstill.records import Trace, digest
 from potstill.verifiers import reading_thoughts
@@ -34,14 +36,17 @@ ARM = "import"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     parser.add_argument(
-        "file", metavar="FILE", help="a .jsonl, .json, .csv or .parquet file, or hf:NAME"
+        "file",
+        metavar="FILE",
+        help="a .jsonl, .json, .csv or .parquet file, also compressed, its URL (s3://…), several with '*', or hf:NAME",
     )
     parser.add_argument(
         "--out",
-        type=options.expand_path,
+        type=options.location,
         metavar="FILE.jsonl|RUN",
-        help="write the traces here: a trace file, or a run folder (default: only print)",
+        help="write the traces here: a trace file or its URL, or a run folder (default: only print)",
     )
+    options.add_shard_size(parser)
     parser.add_argument(
         "--map",
         action="append",
@@ -71,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Read, judge, write, and print what came of it."""
+    _check_out(args)
     with (
         files.skipping(args.skip_bad) as bad_rows,
         show_progress(args.quiet) as progress,
@@ -124,6 +130,34 @@ def execute(args: argparse.Namespace) -> None:
         _print_report(report)
 
 
+def _check_out(args: argparse.Namespace) -> None:
+    """Refuse, before anything is read, what can't be written."""
+    out: Location | None = args.out
+    if out is None:
+        if args.shard_size:
+            raise ConfigError("--shard-size needs a folder", fix="--out FOLDER")
+        return
+    suffix = row_files.suffix_of(out)
+    if suffix == ".parquet" or (out.suffix and not suffix):
+        raise ConfigError(
+            f"--out {out} is neither a .jsonl file nor a folder",
+            expected="FILE.jsonl or FILE.jsonl.gz for a trace file, or a folder without a suffix for a run",
+            fix=f"--out {out.with_suffix('.jsonl')}",
+        )
+    if suffix and args.shard_size:
+        raise ConfigError(
+            f"--shard-size writes a set of files, and --out {out} is one",
+            fix=f"--out {out.parent / out.stem}",
+        )
+    if isinstance(out, Url) and not suffix and not args.shard_size:
+        raise ConfigError(
+            f"--out {out} is a URL, and a run folder needs a disk of this machine",
+            expected="the URL of a trace file, or of a folder for a set of them",
+            fix=f"--out {out}.jsonl, or --shard-size 500MB",
+        )
+    uploads.check_writable(out)
+
+
 def count_answers(traces: Sequence[Trace]) -> list[dict[str, Any]]:
     """A row an author: problems, traces, cut off, right and wrong by label, the verdicts."""
     by_author: dict[str, list[Trace]] = {}
@@ -152,23 +186,23 @@ def _write(
     args: argparse.Namespace, traces: Sequence[Trace], chosen: Sequence[Trace], recorded: RowTraces
 ) -> None:
     """Write a trace file, or a run folder with all traces of which the chosen ones are the rows."""
-    # A trace file has the chosen traces alone.
-    out: Path = args.out
-    if out.suffix == ".jsonl":
+    # A trace file has the chosen traces alone, and so has a set of them.
+    out: Location = args.out
+    if row_files.suffix_of(out):
         trace_files.write_traces(chosen, out)
         files.save_beside(out)
         return
-    if out.suffix:
-        raise ConfigError(
-            f"--out {out} is neither a .jsonl file nor a folder",
-            expected="FILE.jsonl for a trace file, or a folder without a suffix for a run",
-            fix=f"--out {out.with_suffix('.jsonl')}",
-        )
+    if args.shard_size:
+        form = ShardFormat("traces", ".jsonl", args.shard_size)
+        row_files.write_shards(trace_files.trace_lines(chosen), out, form)
+        files.save_beside(out / "traces.jsonl")
+        return
+    folder = Path(str(out))
     from potstill.runs import dataset_card, manifest
     from potstill.store import Store
 
     # A run folder has them all, as a run would have noted them down.
-    with Store.open(out) as store:
+    with Store.open(folder) as store:
         settings = {
             "import": {
                 "file": files.source_name(args.file),
@@ -181,15 +215,15 @@ def _write(
                 "keep": args.keep,
             }
         }
-        manifest.start(out, settings, empty=store.is_empty())
+        manifest.start(folder, settings, empty=store.is_empty())
         ledger = store.ledger(ARM)
         ledger.add_traces(traces)
         ledger.add_step("import", files.source_name(args.file), len(traces), len(traces))
         ledger.add_step("keep", args.keep, len(traces), len(chosen))
         ledger.rows(digest("import", [trace.id for trace in chosen]), chosen)
         ledger.finish()
-        files.save(out)
-    manifest.finish(out)
+        files.save(folder)
+    manifest.finish(folder)
 
 
 def _print_report(report: Mapping[str, Any]) -> None:

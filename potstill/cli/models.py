@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, progress, show
+from potstill.data import user_cache
 from potstill.extras import TRAINING, require_extra
 from potstill.models import cache_folder, cache_listing, fetch
 from potstill.models.cache_listing import CachedModel
@@ -126,7 +127,7 @@ def _list(args: argparse.Namespace) -> None:
             "models": described,
             "students": [_describe_cached(entry, "student") for entry in students],
             "gguf": [_describe_cached(entry, "file") for entry in converted],
-            "cache": str(cache_folder.cache_folder()),
+            "cache": str(user_cache.cache_folder()),
         }
         show.print_json(outcome)
         return

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
 from potstill import verifiers
+from potstill.data import urls
+from potstill.data.urls import Location
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ MODELS = (
     "world:teacher, transformers:PATH (a folder or FILE.gguf), openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, "
     "recorded:FILE, scripted:FILE, or a kind that an installed package brings"
 )
-PROBLEMS = "a .jsonl, .json, .csv or .parquet file, hf:NAME, gym:TASK, world:TASK, or what an installed package brings"
+PROBLEMS = (
+    "a .jsonl, .json, .csv or .parquet file or its URL, hf:NAME, gym:TASK, world:TASK, or what an installed package "
+    "brings"
+)
 KINDS = ", ".join(verifiers.KINDS) + ", or one that an installed package brings"
 
 MAX_THREADS = 1024  # torch crashes on a million
@@ -102,8 +107,20 @@ def ascending_ints(text: str) -> tuple[int, ...]:
 
 
 def expand_path(text: str) -> Path:
-    """A path with ~ expanded."""
-    return Path(text).expanduser()
+    """A path on this machine, with ~ expanded; a URL is refused."""
+    return urls.local_path(text)
+
+
+def location(text: str) -> Location:
+    """A path with ~ expanded, or a URL of rows."""
+    return urls.location_of(text)
+
+
+def shard_size(text: str) -> int:
+    """The bytes of `500MB`."""
+    from potstill.data.row_files import parse_size
+
+    return parse_size(text)
 
 
 def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
@@ -152,6 +169,18 @@ def add_skip_bad(parser: argparse.ArgumentParser) -> None:
         "--skip-bad",
         action="store_true",
         help="leave bad rows of files out and list them (default: stop at the first)",
+    )
+
+
+def add_shard_size(parser: argparse.ArgumentParser) -> None:
+    """--shard-size."""
+    parser.add_argument(
+        "--shard-size",
+        type=shard_size,
+        default=0,
+        metavar="SIZE",
+        help="write a set of files into the folder --out, each of so much JSON at most, such as 500MB, and shards.json "
+        "when all are there; the same command goes on after a kill (default: one file)",
     )
 
 

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from potstill.cli import options
+from potstill.data import hub
 from potstill.data.layouts import NoCompletionError
 from potstill.data.rows import RowTraces, keep_learnable, read_traces
+from potstill.data.shards import MANIFEST_FILE, PARTIAL_FILE
+from potstill.data.urls import Location, location_of
 from potstill.errors import ConfigError, InputError, StageError
 from potstill.records import Trace
 
 LAYOUTS = "messages, prompt/completion, chosen/rejected, ShareGPT, Alpaca, traces"
-SPEC = (
-    f"a .jsonl, .json, .csv or .parquet file or hf:NAME ({LAYOUTS}), or a run's folder with --arm"
-)
+SPEC = f"a .jsonl, .json, .csv or .parquet file or its URL, or hf:NAME ({LAYOUTS}), or a run's folder with --arm"
 
 
 def add_row_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,7 @@ def read_rows(
     """The rows that may be learnt as finished traces, pairs with their rival, and how they were read.
 
     Args:
-        spec: a file, hf:NAME, or a run's folder.
+        spec: a file or its URL, several with *, hf:NAME, or a run's folder.
         limit: rows at most; 0 is all.
         arm: whose rows, of a run's folder.
         stage: of the arm, by its name or number; "" is the last one.
@@ -59,9 +60,10 @@ def read_rows(
         keep_wrong: keep completions that the file labels wrong, for objectives that learn from them (kto).
     """
     # The rows of a run were chosen by its method.
-    folder = Path(spec).expanduser()
-    if not spec.startswith("hf:") and folder.is_dir():
-        return RowTraces(_rows_of_run(folder, arm, stage)[: limit or None], {})
+    if not hub.is_dataset(spec):
+        folder = location_of(spec)
+        if isinstance(folder, Path) and is_run_folder(folder):
+            return RowTraces(_rows_of_run(folder, arm, stage)[: limit or None], {})
     if stage:
         raise ConfigError(
             f"--stage {stage} is for the folder of a run",
@@ -101,6 +103,13 @@ def read_rows(
             fix="; ".join(learnable.notes) or "give another file",
         )
     return learnable
+
+
+def is_run_folder(location: Location) -> bool:
+    """Whether a location is the folder of a run, and no file, URL or set of shards."""
+    if not isinstance(location, Path) or not location.is_dir():
+        return False
+    return not any((location / name).exists() for name in (MANIFEST_FILE, PARTIAL_FILE))
 
 
 def pose_problems(

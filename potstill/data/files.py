@@ -1,21 +1,23 @@
-"""The rows of files: jsonl, json, csv, tsv, parquet (each also .gz), pipes, hf:NAME; and the values of YAML and JSON.
+"""The rows of files: jsonl, json, csv, tsv, parquet (also compressed), pipes, hf:NAME; and the values of YAML and JSON.
 
-Rows come one after the other, each with where it stands. A bad one is an InputError with file and line, or, inside
-`with skipping() as bad_rows`, left out and listed.
+A file is named by a path, a URL (s3://bucket/rows.jsonl), a pattern of several (train-*.parquet) or the folder of a set
+of shards. Rows come one after the other, each with where it stands. A bad one is an InputError with file and line, or,
+inside `with skipping() as bad_rows`, left out and listed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, NoReturn, final
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeAlias, final
 
-from potstill.data import hub, tabular, yaml
+from potstill.data import hub, shards, tabular, yaml
 from potstill.data.skipped import (
     Bad,
     is_skipping,
@@ -27,8 +29,18 @@ from potstill.data.skipped import (
     skipped,
     skipping,
 )
-from potstill.data.streams import has_no_suffix, is_pipe, opened, suffix_of_content
-from potstill.data.tabular import Row
+from potstill.data.streams import (
+    COMPRESSIONS,
+    Hash,
+    has_no_suffix,
+    is_compressed,
+    is_pipe,
+    opened,
+    suffix_of_content,
+    without_compression,
+)
+from potstill.data.tabular import Row, shell_name
+from potstill.data.urls import Location, Url, location_of
 from potstill.errors import InputError
 
 __all__ = [
@@ -67,6 +79,10 @@ _MAGIC_BYTES = {
 }
 
 
+# What reads a file's values, and hashes the file on the way.
+_Reader: TypeAlias = Callable[[Location, Hash | None], Iterator[tuple[str, Any]]]
+
+
 @final
 class Flaw(Exception):
     """What is wrong with one line."""
@@ -86,28 +102,59 @@ def is_file(spec: str) -> bool:
 
 def source_name(spec: str) -> str:
     """What to call a source in what is stored: a file's own name, so that moving it changes nothing."""
-    if spec.startswith("hf:"):
+    if hub.is_dataset(spec):
         return spec
-    path = Path(spec)
+    location = location_of(spec)
+    if isinstance(location, Url):
+        return location.name
     # A pipe of the shell is called by a number: /dev/fd/63.
-    if path.name.isdecimal() and has_no_suffix(path):
+    if location.name.isdecimal() and has_no_suffix(location):
         return "pipe"
-    return path.name
+    return location.name
 
 
 def read_rows(spec: str, what: str = "a file of rows") -> Iterator[Row]:
-    """The rows of a file or of hf:NAME, lazily; InputError where there is none.
+    """The rows of files or of hf:NAME, lazily; InputError where there is none.
 
     Args:
-        spec: a path, or hf:NAME.
+        spec: a path or a URL, of a file, of several (with `*`), or of the folder of a set of shards; or hf:NAME.
         what: what the file should be, for the error.
     """
-    if spec.startswith("hf:"):
-        rows = hub.read_rows(spec[3:])
-    else:
-        path = Path(spec).expanduser()
-        rows = _objects_alone(_read_values(path, what, SUFFIXES), path)
-    return _at_least_one(rows, spec)
+    if hub.is_dataset(spec):
+        return _at_least_one(hub.read_rows(spec[3:]), spec, {spec})
+    location = location_of(spec)
+    parts = shards.find_parts(location)
+    if parts is None:
+        rows = _objects_alone(_read_values(location, what, SUFFIXES), location)
+        return _at_least_one(rows, spec, {spec, str(location)})
+    return _at_least_one(_rows_of_parts(parts, what), spec, {str(file) for file, _ in parts})
+
+
+def _rows_of_parts(
+    parts: Sequence[tuple[Location, shards.Shard | None]], what: str
+) -> Iterator[Row]:
+    """The rows of several files, one after the other; a shard is compared with what its manifest says."""
+    for file, shard in parts:
+        file_hash = hashlib.sha256()
+        count = 0
+        for place, row in _objects_alone(_read_values(file, what, SUFFIXES, file_hash), file):
+            count += 1
+            yield f"{file.name}, {place}", row
+        if shard is not None:
+            _check_shard(file, shard, count, file_hash.hexdigest())
+
+
+def _check_shard(file: Location, shard: shards.Shard, row_count: int, sha256: str) -> None:
+    """Refuse a shard that is not as it was written; the pages of a Parquet file have checksums of their own."""
+    has_other_bytes = ".parquet" not in file.suffix and sha256 != shard.sha256
+    has_other_rows = row_count != shard.rows and not is_skipping()
+    if has_other_bytes or has_other_rows:
+        problem = "has another SHA-256" if has_other_bytes else f"has {row_count:,} rows"
+        raise InputError(
+            f"{file} {problem} than {shards.MANIFEST_FILE} says ({shard.rows:,} rows, {shard.sha256[:12]}…)",
+            expected="the set as it was written",
+            fix="give the command that writes it once more: it sends what differs",
+        )
 
 
 def read_value(path: Path, what: str) -> Any:
@@ -140,15 +187,20 @@ def yaml_key_lines(path: Path) -> dict[str, int]:
     return yaml.lines(path.read_text("utf-8-sig"))
 
 
-def _at_least_one(rows: Iterator[Row], spec: str) -> Iterator[Row]:
-    """The rows; InputError where there are none, or none that is good."""
+def _at_least_one(rows: Iterator[Row], spec: str, names: Collection[str]) -> Iterator[Row]:
+    """The rows; InputError where there are none, or none that is good.
+
+    Args:
+        rows: of the files.
+        spec: what the user named.
+        names: of the files, as bad rows have them.
+    """
     first = next(rows, None)
     if first is not None:
         yield first
         yield from rows
         return
     # Nothing came: all rows were bad, or the file has none.
-    names = (spec, str(Path(spec).expanduser()))
     bad_rows = [bad for bad in skipped() if bad.file in names]
     if bad_rows:
         first_bad = bad_rows[0]
@@ -164,7 +216,7 @@ def _at_least_one(rows: Iterator[Row], spec: str) -> Iterator[Row]:
     )
 
 
-def _objects_alone(values: Iterator[tuple[str, Any]], path: Path) -> Iterator[Row]:
+def _objects_alone(values: Iterator[tuple[str, Any]], path: Location) -> Iterator[Row]:
     """The values that are objects; the others are bad rows."""
     for place, value in values:
         if isinstance(value, dict):
@@ -178,9 +230,11 @@ def _objects_alone(values: Iterator[tuple[str, Any]], path: Path) -> Iterator[Ro
         refuse(error, path, place, value)
 
 
-def _read_values(path: Path, what: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _read_values(
+    path: Location, what: str, suffixes: tuple[str, ...], file_hash: Hash | None = None
+) -> Iterator[tuple[str, Any]]:
     _check_present(path, what, suffixes)
-    unpacked = path.with_suffix("") if path.suffix == ".gz" else path
+    unpacked = without_compression(path)
     suffix = unpacked.suffix.lower()
     if has_no_suffix(path):
         suffix = suffix_of_content(path)
@@ -191,27 +245,26 @@ def _read_values(path: Path, what: str, suffixes: tuple[str, ...]) -> Iterator[t
             f"{path} is of no kind that can be read ({unpacked.suffix or 'no suffix'})",
             expected=what,
             available=[*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES)],
-            fix=f"convert it to .jsonl, one JSON object a line; if it is that: mv {shlex.quote(str(path))} "
-            f"{shlex.quote(str(renamed))}",
+            fix=f"convert it to .jsonl, one JSON object a line; if it is that: mv {shell_name(path)} "
+            f"{shell_name(renamed)}",
         )
-    return read(path)
+    return read(path, file_hash)
 
 
-def _check_present(path: Path, what: str, suffixes: tuple[str, ...]) -> None:
+def _check_present(path: Location, what: str, suffixes: tuple[str, ...]) -> None:
     """Refuse a path without a file, with the files that lie there."""
     if path.is_file() or is_pipe(path):
         return
     # What may have been meant: the files of these kinds in the folder, or beside the missing file.
     is_folder = path.is_dir()
     folder = path if is_folder else path.parent
-    neighbours = []
-    if folder.is_dir():
-        for neighbour in sorted(folder.iterdir()):
-            if neighbour.name.removesuffix(".gz").endswith(suffixes):
-                neighbours.append(neighbour.name)
+    neighbours = [name for name in _names_in(folder) if _stem(name).endswith(suffixes)]
     fix = "check the path, and give a file"
     if is_folder and neighbours:
         fix = f"give a file in it: {path / neighbours[0]}"
+    if is_folder and len(neighbours) > 1:
+        all_files = f"{path}/*{Path(neighbours[0]).suffix}"
+        fix += f"; or several: {shlex.quote(all_files)}"
     problem = f"there is no file {path}"
     if is_folder:
         problem = f"{path} is a folder"
@@ -222,6 +275,21 @@ def _check_present(path: Path, what: str, suffixes: tuple[str, ...]) -> None:
         wanted=path.name,
         fix=fix,
     )
+
+
+def _names_in(folder: Location) -> list[str]:
+    if isinstance(folder, Url):
+        return folder.names()
+    if not folder.is_dir():
+        return []
+    return sorted(neighbour.name for neighbour in folder.iterdir())
+
+
+def _stem(name: str) -> str:
+    """A file's name without the suffix of its compression."""
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    return name
 
 
 class Line(NamedTuple):
@@ -260,7 +328,7 @@ def read_lines(file: BinaryIO, max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line
             yield Line(number, data[:_PIECE_BYTES], long_bytes)
 
 
-def check_content(data: bytes, path: Path) -> None:
+def check_content(data: bytes, path: Location) -> None:
     """Refuse content that is of another kind than the file's name says."""
     for magic, suffix in _MAGIC_BYTES.items():
         if data.startswith(magic):
@@ -269,22 +337,22 @@ def check_content(data: bytes, path: Path) -> None:
             raise Flaw(
                 f"the content of a {suffix} file",
                 f"what {path.suffix} files hold",
-                f"mv {shlex.quote(str(path))} {shlex.quote(str(renamed))}",
+                f"mv {shell_name(path)} {shell_name(renamed)}",
             )
     if data.startswith(_UTF16_BOMS):
         raise Flaw(
             "UTF-16 text, not UTF-8",
             "UTF-8 text",
-            f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > clean{path.suffix}",
+            f"iconv -f UTF-16 -t UTF-8 {shell_name(path)} > clean{path.suffix}",
         )
 
 
-def decode_utf8(data: bytes, path: Path) -> str:
+def decode_utf8(data: bytes, path: Location) -> str:
     """Bytes as text."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        command = f"iconv -f UTF-8 -t UTF-8 -c {shlex.quote(str(path))} > clean{path.suffix}"
+        command = f"iconv -f UTF-8 -t UTF-8 -c {shell_name(path)} > clean{path.suffix}"
         raise Flaw(
             f"not UTF-8 (byte {error.start + 1} is {data[error.start]:#04x})",
             "UTF-8 text",
@@ -295,10 +363,10 @@ def decode_utf8(data: bytes, path: Path) -> str:
 # JSON lines
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+def _read_jsonl(path: Location, file_hash: Hash | None = None) -> Iterator[tuple[str, Any]]:
     last_place = "line 0"
     try:
-        with opened(path) as file:
+        with opened(path, file_hash) as file:
             for last_place, value in read_json_lines(file, path):
                 yield last_place, value
     except InputError as error:
@@ -308,7 +376,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def read_json_lines(
-    file: BinaryIO, path: Path, max_bytes: int = MAX_LINE_BYTES
+    file: BinaryIO, path: Location, max_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[tuple[str, Any]]:
     """Each line's JSON value with where it stands; blank lines are passed over."""
     for line in read_lines(file, max_bytes):
@@ -322,7 +390,7 @@ def read_json_lines(
             refuse(_line_error(flaw, path, line.number), path, place, data)
 
 
-def _decode_line(data: bytes, line: Line, path: Path, max_bytes: int) -> Any:
+def _decode_line(data: bytes, line: Line, path: Location, max_bytes: int) -> Any:
     if line.long_bytes:
         raise Flaw(
             f"a line of {line.long_bytes:,} bytes",
@@ -335,14 +403,14 @@ def _decode_line(data: bytes, line: Line, path: Path, max_bytes: int) -> Any:
         raise Flaw(
             "a byte order mark (BOM) in the middle of the file",
             "one at the start of the file, or none",
-            f"sed -i 's/\\xEF\\xBB\\xBF//g' {shlex.quote(str(path))}",
+            f"sed -i 's/\\xEF\\xBB\\xBF//g' {shell_name(path)}",
         )
     nul_position = data.find(b"\0")
     if nul_position >= 0:
         raise Flaw(
             "a NUL byte",
             "UTF-8 text without NUL",
-            f"tr -d '\\000' < {shlex.quote(str(path))} > clean.jsonl",
+            f"tr -d '\\000' < {shell_name(path)} > clean.jsonl",
             nul_position + 1,
         )
     try:
@@ -354,9 +422,9 @@ def _decode_line(data: bytes, line: Line, path: Path, max_bytes: int) -> Any:
         raise
 
 
-def _line_error(flaw: Flaw, path: Path, number: int) -> InputError:
+def _line_error(flaw: Flaw, path: Location, number: int) -> InputError:
     column = f", column {flaw.column}" if flaw.column else ""
-    show_line = f"sed -n {number}p {shlex.quote(str(path))} | cut -c1-200 shows the line"
+    show_line = f"sed -n {number}p {shell_name(path)} | cut -c1-200 shows the line"
     if is_pipe(path):
         show_line = "write the rows into a file to look at that line"
     return InputError(
@@ -369,8 +437,8 @@ def _line_error(flaw: Flaw, path: Path, number: int) -> InputError:
 # JSON
 
 
-def _read_json(path: Path) -> Any:
-    with opened(path) as file:
+def _read_json(path: Location, file_hash: Hash | None = None) -> Any:
+    with opened(path, file_hash) as file:
         data = file.read().removeprefix(b"\xef\xbb\xbf")
     if not data.strip():
         return []
@@ -382,7 +450,7 @@ def _read_json(path: Path) -> Any:
         raise _json_error(path, data, flaw) from flaw
 
 
-def _json_error(path: Path, data: bytes, flaw: Flaw) -> InputError:
+def _json_error(path: Location, data: bytes, flaw: Flaw) -> InputError:
     """The error of a whole JSON file: where it stands, and whether the file looks like JSON lines."""
     cause = flaw.__cause__
     line, column = getattr(cause, "lineno", 0), getattr(cause, "colno", 0)
@@ -396,14 +464,12 @@ def _json_error(path: Path, data: bytes, flaw: Flaw) -> InputError:
     fix = flaw.fix or _JSON_FORMS
     if "Extra data" in flaw.reason:
         renamed = path.with_suffix(".jsonl")
-        fix = (
-            f"one object a line is .jsonl: mv {shlex.quote(str(path))} {shlex.quote(str(renamed))}"
-        )
+        fix = f"one object a line is .jsonl: mv {shell_name(path)} {shell_name(renamed)}"
     return InputError(f"{path}{place}: {flaw.reason}", expected=flaw.expected, fix=fix)
 
 
-def _read_json_items(path: Path) -> Iterator[tuple[str, Any]]:
-    value = _read_json(path)
+def _read_json_items(path: Location, file_hash: Hash | None = None) -> Iterator[tuple[str, Any]]:
+    value = _read_json(path, file_hash)
     if isinstance(value, dict):
         # {"data": [...]}: the one list in it holds the rows.
         lists = [item for item in value.values() if isinstance(item, list)]
@@ -479,13 +545,13 @@ _DECODER = json.JSONDecoder(
 # Tables
 
 
-def _read_csv(path: Path, separator: str = "") -> Iterator[Row]:
-    with opened(path) as file:
+def _read_csv(path: Location, file_hash: Hash | None = None, separator: str = "") -> Iterator[Row]:
+    with opened(path, file_hash) as file:
         lines = _text_lines(file, path)
         yield from tabular.read_csv(lines, path, max_cell=MAX_LINE_BYTES, separator=separator)
 
 
-def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
+def _text_lines(file: BinaryIO, path: Location) -> Iterator[str]:
     """The lines of a text file with their ends; a byte that is not UTF-8 comes as half a character."""
     for line in read_lines(file):
         place = f"line {line.number}"
@@ -508,15 +574,15 @@ def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
         yield text if line.is_cut else f"{text}\n"
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_parquet(path: Location, file_hash: Hash | None = None) -> Iterator[Row]:
     content = None
-    if path.suffix == ".gz" or is_pipe(path) or has_no_suffix(path):
-        with opened(path) as file:
+    if is_compressed(path) or is_pipe(path) or has_no_suffix(path):
+        with opened(path, file_hash) as file:
             content = file.read()
     return tabular.read_parquet(path, content)
 
 
-_READERS: Mapping[str, Callable[[Path], Iterator[tuple[str, Any]]]] = MappingProxyType(
+_READERS: Mapping[str, _Reader] = MappingProxyType(
     {
         ".jsonl": _read_jsonl,
         ".json": _read_json_items,

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from potstill import plugins
 from potstill.data import files, gym, skipped
 from potstill.data.rows import Loaded, problems_of_rows
+from potstill.data.urls import is_url
 from potstill.errors import ConfigError, InputError
 from potstill.metadata import select_problems
 from potstill.records import Problem
@@ -35,8 +36,8 @@ def load(
     """The problems that a spec names.
 
     Args:
-        spec: a file (.jsonl, .json, .csv, .tsv, .parquet, each also .gz), a pipe, `hf:NAME[/config][:split]`,
-            `gym:TASK[?size=…&…]`.
+        spec: a file (.jsonl, .json, .csv, .tsv, .parquet, also compressed), its URL, a pattern of several, the folder
+            of a set of shards, a pipe, `hf:NAME[/config][:split]`, `gym:TASK[?size=…&…]`.
         mapping: which column is `question`, `answer`, `id`, `choices`, `solution`; joined columns as "Body+Question".
         limit: how many; the first in the order of a hash of (seed, id), so a larger limit adds to a smaller one.
         seed: of that order, and of the items that `gym:` makes.
@@ -107,7 +108,7 @@ def _read_problems(
     kind: str | None,
     extra: Mapping[str, Source],
 ) -> Loaded:
-    prefix, colon, name = spec.partition(":")
+    prefix, colon, name = ("", "", "") if is_url(spec) else spec.partition(":")
     if colon and prefix in extra:
         return _make_problems(spec, extra[prefix](name), kind)
     if colon and prefix not in OWN_PREFIXES and prefix in plugins.plugin_names("problems"):

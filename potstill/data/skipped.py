@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from potstill.data import atomic_write
+from potstill.data import uploads
+from potstill.data.urls import Location
 from potstill.errors import InputError
 from potstill.metadata import Selection
 
@@ -129,9 +130,9 @@ def save(folder: Path) -> list[Bad]:
     return _save(folder / BAD_ROWS_FILE, folder / COLUMNS_FILE)
 
 
-def save_beside(file: Path) -> list[Bad]:
+def save_beside(file: Location) -> list[Bad]:
     """Write what was read beside a file made of it: `rows.columns.json`, `rows.bad_rows.jsonl` for `rows.jsonl`."""
-    stem = file.stem
+    stem = file.name.partition(".")[0] if file.suffix == ".gz" else file.stem
     return _save(
         file.with_name(f"{stem}.{BAD_ROWS_FILE}"), file.with_name(f"{stem}.{COLUMNS_FILE}")
     )
@@ -168,19 +169,20 @@ def column_notes() -> list[str]:
     return sentences
 
 
-def _save(bad_rows_path: Path, columns_path: Path) -> list[Bad]:
+def _save(bad_rows_path: Location, columns_path: Location) -> list[Bad]:
     """Write both files, or remove those of an earlier run."""
     bad_rows = skipped()
     lines = [json.dumps(bad._asdict()) + "\n" for bad in bad_rows]
     if lines:
-        atomic_write.write_text(bad_rows_path, "".join(lines))
+        uploads.write_bytes(bad_rows_path, "".join(lines).encode("utf-8"))
     else:
-        bad_rows_path.unlink(missing_ok=True)
+        uploads.delete(bad_rows_path)
     log = _LOG.get()
     if log is not None and log.columns:
-        atomic_write.write_text(columns_path, json.dumps(log.columns, indent=2) + "\n")
+        content = json.dumps(log.columns, indent=2) + "\n"
+        uploads.write_bytes(columns_path, content.encode("utf-8"))
     else:
-        columns_path.unlink(missing_ok=True)
+        uploads.delete(columns_path)
     return bad_rows
 
 

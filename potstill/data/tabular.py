@@ -8,10 +8,10 @@ import itertools
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from potstill.data.skipped import refuse
+from potstill.data.urls import Location, Url
 from potstill.errors import InputError
 
 Row: TypeAlias = tuple[str, dict[str, Any]]
@@ -24,7 +24,7 @@ _BATCH_ROWS = 1024  # of a parquet file that are in memory at once
 
 
 def read_csv(
-    lines: Iterable[str], path: Path, *, max_cell: int, separator: str = ""
+    lines: Iterable[str], path: Location, *, max_cell: int, separator: str = ""
 ) -> Iterator[Row]:
     """Rows of a CSV file with a header; each bad row is named by the line on which it ends.
 
@@ -55,7 +55,7 @@ def read_csv(
             continue
         fix = f"quote fields that hold {SEPARATORS[separator]} or line breaks"
         if flaw == NOT_UTF8:
-            command = f"iconv -f LATIN1 -t UTF-8 {shlex.quote(str(path))} > clean{path.suffix}"
+            command = f"iconv -f LATIN1 -t UTF-8 {shell_name(path)} > clean{path.suffix}"
             fix = f"{command}, where that is its encoding"
         error = InputError(
             f"{path}, {place}: {flaw}",
@@ -65,7 +65,7 @@ def read_csv(
         refuse(error, path, place, separator.join(cells))
 
 
-def read_parquet(path: Path, content: bytes | None = None) -> Iterator[Row]:
+def read_parquet(path: Location, content: bytes | None = None) -> Iterator[Row]:
     """Rows of a Parquet file, a batch at a time; where bad rows are skipped, a damaged row group is one of them.
 
     Args:
@@ -78,7 +78,11 @@ def read_parquet(path: Path, content: bytes | None = None) -> Iterator[Row]:
     except ImportError as error:
         raise InputError(f"{path} needs pyarrow to be read", fix="pip install pyarrow") from error
     try:
-        source = path if content is None else io.BytesIO(content)
+        source: Any = path
+        if content is not None:
+            source = io.BytesIO(content)
+        elif isinstance(path, Url):
+            source = path.open()
         file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise _not_parquet(path, content, error) from error
@@ -101,6 +105,11 @@ def read_parquet(path: Path, content: bytes | None = None) -> Iterator[Row]:
                 )
                 refuse(damage, path, place)
                 next_row += rows_left
+
+
+def shell_name(path: Location) -> str:
+    """A file's path as a shell wants it; of a URL the name alone, as it lies here once it is fetched."""
+    return shlex.quote(path.name if isinstance(path, Url) else str(path))
 
 
 def nan_as_none(row: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +144,7 @@ def _split_line(line: str, separator: str) -> list[str]:
         return []
 
 
-def _records(reader: Any, path: Path, separator: str) -> Iterator[tuple[str, list[str]]]:
+def _records(reader: Any, path: Location, separator: str) -> Iterator[tuple[str, list[str]]]:
     """The records of a CSV reader with the lines on which they end, without those that can't be parsed."""
     while True:
         try:
@@ -171,7 +180,7 @@ def _flaw_of_cells(cells: list[str], header: list[str]) -> str:
     return ""
 
 
-def _rows_of_batch(batch: Any, first_row: int, path: Path) -> Iterator[Row]:
+def _rows_of_batch(batch: Any, first_row: int, path: Location) -> Iterator[Row]:
     try:
         rows = batch.to_pylist()
     except (UnicodeDecodeError, ValueError, OverflowError):
@@ -191,7 +200,7 @@ def _rows_of_batch(batch: Any, first_row: int, path: Path) -> Iterator[Row]:
         yield place, nan_as_none(row)
 
 
-def _not_parquet(path: Path, content: bytes | None, error: Exception) -> InputError:
+def _not_parquet(path: Location, content: bytes | None, error: Exception) -> InputError:
     if content is None:
         with path.open("rb") as file:
             content = file.read(4)
@@ -200,7 +209,7 @@ def _not_parquet(path: Path, content: bytes | None, error: Exception) -> InputEr
         fix = "fetch or write it again"
     else:
         problem = f"{path} is no parquet file"
-        fix = f"head -c 200 {shlex.quote(str(path))} shows what it is; rename it to .jsonl, .json or .csv if it is that"
+        fix = f"head -c 200 {shell_name(path)} shows what it is; rename it to .jsonl, .json or .csv if it is that"
     return InputError(
         f"{problem} ({_short_text(error)})",
         expected="a whole parquet file, PAR1 at both ends",

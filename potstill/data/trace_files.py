@@ -14,20 +14,24 @@ from itertools import islice
 from pathlib import Path
 from typing import final, overload
 
-from potstill.data import atomic_write, files
+from potstill.data import files, row_files
 from potstill.data.columns import Row, is_trace_record
 from potstill.data.trace_checks import check_trace
 from potstill.data.trace_json import from_record, to_json
+from potstill.data.urls import Location, local_path
 from potstill.errors import InputError, StoreError
 from potstill.records import Trace
 
 
-def write_traces(traces: Iterable[Trace], path: Path) -> None:
+def write_traces(traces: Iterable[Trace], location: Location) -> None:
     """A trace file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write.writing(path) as file:
-        for trace in traces:
-            file.write(f"{to_json(trace)}\n".encode("ascii"))
+    row_files.write_file(trace_lines(traces), location)
+
+
+def trace_lines(traces: Iterable[Trace]) -> Iterator[bytes]:
+    """Traces as the lines of a trace file."""
+    for trace in traces:
+        yield f"{to_json(trace)}\n".encode("ascii")
 
 
 @final
@@ -40,7 +44,7 @@ class TraceFile(Sequence[Trace]):
 
     def __init__(self, path: str | Path) -> None:
         """Find where the lines begin."""
-        self.path = Path(path)
+        self.path = local_path(path)
         try:
             self._file = self.path.open("rb")
         except OSError as error:
@@ -100,14 +104,14 @@ def _trace_of_line(line: bytes, path: Path, place: int) -> Trace:
         raise
 
 
-def load_traces(path: Path) -> list[Trace]:
-    """The traces of a trace file; InputError with the line where one is no trace."""
+def load_traces(location: Location) -> list[Trace]:
+    """The traces of a trace file or a set of them; InputError with the line where one is no trace."""
     traces = []
-    for place, row in files.read_rows(str(path), "a trace file, as potstill import writes it"):
+    for place, row in files.read_rows(str(location), "a trace file, as potstill import writes it"):
         try:
             traces.append(trace_of_record(row))
         except InputError as error:
-            files.refuse_row(error, path, place, row)
+            files.refuse_row(error, location, place, row)
     return traces
 
 

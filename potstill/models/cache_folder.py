@@ -6,24 +6,15 @@ Beside a checkpoint lies `potstill-source.json`, which says what it was made of.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from potstill.data.user_cache import VARIABLE, cache_folder
 from potstill.errors import ModelError, StoreError
 
-VARIABLE = "POTSTILL_CACHE"
 SOURCE_FILE = "potstill-source.json"
-
-
-def cache_folder() -> Path:
-    """`$POTSTILL_CACHE`, or `potstill` in the user's own cache folder; it need not be there yet."""
-    if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE]).expanduser().absolute()
-    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(user_cache).expanduser().absolute() / "potstill"
 
 
 def models_folder() -> Path:

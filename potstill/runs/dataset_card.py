@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from potstill import __version__
-from potstill.data.atomic_write import write_text
+from potstill.data import uploads
+from potstill.data.hub import is_dataset
 from potstill.data.learner_prompt import list_templates
+from potstill.data.urls import Location, Url, is_url
 from potstill.errors import ConfigError
 from potstill.escape import visible
 from potstill.methods import METHODS
@@ -166,10 +168,10 @@ def find_licence(spec: str, licences: Mapping[str, str]) -> str:
         return "apache-2.0"
     if spec.startswith("gym:"):
         return package_licence("reasoning-gym")
-    if spec.startswith("hf:"):
+    if is_dataset(spec):
         owner_and_name = re.split(r"[:?]", spec[3:])[0].split("/")[:2]
         return LICENCES.get("hf:" + "/".join(owner_and_name), UNKNOWN)
-    if not Path(spec).is_file():
+    if is_url(spec) or not Path(spec).is_file():
         return UNKNOWN
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
         file = Path(spec).parent / name
@@ -213,9 +215,9 @@ def render_card(card: Card) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def check_can_write(path: Path) -> None:
+def check_can_write(path: Location) -> None:
     """Refuse to overwrite a README.md that somebody else wrote."""
-    if path.exists() and MARK not in path.read_text("utf-8", "replace"):
+    if path.is_file() and MARK not in path.read_bytes().decode("utf-8", "replace"):
         raise ConfigError(
             f"{path} is there already, and was not written by potstill export",
             expected="a folder of its own for the dataset",
@@ -223,10 +225,10 @@ def check_can_write(path: Path) -> None:
         )
 
 
-def write_card(card: Card, path: Path) -> None:
+def write_card(card: Card, path: Location) -> None:
     """Write the card."""
     check_can_write(path)
-    write_text(path, render_card(card))
+    uploads.write_bytes(path, render_card(card).encode("utf-8"))
 
 
 def public_spec(spec: str) -> str:
@@ -234,6 +236,9 @@ def public_spec(spec: str) -> str:
     if is_object_path(spec):
         file, _, method = spec.rpartition(":")
         return f"{Path(file).name}:{method}"
+    if is_url(spec):
+        # A path on the hub is public, a bucket is not.
+        return spec if spec.startswith("hf://") else Url(spec).name
     kind, colon, location = spec.partition(":")
     if not colon or len(kind) == 1:
         return Path(spec).name

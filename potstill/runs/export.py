@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TextIO
 
-from potstill.data.atomic_write import replacing
 from potstill.data.metadata_columns import columns_of
 from potstill.errors import StageError
 from potstill.records import LEARNING_KINDS, Message, Prompt, Trace, learnt_stretches
@@ -150,39 +148,9 @@ def write_json_lines(rows: Iterable[Mapping[str, Any]], file: TextIO) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Rows as a .parquet file, or else as JSON lines; whole or not at all."""
-    with replacing(path) as draft:
-        if path.suffix == ".parquet":
-            _write_parquet(rows, draft)
-        else:
-            with draft.open("w", encoding="ascii") as file:
-                write_json_lines(rows, file)
-
-
 def prompt_turns(prompt: Prompt) -> tuple[Message, ...]:
     """A prompt as turns; a bare string is what the user says."""
     return (Message("user", prompt),) if isinstance(prompt, str) else prompt
-
-
-def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    # pyarrow takes the columns of the first row, and would drop those that only later rows have.
-    columns: dict[str, None] = {}
-    for row in rows:
-        columns |= dict.fromkeys(row)
-    filled_rows = [dict.fromkeys(columns) | dict(row) for row in rows]
-    try:
-        table = pyarrow.Table.from_pylist(filled_rows)
-    except (UnicodeEncodeError, pyarrow.ArrowException) as error:
-        raise StageError(
-            f"the rows can't be written as parquet: {' '.join(str(error).split())[:200]}",
-            expected="texts that UTF-8 can hold",
-            fix="write them as .jsonl, which keeps half characters",
-        ) from error
-    pyarrow.parquet.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def _problem_and_prompt(trace: Trace) -> tuple[str, Prompt]:

@@ -17,6 +17,7 @@ from potstill.budget import flags, prices
 from potstill.budget.amounts import Limit
 from potstill.budget.budget import Budget
 from potstill.data import files
+from potstill.data.urls import local_path
 from potstill.errors import ConfigError
 from potstill.methods.role_annotations import role_of
 from potstill.models.model import Model
@@ -150,7 +151,7 @@ def open_folder(
         progress: called with (label, done, total); what it was last called with stands in `progress.json`.
         rules: what to do about completions that are not whole.
     """
-    path = Path(path)
+    path = local_path(path)
     refuse_many_processes()
     threads = threads or os.cpu_count() or 1
     models = dict(models or {})

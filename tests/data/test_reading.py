@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from potstill.data import files
+from potstill.data.rows import read_traces
 from potstill.errors import InputError
 
 GOOD = [{"question": f"{n}?", "answer": n} for n in range(6)]
@@ -384,17 +385,39 @@ def test_whatever_is_spliced_in_the_other_rows_are_kept(
     assert [row for row in kept if row in spared] == spared
 
 
+@pytest.mark.slow  # imports datasets
+def test_a_streamed_dataset_has_the_same_rows_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    Path("set").mkdir()
+    for shard in range(3):
+        rows = [
+            {"question": f"{shard} and {n}?", "answer": f"{n} it is", "note": None}
+            for n in range(50)
+        ]
+        text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        Path(f"set/train-{shard:05}.jsonl").write_text(text)
+    streamed = list(files.read_rows("hf:set?streaming=1"))
+    assert streamed == list(files.read_rows("hf:set")) and len(streamed) == 150
+    assert [row for _, row in streamed] == [row for _, row in files.read_rows("set/train-*.jsonl")]
+    assert read_traces("hf:set?streaming=1", mapping={"completion": "answer"}, limit=60).rows == 60
+
+
 def test_hub_specs() -> None:
     parse = files.hub.parse_spec
-    assert parse("openai/gsm8k") == ("openai/gsm8k", None, "train", None)
-    assert parse("openai/gsm8k/main:test") == ("openai/gsm8k", "main", "test", None)
-    assert parse("openai/gsm8k:test?config=main&revision=v1") == (
+    assert parse("openai/gsm8k")[:4] == ("openai/gsm8k", None, "train", None)
+    assert parse("openai/gsm8k/main:test")[:4] == ("openai/gsm8k", "main", "test", None)
+    assert parse("openai/gsm8k:test?config=main&revision=v1&streaming=1") == (
         "openai/gsm8k",
         "main",
         "test",
         "v1",
+        True,
     )
-    for wrong in ("", "a//b", "a/b/c/d", "a/b/c?config=d", "a?split=test"):
+    for wrong in ("", "a//b", "a/b/c/d", "a/b/c?config=d", "a?split=test", "a?streaming=yes"):
         with pytest.raises(InputError, match="can't be read as a dataset"):
             parse(wrong)
 

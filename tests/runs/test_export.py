@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from potstill.data import trace_files
+from potstill.data.row_files import row_lines, write_file
 from potstill.data.rows import read_traces
 from potstill.errors import StageError
 from potstill.models.model import Request
@@ -21,7 +22,6 @@ from potstill.runs.export import (
     alpaca,
     export_rows,
     make_pairs,
-    save_rows,
     sharegpt,
     trl,
     unfinished_note,
@@ -107,7 +107,7 @@ def test_a_grown_chain_is_whole_where_all_of_it_is_learnt() -> None:
 def test_rows_that_are_not_finished_say_so_and_come_back(layout: str, tmp_path: Path) -> None:
     ends = [{"finish_reason": "stop_string", "stop_string": ". "}, {"finish_reason": "length"}]
     rows = [trace("It is 1.").annotate(**end) for end in ends] + [trace("Whole.")]
-    save_rows(export_rows(rows, layout), tmp_path / "rows.jsonl")
+    write_file(row_lines(export_rows(rows, layout)), tmp_path / "rows.jsonl")
     back = read_traces(str(tmp_path / "rows.jsonl")).traces
     assert [(t.finish_reason, t.stop_string) for t in back] == [
         ("stop_string", ". "),
@@ -148,7 +148,7 @@ def test_what_is_exported_is_imported_with_the_same_texts_and_prompts(
     layout: str, suffix: str, tmp_path: Path
 ) -> None:
     wanted = traces()[:2] if layout == "trl-text" else traces()
-    save_rows(export_rows(wanted, layout), tmp_path / f"rows{suffix}")
+    write_file(row_lines(export_rows(wanted, layout)), tmp_path / f"rows{suffix}")
     back = read_traces(str(tmp_path / f"rows{suffix}")).traces
     assert [(t.text, t.problem.id) for t in back] == [(t.text, t.problem.id) for t in wanted]
     assert [t.prompt for t in back] == [t.prompt for t in wanted]
@@ -168,7 +168,7 @@ def test_a_trace_file_is_the_same_traces(tmp_path: Path) -> None:
 
 def test_preference_rows_come_back_with_their_rivals(tmp_path: Path) -> None:
     wanted = make_pairs(traces())
-    save_rows(export_rows(wanted, "preference"), tmp_path / "p.jsonl")
+    write_file(row_lines(export_rows(wanted, "preference")), tmp_path / "p.jsonl")
     back = read_traces(str(tmp_path / "p.jsonl")).traces
     assert [(t.text, t.rejected.text) for t in back if t.rejected] == [(TEXTS[0], TEXTS[1])]
     with pytest.raises(StageError, match="has no rejected trace"):
@@ -207,7 +207,7 @@ def test_what_has_no_place_in_alpaca_or_plain_text_is_refused() -> None:
 
 def test_parquet_refuses_what_utf8_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="can't be written as parquet") as caught:
-        save_rows(export_rows([trace()], "trl"), tmp_path / "x.parquet")
+        write_file(row_lines(export_rows([trace()], "trl")), tmp_path / "x.parquet")
     assert ".jsonl" in caught.value.fix and not (tmp_path / "x.parquet").exists()
 
 
@@ -220,7 +220,7 @@ def test_trl_takes_the_rows(
     trl_data = pytest.importorskip("trl.data_utils", reason="needs the extra potstill[dev]")
     datasets, transformers = pytest.importorskip("datasets"), pytest.importorskip("transformers")
     wanted = make_pairs(traces()) if layout == "preference" else traces()
-    save_rows(export_rows(wanted, layout), tmp_path / f"x{suffix}")
+    write_file(row_lines(export_rows(wanted, layout)), tmp_path / f"x{suffix}")
     kind = {".jsonl": "json", ".parquet": "parquet"}[suffix]
     data = datasets.load_dataset(
         kind,
@@ -247,7 +247,7 @@ def test_dpo_trainer_prepares_preference_rows(tmp_path: Path, tiny_checkpoint: P
     """TRL's own data processing and one step of its DPO training on what --pairs made."""
     trl = pytest.importorskip("trl", reason="needs the extra potstill[dev]")
     datasets, transformers = pytest.importorskip("datasets"), pytest.importorskip("transformers")
-    save_rows(export_rows(make_pairs(traces()), "preference"), tmp_path / "x.jsonl")
+    write_file(row_lines(export_rows(make_pairs(traces()), "preference")), tmp_path / "x.jsonl")
     data = datasets.load_dataset(
         "json",
         data_files=str(tmp_path / "x.jsonl"),

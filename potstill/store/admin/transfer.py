@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from potstill.data.atomic_write import writing
+from potstill.data import uploads
+from potstill.data.urls import Location
 from potstill.errors import InputError, StoreError
 from potstill.records import OLDER_SCHEMES, SCHEME, canonical
 from potstill.store.admin import salvage
@@ -45,10 +46,10 @@ class ImportCounts(NamedTuple):
     known: int
 
 
-def export_completions(store: Store, path: Path) -> ExportCounts:
+def export_completions(store: Store, path: Location) -> ExportCounts:
     """Write every completion that can be read as JSONL, a header line with the version first; whole or not at all."""
     exported = 0
-    with writing(path) as file:
+    with uploads.replacing(path) as draft, draft.open("wb") as file:
         # A file of another version is refused by its first line, not by the first row that happens to differ.
         header = {"potstill": "completions", "scheme": SCHEME, "schema": SCHEMA, _DIGESTS: True}
         file.write(_encode_line(canonical(header)))
@@ -63,7 +64,7 @@ def export_completions(store: Store, path: Path) -> ExportCounts:
     return ExportCounts(exported, lost=None if total is None else total - exported)
 
 
-def import_completions(store: Store, path: Path, *, paid: bool = False) -> ImportCounts:
+def import_completions(store: Store, path: Location, *, paid: bool = False) -> ImportCounts:
     """Take the completions of an export, whose lines must be as they were written; what is here stays as it is.
 
     With `paid` what the exporting store had paid for, attempts too, counts as paid here: it is the same run, rescued.
@@ -109,8 +110,8 @@ def _encode_line(line: str) -> bytes:
     return f"{line}\n".encode("ascii")
 
 
-def _read_rows(path: Path) -> Iterator[ExportedRow]:
-    with path.open(encoding="ascii", errors="surrogateescape") as file:
+def _read_rows(path: Location) -> Iterator[ExportedRow]:
+    with io.TextIOWrapper(path.open("rb"), encoding="ascii", errors="surrogateescape") as file:
         header = _read_header(path, file.readline())
         has_digests = bool(header.get(_DIGESTS))
         for number, line in enumerate(file, start=2):
@@ -125,7 +126,7 @@ def _read_rows(path: Path) -> Iterator[ExportedRow]:
             yield row.to_current_scheme() if isinstance(row, StoredCompletion) else row
 
 
-def _read_header(path: Path, line: str) -> dict[str, Any]:
+def _read_header(path: Location, line: str) -> dict[str, Any]:
     """The first line of an export; refuses one of another version."""
     try:
         header = json.loads(line)

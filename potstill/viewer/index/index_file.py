@@ -27,8 +27,8 @@ import threading
 from pathlib import Path
 from typing import final
 
+from potstill.data.user_cache import cache_folder
 from potstill.errors import StoreError
-from potstill.models.cache_folder import cache_folder
 from potstill.store import database
 from potstill.store.database import Database
 

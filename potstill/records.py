@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -171,11 +172,22 @@ def canonical(value: Any) -> str:
     )
 
 
+# What nearly all values are. Their exact types are looked up first: an `isinstance` of an abstract class is slow, and a
+# trace has some twenty values to ask it of.
+_JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool | int | float):
+    kind = type(value)
+    if kind in _JSON_SCALARS:
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+    if kind is list or kind is tuple:
+        return [_plain(item) for item in value]
+    if isinstance(value, str | int | float):
+        return value
+    fields = _canonical_fields(kind)
+    if fields is not None:
+        return {name: _plain(getattr(value, name)) for name in fields}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, frozenset | set):
@@ -185,6 +197,14 @@ def _plain(value: Any) -> Any:
     if callable(value):
         return plain_function(value)
     raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+@functools.cache
+def _canonical_fields(kind: type) -> tuple[str, ...] | None:
+    """The names of a dataclass's fields that are in its canonical JSON; None of another type."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind) if field.repr)
 
 
 def digest(kind: str, value: Any, *, scheme: str = SCHEME) -> str:

@@ -220,9 +220,11 @@ def _to_plain(value: Any) -> Any:
     """Lists for tuples, and a tag for infinity and NaN: a likelihood may be either, and canonical JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": repr(value)}
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, Mapping):
         return {str(name): _to_plain(item) for name, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, Iterable):
         return [_to_plain(item) for item in value]
     return value
 

@@ -271,7 +271,7 @@ def test_report(again: Path, potstill) -> None:
 def test_a_stopped_run_goes_on_with_the_same_command(finished: Path, here: Path, potstill) -> None:
     command = [sys.executable, "-m", "potstill", *RUN, "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with child.started(command, **pipes) as running:
+    with child.started(command, prepared=True, **pipes) as running:
         rows_file = here / "runs" / "sft" / "rows" / "sft.jsonl"
         while running.poll() is None and not rows_file.exists():
             time.sleep(0.01)

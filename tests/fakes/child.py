@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from prepared import PreparedProcess
+
 DEADLINE = 120.0  # seconds; far more than any of them needs on a busy machine
 
 
 @contextmanager
 def started(
-    command: Sequence[object], *, deadline: float = DEADLINE, **options: Any
+    command: Sequence[object], *, deadline: float = DEADLINE, prepared: bool = False, **options: Any
 ) -> Iterator[subprocess.Popen[Any]]:
     """A running process, killed with all that it started when the block ends, or at its deadline, which is a failure.
 
     A test that reads from the process or waits for it needs no time-out of its own: the deadline ends both.
+    A `prepared` one is this Python with torch imported already (`prepared.py`), for a test that is not about imports.
     """
-    process = _start(command, options)
+    process = _start(command, options, prepared)
     timer = threading.Timer(deadline, _kill_group, [process])
     timer.start()
     try:
@@ -45,13 +49,14 @@ def run(
     deadline: float = DEADLINE,
     check: bool = True,
     input: str | bytes | None = None,
+    prepared: bool = False,
     **options: Any,
 ) -> subprocess.CompletedProcess[Any]:
     """`subprocess.run` with a deadline; what the process started is killed with it. Output is captured as text."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
     if input is not None:
         options["stdin"] = subprocess.PIPE
-    with started(command, deadline=deadline, **options) as process:
+    with started(command, deadline=deadline, prepared=prepared, **options) as process:
         out, err = process.communicate(input)
     status = f"status {process.returncode}: {_line(command)}"
     assert not check or process.returncode == 0, f"{status}\n{err}"
@@ -71,7 +76,12 @@ def reap(pid: int, deadline: float = DEADLINE) -> int:
     raise AssertionError(f"a forked process was still running after {deadline:g} s")
 
 
-def _start(command: Sequence[object], options: dict[str, Any]) -> subprocess.Popen[Any]:
+def _start(
+    command: Sequence[object], options: dict[str, Any], prepared: bool
+) -> subprocess.Popen[Any]:
+    if prepared:
+        assert str(command[0]) == sys.executable, "only this Python can be prepared"
+        return PreparedProcess([str(word) for word in command], **options)
     # A process in the background of a shell ignores SIGINT, and hands that on to what it starts; a handler of ours is
     # not handed on, so with one the child begins with the system's default.
     words = [str(word) for word in command]

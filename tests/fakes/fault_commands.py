@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import child
 from openai_server import Reply, Server, serving
 
 SHARED = Path(os.environ.get("POTSTILL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 FAULTS = SHARED / "faults"
-DEADLINE = 120  # seconds a command may take before it is killed
 
 # The run that the cases `finished run` look into: four problems with recorded answers, one training step.
 FINISHED_PROBLEMS = [{"question": f"{n}+{n}?", "answer": str(2 * n)} for n in range(2, 6)]
@@ -55,7 +55,7 @@ def run_case(folder: Path, scratch: Path, *, finished: Path | None = None) -> li
             case["checkpoint"],
             "checkpoint",
         ]
-        subprocess.run(make, cwd=scratch, check=True, timeout=DEADLINE, capture_output=True)
+        child.run(make, cwd=scratch, prepared=True)
 
     before = digests(scratch / case["unchanged"]) if "unchanged" in case else {}
     done = None
@@ -79,22 +79,14 @@ def run_line(
     line: list[str], case: dict[str, Any], scratch: Path
 ) -> subprocess.CompletedProcess[str]:
     """Run one line: words of `potstill`, or any command after a `!`."""
-    command = line[1:] if line[0] == "!" else [sys.executable, "-m", "potstill", *line]
+    own = line[0] != "!"
+    command = [sys.executable, "-m", "potstill", *line] if own else line[1:]
     typed = case.get("typed", "")
     if "stdin" in case:
         typed = (scratch / case["stdin"]).read_text("utf-8")
     package = Path(__file__).resolve().parents[2]
     env = {**os.environ, "PYTHONPATH": str(package), "COLUMNS": "200", **case.get("env", {})}
-    return subprocess.run(
-        command,
-        cwd=scratch,
-        env=env,
-        input=typed,
-        timeout=DEADLINE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return child.run(command, check=False, prepared=own, cwd=scratch, env=env, input=typed)
 
 
 def differences(

@@ -133,7 +133,8 @@ def test_a_killed_warm_up_goes_on_to_the_same_student(tmp_path, capsys):
 
     # Killed between two checkpoints, of which the first one is whole.
     log = tmp_path / "killed" / "training" / "steps.jsonl"
-    with child.started([sys.executable, "-m", "potstill", *command("killed")]) as process:
+    killed = [sys.executable, "-m", "potstill", *command("killed")]
+    with child.started(killed, prepared=True) as process:
         while not log.exists() or log.read_bytes().count(b"\n") < warm_up.SAVE_STEPS + 3:
             assert process.poll() is None, "it ended before it could be killed"
             time.sleep(0.002)

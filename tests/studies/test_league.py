@@ -123,6 +123,7 @@ def test_a_rehearsal_counts_trainings_and_calls():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_round_in_small_goes_on_where_it_stopped_and_a_method_that_stops_stops_alone(tmp_path):
     sizes = {**SIZES, "train": 8, "dev": 4, "test": 4, "n": 1, "steps": 2, "tokens": 800}
     settings = StudySettings(out=tmp_path, seeds=1, sizes=sizes, roles=ROLES)

@@ -498,7 +498,8 @@ def test_kill_9_at_several_moments(tiny_checkpoint, tmp_path):
     )
     for moment in (3, 31, 77, 120, 150):
         command = [sys.executable, "-c", code]
-        with child.started(command, stdout=subprocess.PIPE, text=True) as training:
+        pipes = {"stdout": subprocess.PIPE, "text": True}
+        with child.started(command, prepared=True, **pipes) as training:
             for line in training.stdout:
                 if int(line) >= moment:
                     time.sleep(0.003 * (moment % 7))

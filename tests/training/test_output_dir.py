@@ -42,7 +42,7 @@ def test_a_second_training_is_refused_until_the_first_is_dead(
     fit(rows(), tiny_checkpoint, tmp_path / "other", ONE)
     command = [sys.executable, "-c", HOLDER, out, begun[0]]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with child.started(command, **pipes) as holder:
+    with child.started(command, prepared=True, **pipes) as holder:
         assert holder.stdout.readline() == "mine\n"
         with pytest.raises(StageError, match="another process is training in"):
             fit(rows(), tiny_checkpoint, out, ONE)

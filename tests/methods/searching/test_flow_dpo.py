@@ -127,6 +127,7 @@ def test_the_student_alone_learns_its_own_right_solutions():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_on_the_built_in_world(tmp_path):
     pytest.importorskip("torch", reason="needs the extra potstill[local]")
     roles = ["answerer=world:teacher", "stopper=world:student"]

@@ -13,6 +13,7 @@ from potstill.world import story
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_pool_without_gold_answers_is_annotated_trained_on_and_reported(tmp_path):
     pool = tmp_path / "pool.jsonl"
     with pool.open("w", encoding="utf-8") as file:

@@ -24,7 +24,7 @@ from potstill.runs.sources import CHECKPOINTS
 from potstill.world.story import problems
 
 TEACHER, STUDENT = CHECKPOINTS / "teacher", CHECKPOINTS / "student"
-PROMPTS, NEAR = 200, 1e-3
+PROMPTS, NEAR = 60, 1e-3
 GREEDY = Sampling(temperature=0, max_new_tokens=512)
 
 pytestmark = [
@@ -207,7 +207,7 @@ def both() -> Iterator[str]:
         yield served
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["orion", "rft"])
 def test_the_main_job_runs_whole_behind_servers(
     method: str, both: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

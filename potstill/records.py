@@ -178,7 +178,7 @@ _JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def _plain(value: Any) -> Any:
-    kind = type(value)
+    kind: Any = type(value)  # mypy holds no class for hashable
     if kind in _JSON_SCALARS:
         return value
     if kind is list or kind is tuple:

@@ -30,6 +30,7 @@ SIZES: Mapping[str, int] = {
 ROLES: Mapping[str, str] = {"teacher": "world:teacher", "student": "world:student"}
 WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "built-in": {"roles": {"evaluator": "world:oracle"}},
+    "built-in-on-policy": {},
     "built-in-walk": {"roles": {"teacher": "world:walk-teacher", "student": "world:walk-student"}},
     "real": {
         "sizes": {

@@ -232,7 +232,12 @@ def kept_by_difficulty(
 
 def show_row(row: Trace) -> dict[str, str]:
     """A row as the page shows it."""
-    return {"question": row.question, "answer": row.problem.answer or "", "text": row.text}
+    text = row.text
+    if (
+        not text
+    ):  # the student writes it in the training; its teacher's prompt is what there is to be read
+        text = f"(its teacher reads) {row.teacher_prompt}"
+    return {"question": row.question, "answer": row.problem.answer or "", "text": text}
 
 
 # Leakage: is the answer there before the last line says it?

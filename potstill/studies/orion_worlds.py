@@ -66,6 +66,23 @@ ARMS: Mapping[str, ArmSpec] = {
     "errors-only": orion_arm("errors-only", "its corrections, shown its errors and no reference"),
     "no-rewriting": orion_arm("no-rewriting", "the teacher's chains as they are"),
     "teacher-refines": orion_arm("teacher-refines", "the teacher's rewrites, shown its errors"),
+    "on-policy": orion_arm(
+        "on-policy",
+        "its own texts, taught by itself with the teacher's chain and its errors in view",
+    ),
+    "on-policy-none": orion_arm(
+        "on-policy-none", "its own texts, taught by itself with the teacher's chain in view"
+    ),
+    "on-policy-shuffled": orion_arm(
+        "on-policy-shuffled",
+        "its own texts, taught by itself with chain and another problem's errors in view",
+    ),
+    "opsd": ArmSpec(
+        "opsd",
+        "its own texts, taught by itself with the problem's own solution in view",
+        {"teacher_prompt": REFLECT_ALONE.replace("{text}", "{solution_shown}")},
+        called="OPSD",
+    ),
     "p-align": ArmSpec(
         "p_align",
         "the shortest sufficient beginning of the teacher's chain, and its own end",
@@ -82,6 +99,9 @@ ARMS: Mapping[str, ArmSpec] = {
         stages={"exposure": {"learning_rate": 3e-4, "max_train_samples": 0, "max_steps": 10}},
     ),
 }
+# In which nobody writes rows: they are learnt in a world of their own.
+ON_POLICY_ARMS = ("on-policy", "on-policy-none", "on-policy-shuffled", "opsd")
+WRITTEN_ARMS = tuple(name for name in ARMS if name not in ON_POLICY_ARMS)
 REWRITING_METHODS = ("orion", "p_align")
 CORE = ("sft", "rft", OWN, "none", "shuffled")
 
@@ -154,7 +174,7 @@ STORY = World(
         "dev": "world:story?split=dev&size={size}",
         "test": "world:story?split=test&size={size}",
     },
-    arms=tuple(ARMS),
+    arms=WRITTEN_ARMS,
     regimes=REGIMES,
     training={"optimizer": "muon", "batch_size": 24},
     trials={
@@ -180,6 +200,32 @@ STORY = World(
             }
         },
     },
+)
+
+# What nobody rewrites: the prompt of ORION's writer as the prompt of a teacher, at the sizes of the built-in world.
+ON_POLICY = replace(
+    STORY,
+    title="built-in world, on-policy",
+    about=(
+        "**Built-in world, on-policy.** The problems, teacher and student of the built-in world. In the arms "
+        "`on-policy` nothing is rewritten: the student, as it starts and with the prompt of ORION's writer in view, teaches the "
+        "student that sees the bare question, token by token, on what the latter writes in each step (Jensen-Shannon "
+        "divergence, temperature 1). Their rows are problems, so that matched arms have equally many problems, and "
+        "write a text to each of them anew whenever it is its turn."
+    ),
+    arms=("rft", OWN, "none", *ON_POLICY_ARMS),
+    regimes=("matched",),
+    orion={
+        **STORY.orion,
+        "distillation": {
+            "beta": 0.5,
+            "teacher_model_kind": "base",
+            "on_policy_fraction": 1.0,
+            "rollout_temperature": 1.0,
+            "max_new_tokens": 256,
+        },
+    },
+    values={"opsd": {"rollout_temperature": 1.0, "max_new_tokens": 256}},
 )
 
 WALK = World(
@@ -262,13 +308,14 @@ PRETRAINED = World(
 
 WORLD_OF: Mapping[str, World] = {
     "built-in": STORY,
+    "built-in-on-policy": ON_POLICY,
     "built-in-walk": WALK,
     "real": PRETRAINED,
     "real-small": replace(PRETRAINED, title="pretrained student, small"),
     "real-whole": replace(
         PRETRAINED,
         title="pretrained student, all arms",
-        arms=tuple(ARMS),
+        arms=WRITTEN_ARMS,
         regimes=REGIMES,
         trials={
             **PRETRAINED.trials,

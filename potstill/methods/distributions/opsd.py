@@ -41,6 +41,7 @@ def opsd(
     arm: Literal["paper", "other-solution", "live-teacher"] = "paper",
     beta: float = 0.5,
     teacher_prompt: str = TEACHER_PROMPT,
+    steps: bool | None = None,
     rollout_temperature: float = 1.2,
     max_new_tokens: int = 2048,
 ) -> Generator[Stage, Trainable, None]:
@@ -63,6 +64,7 @@ def opsd(
         arm: the paper, or one of its controls.
         beta: of the divergence; 0 is the forward, 1 the reverse KL.
         teacher_prompt: what the teacher reads; `{solution_shown}` is the solution, `{prompt}` what the student reads.
+        steps: also demand that every step of a shown text is right; left open, where the verifier judges steps.
         rollout_temperature: of the student's texts.
         max_new_tokens: longest text, of the writer and of the student.
     """
@@ -71,6 +73,7 @@ def opsd(
         problems,
         writer or student,
         texts="teacher" if writer is not None else "solutions",
+        steps=steps,
         max_new_tokens=max_new_tokens,
     )
     shown_by: Callable[[Trace], str] = problem

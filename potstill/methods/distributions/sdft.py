@@ -39,6 +39,7 @@ def sdft(
     arm: Literal["paper", "forward-kl", "frozen-teacher", "other-demonstration"] = "paper",
     teacher_update_rate: float = 0.01,
     teacher_prompt: str = TEACHER_PROMPT,
+    steps: bool | None = None,
     rollout_temperature: float = 1.0,
     max_new_tokens: int = 2048,
 ) -> Generator[Stage, Trainable, None]:
@@ -60,6 +61,7 @@ def sdft(
         arm: the paper, or one of its controls.
         teacher_update_rate: the student's share in each update of the teacher.
         teacher_prompt: what the teacher reads; `{demonstration}` is the solution, `{prompt}` what the student reads.
+        steps: also demand that every step of a shown text is right; left open, where the verifier judges steps.
         rollout_temperature: of the student's texts.
         max_new_tokens: longest text, of the writer and of the student.
     """
@@ -68,6 +70,7 @@ def sdft(
         problems,
         writer or student,
         texts="teacher" if writer is not None else "solutions",
+        steps=steps,
         max_new_tokens=max_new_tokens,
     )
     shown_by: Callable[[Trace], str] = problem

@@ -208,8 +208,8 @@ ON_POLICY = replace(
     title="built-in world, on-policy",
     about=(
         "**Built-in world, on-policy.** The problems, teacher and student of the built-in world. In the arms "
-        "`on-policy` nothing is rewritten: the student, as it starts and with the prompt of ORION's writer in view, teaches the "
-        "student that sees the bare question, token by token, on what the latter writes in each step (Jensen-Shannon "
+        "`on-policy` nothing is rewritten: the student, as it starts and with the prompt of ORION's writer in view, "
+        "teaches the student that sees the bare question, token by token, on what the latter writes in each step (Jensen-Shannon "
         "divergence, temperature 1). Their rows are problems, so that matched arms have equally many problems, and "
         "write a text to each of them anew whenever it is its turn."
     ),

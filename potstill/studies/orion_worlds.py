@@ -209,9 +209,9 @@ ON_POLICY = replace(
     about=(
         "**Built-in world, on-policy.** The problems, teacher and student of the built-in world. In the arms "
         "`on-policy` nothing is rewritten: the student, as it starts and with the prompt of ORION's writer in view, "
-        "teaches the student that sees the bare question, token by token, on what the latter writes in each step (Jensen-Shannon "
-        "divergence, temperature 1). Their rows are problems, so that matched arms have equally many problems, and "
-        "write a text to each of them anew whenever it is its turn."
+        "teaches the student that sees the bare question, token by token, on what the latter writes in each step "
+        "(Jensen-Shannon divergence, temperature 1). Their rows are problems: matched arms have equally "
+        "many of them, and the student writes a text to each anew whenever it is its turn."
     ),
     arms=("rft", OWN, "none", *ON_POLICY_ARMS),
     regimes=("matched",),

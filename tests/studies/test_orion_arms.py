@@ -10,7 +10,7 @@ from potstill.studies import orion_arms, orion_tables
 from potstill.studies.chart import render_svg
 from potstill.studies.orion_arms import SIZES, describe_study
 from potstill.studies.orion_run import WorldRun, share_work
-from potstill.studies.orion_worlds import ARMS, OWN, STORY, UNTRAINED
+from potstill.studies.orion_worlds import OWN, STORY, UNTRAINED, WRITTEN_ARMS
 from potstill.studies.study import StudySettings, run_in_folder
 
 PROBLEMS = [f"p{number}" for number in range(40)]
@@ -38,7 +38,7 @@ def cell(right, problems=PROBLEMS):
 
 def figures(seeds=3, **right):
     """Figures of all arms at 20 of 40, but for those that are named (with _ for -)."""
-    scores = dict.fromkeys([UNTRAINED, *ARMS], 20)
+    scores = dict.fromkeys([UNTRAINED, *WRITTEN_ARMS], 20)
     scores |= {name.replace("_", "-"): value for name, value in right.items()}
     cells = {}
     for name, score in scores.items():
@@ -56,12 +56,12 @@ def figures(seeds=3, **right):
         "seeds": seeds,
         "sizes": dict(SIZES),
         "roles": {},
-        "row_counts": {str(seed): dict.fromkeys(ARMS, 30) for seed in range(seeds)},
+        "row_counts": {str(seed): dict.fromkeys(WRITTEN_ARMS, 30) for seed in range(seeds)},
         "matched_rows": {str(seed): 30 for seed in range(seeds)},
         "trials": {"matched": {OWN: [10.0, 30.0]}},
         "choices": {"matched": {OWN: 1}},
         "cells": {"matched": cells, "unmatched": {}},
-        "rows": dict.fromkeys(ARMS, rows),
+        "rows": dict.fromkeys(WRITTEN_ARMS, rows),
         "answer_probability": {OWN: 0.9},
         "cpu": {"matched-0": 120.0},
         "reading": "I read them.",
@@ -138,7 +138,7 @@ def test_the_page_has_every_table_and_the_rows_as_text():
     leads = {
         row["own less"]: row for row in page.tables["ORION less each arm: built-in world, matched"]
     }
-    assert list(leads) == [UNTRAINED, *[name for name in ARMS if name != OWN]]
+    assert list(leads) == [UNTRAINED, *[name for name in WRITTEN_ARMS if name != OWN]]
     assert leads["none"]["kind"] == "control" and leads["rft"]["kind"] == "baseline"
     [trials] = page.tables["Trials on the dev split: built-in world, matched"]
     assert trials["rate 0.002"] == "**30.0**"

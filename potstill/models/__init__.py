@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from potstill import plugins
 from potstill.config import Mistakes, Setting, convert_settings, merge_layers, parse_query
+from potstill.data.urls import local_path
 from potstill.errors import ConfigError
 from potstill.extras import require_extra
 from potstill.models.model import Model
@@ -80,7 +81,9 @@ def load(
     if kind in REMOTE_KINDS:
         return _load_remote_model(kind, spec, path, query, options)
     options = {**read_options(kind, query, spec), **options}
-    return _load_local_model(kind, Path(path).expanduser(), options)
+    if kind == "recorded":
+        return _load_recording(path, options)
+    return _load_local_model(kind, local_path(path), options)
 
 
 def identity(spec: str) -> str:
@@ -149,16 +152,18 @@ def _load_remote_model(
     return OpenAIModel(name, **options)
 
 
+def _load_recording(spec: str, options: dict[str, Any]) -> Model:
+    from potstill.models.recorded import Recorded
+
+    match = options.pop("match", "exact")
+    return Recorded.load(spec, contained=match == "contained", **options)
+
+
 def _load_local_model(kind: str, path: Path, options: dict[str, Any]) -> Model:
     if kind == "scripted":
         from potstill.models.scripted import ScriptedModel
 
         return ScriptedModel.load(path, **options)
-    if kind == "recorded":
-        from potstill.models.recorded import Recorded
-
-        match = options.pop("match", "exact")
-        return Recorded.load(path, contained=match == "contained", **options)
     if kind not in ("transformers", "vllm"):
         raise NotImplementedError(f"nothing loads a model of the kind {kind!r} in KINDS")
     from potstill.models.local.checkpoint import check_checkpoint

@@ -17,6 +17,8 @@ from potstill.data import files, problems, uploads
 from potstill.data.row_files import ShardFormat, parse_size, row_lines, write_file, write_shards
 from potstill.data.urls import Url, local_path
 from potstill.errors import ConfigError, InputError
+from potstill.models import load as load_model
+from potstill.models.model import Request
 
 ROWS = [{"question": f"What is {number} + 1?", "answer": str(number + 1)} for number in range(20)]
 FORM = ShardFormat("train", ".jsonl", shard_bytes=300)
@@ -172,6 +174,14 @@ def test_errors_of_urls_say_what_to_do(folder: Url, tmp_path: Path) -> None:
             read(spec)
     with pytest.raises(ConfigError, match="https is for reading"):
         write_file(row_lines(ROWS), Url("https://host/rows.jsonl"))
+
+
+def test_a_recording_is_read_from_a_url(folder: Url) -> None:
+    rows = [{**row, "completion": f"It is {row['answer']}."} for row in ROWS]
+    write_file(row_lines(rows), folder / "answers.jsonl")
+    model = load_model(f"recorded:{folder}/answers.jsonl?completion=completion")
+    [completion] = model.write([Request("What is 3 + 1?")])
+    assert completion.text == "It is 4."
 
 
 def test_a_run_folder_is_no_url() -> None:

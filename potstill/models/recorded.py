@@ -106,7 +106,7 @@ class Recorded:
 
     @classmethod
     def load(cls, path: Path | str, **options: Any) -> Recorded:
-        """Read a .jsonl, .json, .csv or .parquet file of rows, also compressed, its URL, or hf:NAME[/CONFIG][:SPLIT]."""
+        """Read rows: a .jsonl, .json, .csv or .parquet file, also compressed, its URL, or hf:NAME[/CONFIG][:SPLIT]."""
         rows = files.read_rows(str(path), "a file of questions with recorded completions")
         mapping = {name: options.pop(name) for name in _MAPPED_FIELDS if name in options}
         return cls(rows, source=str(path), mapping=mapping, **options)

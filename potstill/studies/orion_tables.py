@@ -11,7 +11,15 @@ from potstill.studies import arms
 from potstill.studies.chart import Dot, DotChart
 from potstill.studies.orion_leads import WorldPage, judge_claim, kind_of, lead, other_arms
 from potstill.studies.orion_sentences import summary_sentences, write_finding
-from potstill.studies.orion_worlds import ARMS, OWN, REGIMES, UNTRAINED, Regime, World
+from potstill.studies.orion_worlds import (
+    ARMS,
+    OWN,
+    REGIMES,
+    UNTRAINED,
+    WRITTEN_ARMS,
+    Regime,
+    World,
+)
 from potstill.studies.study import StudyPage
 
 NONE = "–"
@@ -380,12 +388,10 @@ def cost_table(page: WorldPage) -> list[dict[str, str]]:
     measured = page.count_measured()
     if not measured:
         return rows
-    counts = {
-        "missing": len(missing_cells(page)),
-        "of all arms, matched and unmatched": (1 + len(ARMS))
-        * len(REGIMES)
-        * page.figures["seeds"],
-    }
+    counts = {"missing": len(missing_cells(page))}
+    if set(page.world.arms) <= set(WRITTEN_ARMS):
+        of_all = (1 + len(WRITTEN_ARMS)) * len(REGIMES) * page.figures["seeds"]
+        counts["of all arms, matched and unmatched"] = of_all
     for name, count in counts.items():
         minutes = total * count / measured / 60
         if count:

@@ -1,116 +1,327 @@
-"""Local sampling against transformers' plain `generate`, on the same checkpoint, prompts and settings.
+"""Local sampling beside transformers' `generate`, our own server, llama.cpp's server, and the machine's limits.
 
-    python benchmarks/sampling.py [CHECKPOINT] [--json]
+    python benchmarks/sampling.py [CHECKPOINT] [--gguf FILE] [--json]
 
-`generate` gets one problem at a time with all its samples as a batch (`num_return_sequences`), the usual loop.
-Both sample at temperature 1 and stop at the end token; tokens are those drawn, end tokens included. `generate` is
-measured in slices before and after ours, so that a busy machine slows both.
+All ways write the same prompts with the same limit, at temperature 1 and on the same number of threads, in turns, so
+that a busy machine slows all of them:
+
+- `potstill`: `TransformersModel.write` on all requests, in batches of `--batch` rows at most;
+- `serve`: `potstill serve`, in a process of its own, asked by `openai:` with `--batch` calls at once;
+- `generate`: transformers' `generate` in batches of `--batch` prompts, padded on the left; the longest ends a batch;
+- `llama.cpp`: its server (the package xllamacpp) in a process of its own with `--batch` slots, on the GGUF file as it
+  is and on the same weights in float32. Only with `--gguf`, of which the checkpoint of the other ways is made.
+
+Tokens are those drawn, end tokens included. CPU time is that of this process and of the server; the client of a server
+is part of its cost. The limits are what this machine reaches on such a batch where nothing but the weights were read
+(memory) or nothing but their products computed (matrices), both measured here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from potstill.models import load
 from potstill.models.local.transformers import TransformersModel
 from potstill.models.model import Request, Sampling
 from potstill.world.story import problems
 
 DEFAULT = Path(__file__).resolve().parents[1] / "potstill" / "world" / "checkpoints" / "student"
+LLAMA_SERVER = """
+import sys
+import xllamacpp
 
-
-def ours(model: TransformersModel, prompts: Sequence[str], n: int, limit: int) -> int:
-    """Tokens drawn for n samples of each prompt."""
-    sampling = Sampling(max_new_tokens=limit)
-    requests = [
-        Request(prompt, sample_index=draw, sampling=sampling)
-        for prompt in prompts
-        for draw in range(n)
-    ]
-    return sum(completion.tokens.completion for completion in model.write(requests))
-
-
-def plain(model: TransformersModel, prompts: Sequence[str], n: int, limit: int) -> int:
-    """The same with `generate`, one prompt after the other."""
-    drawn, pad = 0, model.encoder.tokenizer.pad_token_id
-    options: dict[str, Any] = {
-        "do_sample": True,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "pad_token_id": pad,
-    }
-    for prompt in prompts:
-        ids = torch.tensor([model.encoder.encode_prompt(prompt)], device=model.model.device)
-        mask = torch.ones_like(ids)
-        out = model.model.generate(
-            ids, attention_mask=mask, num_return_sequences=n, max_new_tokens=limit, **options
-        )
-        new = out[:, ids.shape[1] :]
-        ended = torch.isin(new, torch.tensor(model.end_ids, device=new.device)).cumsum(1)
-        drawn += int((ended == 0).sum() + (ended.amax(1) > 0).sum())
-    return drawn
-
-
-def measure(checkpoint: Path, count: int, n: int, limit: int, slices: int) -> dict[str, float]:
-    """Tokens a second of both and their ratio."""
-    model = TransformersModel(checkpoint)
-    prompts = [problem.question for problem in problems("story", size=count, seed=1, split="bench")]
-    runs = {"potstill": ours, "generate": plain}
-    for run in runs.values():
-        run(model, prompts[:2], n, 4)  # load the weights, build lazy state
-    tokens, seconds, cpu = (
-        dict.fromkeys(runs, 0),
-        dict.fromkeys(runs, 0.0),
-        dict.fromkeys(runs, 0.0),
-    )
-    for part in range(slices):
-        for name, run in runs.items():
-            began, burned = time.perf_counter(), time.process_time()
-            # Ours plans from the whole list, so it is measured whole, in the middle slice.
-            whole = name == "potstill"
-            if not whole or part == slices // 2:
-                tokens[name] += run(model, prompts if whole else prompts[part::slices], n, limit)
-                seconds[name] += time.perf_counter() - began
-                cpu[name] += time.process_time() - burned
-    rates = {name: tokens[name] / seconds[name] for name in runs}
-    return {
-        "problems": count, "n": n, "threads": torch.get_num_threads(),
-        **{f"{name}_tokens": tokens[name] for name in runs},
-        **{f"{name}_tokens_per_second": round(rates[name], 1) for name in runs},
-        "ratio": round(rates["potstill"] / rates["generate"], 2),
-        "cpu_ratio": round((tokens["potstill"] / cpu["potstill"]) / (tokens["generate"] / cpu["generate"]), 2),
-    }  # fmt: skip
+path, slots, positions, threads = sys.argv[1], *map(int, sys.argv[2:])
+params = xllamacpp.CommonParams()
+params.model.path = path
+params.hostnames = ["127.0.0.1"]
+params.port = 0
+params.n_ctx, params.n_parallel = slots * positions, slots
+params.cont_batching, params.warmup = True, False
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+Way = Callable[[Sequence[str]], int]
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("checkpoint", type=Path, nargs="?", default=DEFAULT)
-    parser.add_argument("--problems", type=int, default=200)
-    parser.add_argument("--n", type=int, default=8)
-    parser.add_argument("--max-new-tokens", type=int, default=256)
-    parser.add_argument("--slices", type=int, default=4)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    found = measure(given.checkpoint, given.problems, given.n, given.max_new_tokens, given.slices)
-    if given.json:
-        print(json.dumps(found))
-        return
-    print(
-        f"{found['problems']} problems, n={found['n']}, {found['threads']} threads, {given.checkpoint.name}"
+    args = parse_arguments()
+    torch.set_num_threads(args.threads)
+    checkpoint = args.checkpoint
+    if args.gguf:
+        checkpoint = load(f"transformers:{args.gguf}").weights  # type: ignore[attr-defined]
+    model = TransformersModel(checkpoint, dtype="float32", device="cpu", batch=args.batch)
+    prompts = [
+        problem.question for problem in problems("story", size=args.problems, seed=1, split="bench")
+    ]
+    with ExitStack() as stack:
+        pids: dict[str, int] = {}
+        ways: dict[str, Way] = {
+            "potstill": lambda texts: write_direct(model, texts, args.max_new_tokens),
+            "generate": lambda texts: write_generate(model, texts, args),
+        }
+        ways["serve"], pids["serve"] = stack.enter_context(serve(checkpoint, args))
+        if args.gguf:
+            longest = max(len(model.encoder.encode_prompt(prompt)) for prompt in prompts)
+            positions = longest + args.max_new_tokens + 8
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            float_file = write_float32(args.gguf, folder / "float32.gguf")
+            for name, file in (("llama.cpp", args.gguf), ("llama.cpp f32", float_file)):
+                started = stack.enter_context(serve_llama(file, positions, args))
+                ways[name], pids[name] = started
+        rows = measure(ways, pids, prompts, args.rounds)
+        limits = measure_limits(model, prompts, args)
+    report = {"settings": settings_of(args, checkpoint), "ways": rows, "limits": limits}
+    print(json.dumps(report) if args.json else render(report))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name in ("potstill", "generate"):
-        print(
-            f"  {name:9} {found[f'{name}_tokens_per_second']:9.0f} tokens/s  ({found[f'{name}_tokens']:.0f} tokens)"
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=DEFAULT)
+    parser.add_argument("--gguf", type=Path, help="also llama.cpp's server, on this file")
+    parser.add_argument("--problems", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def settings_of(args: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
+    versions = {}
+    for package in ("potstill", "torch", "transformers", "xllamacpp"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    names = ("problems", "batch", "max_new_tokens", "threads", "rounds")
+    settings = {name: getattr(args, name) for name in names}
+    return {**settings, "checkpoint": checkpoint.name, "versions": versions}
+
+
+def measure(
+    ways: dict[str, Way], pids: dict[str, int], prompts: Sequence[str], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Tokens, seconds and CPU seconds of each way, over rounds in which each of them has its turn."""
+    for way in ways.values():
+        way(prompts[:2])  # load the weights, build lazy state
+    rows = {name: {"tokens": 0.0, "seconds": 0.0, "cpu": 0.0} for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            began, cpu = time.perf_counter(), time.process_time()
+            server_cpu = cpu_of(pids[name]) if name in pids else 0.0
+            rows[name]["tokens"] += way(prompts)
+            rows[name]["seconds"] += time.perf_counter() - began
+            rows[name]["cpu"] += time.process_time() - cpu
+            if name in pids:
+                rows[name]["cpu"] += cpu_of(pids[name]) - server_cpu
+    for row in rows.values():
+        row["tokens_per_second"] = row["tokens"] / row["seconds"]
+        row["tokens_per_cpu_second"] = row["tokens"] / row["cpu"]
+    return rows
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def make_requests(prompts: Sequence[str], limit: int) -> list[Request]:
+    sampling = Sampling(max_new_tokens=limit)
+    return [Request(prompt, sampling=sampling) for prompt in prompts]
+
+
+def write_direct(model: TransformersModel, prompts: Sequence[str], limit: int) -> int:
+    """Tokens drawn by our own loop."""
+    completions = model.write(make_requests(prompts, limit))
+    return sum(completion.tokens.completion for completion in completions)
+
+
+def write_generate(model: TransformersModel, prompts: Sequence[str], args: Any) -> int:
+    """Tokens drawn by `generate`, in batches of prompts of near length."""
+    tokenizer = model.encoder.tokenizer
+    encoded = sorted((model.encoder.encode_prompt(prompt) for prompt in prompts), key=len)
+    pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    drawn = 0
+    for start in range(0, len(encoded), args.batch):
+        batch = encoded[start : start + args.batch]
+        longest = max(map(len, batch))
+        ids = torch.full((len(batch), longest), pad_token)
+        mask = torch.zeros_like(ids)
+        for row, prompt_ids in enumerate(batch):
+            ids[row, longest - len(prompt_ids) :] = torch.tensor(prompt_ids)
+            mask[row, longest - len(prompt_ids) :] = 1
+        output = model.model.generate(
+            ids,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=args.max_new_tokens,
+            eos_token_id=list(model.end_ids),
+            pad_token_id=pad_token,
         )
-    print(f"  ratio     {found['ratio']:9.2f}  by wall time, {found['cpu_ratio']:.2f} by CPU time")
+        new_ids = output[:, longest:]
+        ended = torch.isin(new_ids, torch.tensor(model.end_ids)).cumsum(1)
+        drawn += int((ended == 0).sum() + (ended.amax(1) > 0).sum())
+    return drawn
+
+
+@contextmanager
+def serve(checkpoint: Path, args: Any) -> Iterator[tuple[Way, int]]:
+    """`potstill serve` on the checkpoint."""
+    command = [sys.executable, "-m", "potstill", "serve", f"{checkpoint}?batch={args.batch}"]
+    command += ["--port", "0", "--json", "--threads", str(args.threads), "--name", "model"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        spec = f"openai:model?at=potstill&url={url}&concurrency={args.batch}"
+        yield ask_server(spec, args.max_new_tokens), process.pid
+        process.terminate()
+
+
+@contextmanager
+def serve_llama(file: Path, positions: int, args: Any) -> Iterator[tuple[Way, int]]:
+    """llama.cpp's server on a GGUF file, with a slot a row."""
+    command = [sys.executable, "-c", LLAMA_SERVER, str(file)]
+    command += [str(number) for number in (args.batch, positions, args.threads)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+        lines = iter(process.stdout.readline, "")
+        address = next(line.strip() for line in lines if line.startswith("http"))
+        spec = f"openai:model?at=llamacpp&url={address}/v1&concurrency={args.batch}"
+        yield ask_server(spec, args.max_new_tokens), process.pid
+        process.kill()
+
+
+def ask_server(spec: str, limit: int) -> Way:
+    """A way that asks a server; every answer must be one."""
+    client = load(spec)
+
+    def ask(prompts: Sequence[str]) -> int:
+        completions = client.write(make_requests(prompts, limit))
+        errors = [completion.error for completion in completions if completion.error]
+        if errors:
+            print(f"{len(errors)} errors of {spec}, the first: {errors[0]}", file=sys.stderr)
+        return sum(completion.tokens.completion for completion in completions)
+
+    return ask
+
+
+def write_float32(source: Path, target: Path) -> Path:
+    """The same model with its weights in float32, so that all ways compute with the same numbers."""
+    import gguf
+
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, str(reader.get_field("general.architecture").contents()))
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name in (
+            "general.architecture",
+            "general.file_type",
+            "general.quantization_version",
+        ):
+            continue
+        kind = field.types[0]
+        item_kind = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, field.contents(), kind, sub_type=item_kind)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def measure_limits(
+    model: TransformersModel, prompts: Sequence[str], args: argparse.Namespace
+) -> dict[str, float]:
+    """Tokens a second of one step after another where only weights and cache are read, or only products computed."""
+    parameters = sum(tensor.numel() for tensor in model.model.parameters())
+    mean_prompt = sum(len(model.encoder.encode_prompt(p)) for p in prompts) / len(prompts)
+    cache_bytes = model._cache_bytes_per_token * (mean_prompt + args.max_new_tokens / 2)
+    bytes_a_step = parameters * model.dtype.itemsize + args.batch * cache_bytes
+    bandwidth = best_rate(measure_bandwidth)
+    products = best_rate(measure_products)
+    return {
+        "parameters": parameters,
+        "bandwidth_gb": bandwidth / 1e9,
+        "products_gflops": products / 1e9,
+        "memory": args.batch * bandwidth / bytes_a_step,
+        "matrices": products / (2 * parameters),
+    }
+
+
+def best_rate(rate: Callable[[], float], tries: int = 5) -> float:
+    return max(rate() for _ in range(tries))
+
+
+def measure_bandwidth() -> float:
+    """Bytes a second that are read, of more than any cache holds."""
+    values = torch.ones(64 << 20)
+    began = time.process_time()
+    values.sum()
+    return values.nbytes / (time.process_time() - began) * torch.get_num_threads()
+
+
+def measure_products() -> float:
+    """Floating point operations a second of a large square product."""
+    size = 1024
+    left, right = torch.rand(size, size), torch.rand(size, size)
+    began = time.process_time()
+    for _ in range(4):
+        left @ right
+    return 4 * 2 * size**3 / (time.process_time() - began) * torch.get_num_threads()
+
+
+def render(report: dict[str, Any]) -> str:
+    """The report as a table."""
+    settings, limits = report["settings"], report["limits"]
+    versions = ", ".join(f"{name} {number}" for name, number in settings["versions"].items())
+    lines = [
+        f"{settings['problems']} prompts, batches of {settings['batch']}, {settings['max_new_tokens']} new tokens "
+        f"at most, {settings['threads']} threads, {settings['rounds']} rounds, {settings['checkpoint']}",
+        versions,
+        "",
+        f"{'':14} {'tokens':>8} {'tokens/s':>9} {'tokens/CPU s':>13} {'of generate':>12} {'of the limit':>13}",
+    ]
+    lowest_limit = min(limits["memory"], limits["matrices"])
+    reference = report["ways"]["generate"]["tokens_per_cpu_second"]
+    for name, row in report["ways"].items():
+        rate = row["tokens_per_cpu_second"]
+        lines.append(
+            f"{name:14} {row['tokens']:8.0f} {row['tokens_per_second']:9.0f} {rate:13.0f} {rate / reference:12.2f} "
+            f"{rate * settings['threads'] / lowest_limit:13.2f}"
+        )
+    lines += [
+        "",
+        f"limits of a batch: {limits['memory']:.0f} tokens/s by memory ({limits['bandwidth_gb']:.1f} GB/s), "
+        f"{limits['matrices']:.0f} by products ({limits['products_gflops']:.0f} GFLOP/s), float32, "
+        f"{limits['parameters'] / 1e6:.1f} M parameters; by CPU time",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -331,7 +331,7 @@ def read_messages(value: Any) -> tuple[Message, ...]:
             raise ApiError("a turn must be an object with role and content", param="messages")
         turn_fields = Fields(turn)
         role, content = turn_fields.text("role"), turn_fields.value("content", "")
-        turn_fields.refuse_unsupported({"tool_calls": ([],), "refusal": ("",)})
+        turn_fields.refuse_unsupported({"tool_calls": ([],), "refusal": ("",), "type": ("text",)})
         turn_fields.refuse_unknown(("role", "content"))
         if not role:
             raise ApiError("a turn has no role", param="messages")

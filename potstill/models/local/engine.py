@@ -65,7 +65,8 @@ class Engine:
         self.counts = EngineCounts()
         self._max_rows = model.max_rows  # halved where memory runs out
         self._changed = threading.Condition()
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[Row] = deque()  # for room in the batch
+        self._readers: deque[Row] = deque()  # to be read once, for which no room is needed
         self._cancelled: list[Row] = []
         self._update: tuple[TransformersModel, Future[str]] | None = None
         self._state = "open"  # then "closing", where nothing is taken any more, then "closed"
@@ -81,7 +82,7 @@ class Engine:
     @property
     def waiting_rows(self) -> int:
         """Rows that wait for room."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._readers)
 
     @property
     def running_rows(self) -> int:
@@ -90,7 +91,7 @@ class Engine:
 
     def has_room(self, count: int) -> bool:
         """Whether so many more rows may wait."""
-        return len(self._waiting) + count <= self.max_waiting
+        return self.waiting_rows + count <= self.max_waiting
 
     def submit(self, rows: Sequence[Row]) -> None:
         """Write rows; each says at its end, by `on_change`, what became of it.
@@ -101,7 +102,8 @@ class Engine:
         with self._changed:
             if self._state != "open":
                 raise EngineClosedError("the server is shutting down")
-            self._waiting.extend(rows)
+            for row in rows:
+                self._queue_of(row).append(row)
             self._changed.notify_all()
 
     def cancel(self, rows: Sequence[Row]) -> None:
@@ -154,7 +156,7 @@ class Engine:
 
     def _is_idle(self) -> bool:
         is_writing = self._batch is not None and bool(self._batch.rows)
-        return not self._waiting and not is_writing
+        return not self.waiting_rows and not is_writing
 
     # Below here everything runs in the engine's thread.
 
@@ -170,7 +172,14 @@ class Engine:
                 began = time.perf_counter()
                 self._take_turn_safely()
                 self.counts.busy_seconds += time.perf_counter() - began
-        self._fail([*self._waiting, *self._batch.rows], "server: the server was shut down")
+        self._fail(self._all_rows(), "server: the server was shut down")
+        if self._update is not None:
+            self._update[1].set_exception(EngineClosedError("the server was shut down"))
+
+    def _all_rows(self) -> list[Row]:
+        """Every row that is not finished."""
+        running = self._batch.rows if self._batch is not None else []
+        return [*running, *self._waiting, *self._readers]
 
     def _wait_for_work(self) -> bool:
         """Sleep until there is something to do; False once the engine is closed."""
@@ -193,10 +202,10 @@ class Engine:
             self._take_turn()
         except Exception as failure:  # boundary: every client would wait for ever
             log.exception("a turn of the engine failed")
-            assert self._batch is not None
-            rows = [*self._waiting, *self._batch.rows]
+            rows = self._all_rows()
             with self._changed:
                 self._waiting.clear()
+                self._readers.clear()
             self._batch = self._new_batch()
             self._fail(rows, f"server: an error of the engine's own: {failure}")
 
@@ -213,19 +222,21 @@ class Engine:
 
     def _remove_cancelled(self) -> None:
         assert self._batch is not None
+        if not self._cancelled:
+            return
         with self._changed:
             cancelled, self._cancelled = self._cancelled, []
             cancelled = [row for row in cancelled if not row.finish_reason]
             for row in cancelled:
                 row.finish("cancelled")
             self._waiting = deque(row for row in self._waiting if not row.finish_reason)
+            self._readers = deque(row for row in self._readers if not row.finish_reason)
         self._batch.remove(cancelled)
         self.counts.cancelled_rows += len(cancelled)
 
     def _begun_rows(self) -> list[Row]:
         """Rows that the present weights have begun, those among them that were put back included."""
-        assert self._batch is not None
-        return self._batch.rows + [row for row in self._waiting if row.ids]
+        return [row for row in self._all_rows() if row.ids]
 
     def _replace_model(self) -> None:
         """Go on with the weights of the update."""
@@ -237,13 +248,16 @@ class Engine:
         done.set_result(self.model.id)
 
     def _take_readers(self) -> list[Row]:
-        """Waiting rows that are read once: the one that waits longest, and others of near length."""
-        readers = [row for row in self._waiting if row.reads_only and self._may_begin(row)]
+        """Rows that are read once: the one that waits longest, and others of near length."""
+        readers = [row for row in self._readers if self._may_begin(row)]
         if not readers:
             return []
-        first_length = len(readers[0].beginning)
-        readers.sort(key=lambda row: abs(len(row.beginning) - first_length))
-        return self._take(self._rows_to_read(readers))
+        first_length = readers[0].length
+        readers.sort(key=lambda row: abs(row.length - first_length))
+        readers = self._rows_to_read(readers)
+        with self._changed:
+            self._readers = _without(self._readers, readers)
+        return self._begin(readers)
 
     def _take_newcomers(self) -> list[Row]:
         """Waiting rows for which the batch has room, the one that waits longest first."""
@@ -254,17 +268,21 @@ class Engine:
         for row in running:
             most_new_tokens = max(most_new_tokens, row.max_new_tokens - len(row.ids))
         for row in self._waiting:
-            if row.reads_only or not self._may_begin(row):
+            if not self._may_begin(row):
                 continue
             count = len(running) + len(candidates) + 1
-            longest = max(longest, len(row.beginning))
+            longest = max(longest, row.length)
             most_new_tokens = max(most_new_tokens, row.max_new_tokens - len(row.ids))
             positions = longest + min(most_new_tokens, PLANNED_NEW_TOKENS)
             has_room = count <= self._max_rows and count * positions <= self.model.cache_positions
             if not has_room and count > 1:
                 break
             candidates.append(row)
-        return self._take(self._rows_to_read(candidates))
+        newcomers = self._rows_to_read(candidates)
+        if newcomers:
+            with self._changed:
+                self._waiting = _without(self._waiting, newcomers)
+        return self._begin(newcomers)
 
     def _may_begin(self, row: Row) -> bool:
         """While new weights wait, only rows that the present ones have begun."""
@@ -275,22 +293,19 @@ class Engine:
         most_positions = SCORE_TOKENS[self.model.device]
         longest = 0
         for count, row in enumerate(rows):
-            longest = max(longest, len(row.beginning))
+            longest = max(longest, row.length)
             if count and ((count + 1) * longest > most_positions or count >= self._max_rows):
                 return list(rows[:count])
         return list(rows)
 
-    def _take(self, rows: Sequence[Row]) -> list[Row]:
-        """Take rows from the queue."""
-        taken = set(map(id, rows))
-        with self._changed:
-            self._waiting = deque(row for row in self._waiting if id(row) not in taken)
+    def _begin(self, rows: list[Row]) -> list[Row]:
+        """Note of rows who writes them, and count those that are new."""
         for row in rows:
             row.written_by = self.model.id
             if not row.ids:
                 self.counts.rows += 1
                 self.counts.prompt_tokens += len(row.prompt)
-        return list(rows)
+        return rows
 
     def _read_waiting(self, rows: Sequence[Row]) -> None:
         assert self._batch is not None
@@ -313,7 +328,11 @@ class Engine:
         assert self._batch is not None
         self._batch.remove(rows)
         with self._changed:
-            self._waiting.extendleft(reversed(rows))
+            for row in reversed(rows):
+                self._queue_of(row).appendleft(row)
+
+    def _queue_of(self, row: Row) -> deque[Row]:
+        return self._readers if row.reads_only else self._waiting
 
     def _guard(self, work: Callable[[Sequence[Row]], None], rows: Sequence[Row]) -> None:
         """Do something for rows; its failure is theirs. Without memory they are tried again, fewer at once."""
@@ -359,6 +378,12 @@ class Engine:
                 self.counts.new_tokens += 1
             if row.on_change is not None:
                 row.on_change(row)
+
+
+def _without(queue: deque[Row], rows: Sequence[Row]) -> deque[Row]:
+    """A queue without some of its rows."""
+    taken = set(map(id, rows))
+    return deque(row for row in queue if id(row) not in taken)
 
 
 def check_same_kind(current: Path, other: Path) -> None:

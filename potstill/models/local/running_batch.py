@@ -80,6 +80,11 @@ class Row:
         return (*self.prompt, *self.ids)
 
     @property
+    def length(self) -> int:
+        """Tokens of its beginning."""
+        return len(self.prompt) + len(self.ids)
+
+    @property
     def reads_only(self) -> bool:
         """Whether the beginning is read once and nothing after it: no keys and values have to be kept."""
         return self.max_new_tokens - len(self.ids) <= 1
@@ -188,7 +193,7 @@ class RunningBatch:
         reading, beginning_of_row = _read_rows_once(self._model, newcomers, with_cache=True)
         device = self._model.device
         rows = torch.tensor(beginning_of_row, device=device)  # [R] of P
-        lengths = torch.tensor([len(row.beginning) for row in newcomers])  # [R]
+        lengths = torch.tensor([row.length for row in newcomers])  # [R]
         if not self.rows:
             self._start_over(newcomers, reading, rows, lengths)
             return

@@ -41,6 +41,7 @@ VERBS = {
     "evaluate": "measure a model on problems",
     "compare": "paired differences between evaluations, with intervals",
     "import": "recorded answers in the usual layouts become traces, judged if you like",
+    "curate": "one clean set of rows of files of any size: judged, filtered, without near-duplicates and test problems",
     "export": "a run's rows for other trainers: TRL, ShareGPT, Alpaca, messages, preference pairs; with a dataset card",
     "cache": "a run's store: what is in it, whether it is sound, what nobody needs; export and import",
     "study": "prepared comparisons: data, trainings, measurements, and a page with table, figure and fingerprint",
@@ -61,6 +62,7 @@ RESUMABLE = (
     "score",
     "study",
     "world",
+    "curate",
 )
 STOPPED = 130  # exit code: 128 + SIGINT, as shells count
 OUTPUT_CLOSED = 141  # exit code: 128 + SIGPIPE

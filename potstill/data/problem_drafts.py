@@ -163,9 +163,11 @@ class ProblemMaker:
         )
 
     def _number_repeat(self, key: str) -> str:
-        count = self._repeats.get(key, 0) + 1
+        if key not in self._owners:
+            return key
+        count = self._repeats.get(key, 1) + 1
         self._repeats[key] = count
-        return key if count == 1 else f"{key}-{count}"
+        return f"{key}-{count}"
 
 
 def make_problems(

@@ -134,13 +134,14 @@ class TraceMaker:
                 problem = shared_problems[key]
             if problem is None:
                 continue  # its id is another problem's, and the row is listed among the bad ones
-            yield from _traces_of_row(problem, row, samples)
+            # The one row of a problem counts its samples by itself.
+            yield from _traces_of_row(problem, row, samples if rows_of_problem.count > 1 else {})
 
     def _with_metadata(self, draft: ProblemDraft, rows_of_problem: _RowsOfProblem) -> ProblemDraft:
         metadata = dict(rows_of_problem.metadata)
         for name in self._differing:
             metadata.pop(name, None)
-        return replace(draft, metadata=metadata)
+        return draft if metadata == draft.metadata else replace(draft, metadata=metadata)
 
 
 def _identity_key(draft: ProblemDraft) -> str:

@@ -35,6 +35,35 @@ def trace_lines(traces: Iterable[Trace]) -> Iterator[bytes]:
 
 
 @final
+class LineFile:
+    """The lines of a file by their place, read when they are asked for; 8 bytes of memory a line.
+
+    Args:
+        path: not packed; it must not change while this is used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Find where the lines begin."""
+        self.path = path
+        self._file = path.open("rb")
+        self._offsets = array("q", [0])
+        for line in self._file:
+            self._offsets.append(self._offsets[-1] + len(line))
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        place = range(len(self))[index]
+        start, stop = self._offsets[place], self._offsets[place + 1]
+        return os.pread(self._file.fileno(), stop - start, start)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@final
 class TraceFile(Sequence[Trace]):
     """The traces of a trace file, read when they are asked for: what operators take where a list would not fit.
 
@@ -43,23 +72,20 @@ class TraceFile(Sequence[Trace]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Find where the lines begin."""
+        """Find where the traces begin."""
         self.path = local_path(path)
         try:
-            self._file = self.path.open("rb")
+            self._lines = LineFile(self.path)
         except OSError as error:
             raise InputError(
                 f"{path} can't be read: {error.strerror}", expected="a trace file"
             ) from error
-        self._offsets = array("q", [0])
-        for line in self._file:
-            self._offsets.append(self._offsets[-1] + len(line))
 
     def __repr__(self) -> str:
         return f"TraceFile({str(self.path)!r}) of {len(self):,}"
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self._lines)
 
     @overload
     def __getitem__(self, index: int) -> Trace: ...
@@ -70,8 +96,7 @@ class TraceFile(Sequence[Trace]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(len(self))[index]
-        start, stop = self._offsets[place], self._offsets[place + 1]
-        return _trace_of_line(os.pread(self._file.fileno(), stop - start, start), self.path, place)
+        return _trace_of_line(self._lines[place], self.path, place)
 
     def __iter__(self) -> Iterator[Trace]:
         """The traces in the order of the file, read with a handle of its own."""
@@ -81,7 +106,7 @@ class TraceFile(Sequence[Trace]):
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._lines.close()
 
 
 def _trace_of_line(line: bytes, path: Path, place: int) -> Trace:

@@ -48,6 +48,7 @@ _IDENTITY_FIELDS = tuple(
     for field in dataclasses.fields(Trace)
     if field.repr and field.name not in _ANNOTATIONS
 )
+_PROBLEM_FIELDS = tuple(field.name for field in dataclasses.fields(Problem))
 _DEFAULT_ANNOTATIONS = {
     "verdict": UNJUDGED,
     "scores": {},
@@ -96,6 +97,14 @@ def from_record(record: Mapping[str, Any]) -> Trace:
     return trace
 
 
+def from_own_json(text: str | bytes) -> Trace:
+    """The trace of a line that the same work wrote into its own scratch files: its id is taken as it stands there."""
+    record = json.loads(text)
+    trace = _trace_of(record)
+    object.__setattr__(trace, "_id", record["id"])
+    return trace
+
+
 def identity_record(trace: Trace) -> dict[str, Any]:
     """Id, problem, prompt, text and whatever else an annotation never changes."""
     record: dict[str, Any] = {"id": trace.id}
@@ -108,10 +117,11 @@ def identity_record(trace: Trace) -> dict[str, Any]:
 
 def problem_record(problem: Problem) -> dict[str, Any]:
     """The problem as plain JSON values; metadata and parents only where it has any."""
-    record = dataclasses.asdict(problem)
-    for name in ("metadata", "parents"):
-        if not record[name]:
-            del record[name]
+    record: dict[str, Any] = {}
+    for name in _PROBLEM_FIELDS:
+        value = getattr(problem, name)
+        if value or name not in ("metadata", "parents"):
+            record[name] = value
     return record
 
 

@@ -97,22 +97,28 @@ def export_rows(traces: Iterable[Trace], layout: str) -> list[dict[str, Any]]:
     Where one of them is not finished, all say how they ended, in `finish_reason` and `stop_string`, but for `openai`,
     whose rows hold messages and nothing else.
     """
-    make_row = LAYOUTS[layout]
-    rows: list[dict[str, Any]] = []
-    ends: list[dict[str, str]] = []
-    for trace in traces:
-        rows.append(make_row(_check_whole(trace, layout)))
-        ends.append({"finish_reason": trace.finish_reason, "stop_string": trace.stop_string})
+    exported = list(traces)
     # All rows say how they ended, or none: a row that says nothing among others would count as not known.
-    if layout != "openai" and any(end["finish_reason"] != "stop" for end in ends):
-        for row, end in zip(rows, ends, strict=True):
-            row |= end
-    return rows
+    with_ends = any(trace.finish_reason != "stop" for trace in exported)
+    return [export_row(trace, layout, with_end=with_ends) for trace in exported]
+
+
+def export_row(trace: Trace, layout: str, *, with_end: bool) -> dict[str, Any]:
+    """The row of a trace; with its end where a row of the file is not finished, and the layout has a place for it."""
+    row = LAYOUTS[layout](_check_whole(trace, layout))
+    if with_end and layout != "openai":
+        row |= {"finish_reason": trace.finish_reason, "stop_string": trace.stop_string}
+    return row
 
 
 def unfinished_note(traces: Iterable[Trace]) -> str:
     """How many rows do not end with an end of answer, which other trainers teach behind every row; "" for none."""
-    reasons = Counter(trace.finish_reason or "unknown" for trace in traces)
+    return describe_unfinished(Counter(trace.finish_reason or "unknown" for trace in traces))
+
+
+def describe_unfinished(finish_reasons: Mapping[str, int]) -> str:
+    """The same of the rows' finish reasons, counted."""
+    reasons = Counter(finish_reasons)
     del reasons["stop"]
     if not reasons:
         return ""

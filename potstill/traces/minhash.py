@@ -13,14 +13,13 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from potstill.errors import ConfigError
 from potstill.extras import require_extra
 from potstill.records import Progress, no_progress
-from potstill.traces.word_overlap import word_ngrams
 
 NGRAM = 5  # words in a row, as FineWeb (arXiv:2406.17557) and datatrove take
 PERMUTATIONS = 128
@@ -59,12 +58,39 @@ class NearDuplicate(NamedTuple):
     similarity: float
 
 
-class Found(NamedTuple):
-    """The near-duplicates by row, and how many pairs were compared, and spared for their numbers."""
+@dataclass(slots=True)
+class Found:
+    """The near-duplicates in the order of their rows; columns of numbers, as there may be many.
 
-    duplicates: list[NearDuplicate]
-    compared: int
-    other_numbers: int
+    Args:
+        rows: their places.
+        firsts: of each the first text of its cluster.
+        resembles: of each a text of the cluster that it resembles.
+        similarities: to that one.
+        compared: how many pairs were compared.
+        other_numbers: how many of these were alike, and were spared for their numbers.
+    """
+
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    firsts: array[int] = field(default_factory=lambda: array("q"))
+    resembles: array[int] = field(default_factory=lambda: array("q"))
+    similarities: array[float] = field(default_factory=lambda: array("d"))
+    compared: int = 0
+    other_numbers: int = 0
+
+    def add(self, duplicate: NearDuplicate) -> None:
+        """Add one."""
+        self.rows.append(duplicate.row)
+        self.firsts.append(duplicate.first)
+        self.resembles.append(duplicate.resembles)
+        self.similarities.append(duplicate.similarity)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[NearDuplicate]:
+        for values in zip(self.rows, self.firsts, self.resembles, self.similarities, strict=True):
+            yield NearDuplicate(*values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +125,8 @@ def text_ngrams(words: Sequence[str], n: int = NGRAM) -> frozenset[tuple[str, ..
     """The distinct n-grams of a text; of fewer than `n` words all of them as one, of none nothing."""
     if not words:
         return frozenset()
-    return frozenset(word_ngrams(words, min(n, len(words))))
+    shifted = [words[start:] for start in range(min(n, len(words)))]
+    return frozenset(zip(*shifted, strict=False))
 
 
 def band_keys(contents: Sequence[frozenset[tuple[str, ...]]], banding: Banding) -> list[array[int]]:
@@ -107,7 +134,7 @@ def band_keys(contents: Sequence[frozenset[tuple[str, ...]]], banding: Banding) 
     require_extra("curate", "finding near-duplicates")
     from rensa import RMinHash
 
-    token_sets = [[" ".join(ngram) for ngram in ngrams] for ngrams in contents]
+    token_sets = [list(map(" ".join, ngrams)) for ngrams in contents]
     matrix = RMinHash.digest_matrix_from_token_sets(token_sets, PERMUTATIONS, SEED)
     keys = [array("Q") for _ in range(banding.bands)]
     band_bytes = banding.rows * _PLACE_BYTES
@@ -175,17 +202,18 @@ def find_near_duplicates(
             comparison.compare_all([rows[place] for place in places])
     progress("bands", banding.bands, banding.bands)
 
-    duplicates: list[NearDuplicate] = []
-    for row, (other, similarity) in sorted(comparison.partners.items()):
+    found = Found(compared=comparison.compared, other_numbers=comparison.other_numbers)
+    for row in range(size):
         first = comparison.clusters.first_of(row)
         if first == row:
             continue
         # The one that stays says most, where the row resembles it itself.
-        to_first = comparison.similarity(first, row)
+        other, similarity = comparison.partners[row], comparison.similarities[row]
+        to_first = similarity if other == first else comparison.similarity(first, row)
         if to_first >= banding.threshold:
             other, similarity = first, to_first
-        duplicates.append(NearDuplicate(row, first, other, similarity))
-    return Found(duplicates, comparison.compared, comparison.other_numbers)
+        found.add(NearDuplicate(row, first, other, similarity))
+    return found
 
 
 class _Comparison:
@@ -195,7 +223,9 @@ class _Comparison:
         self, size: int, content_of: Callable[[int], TextContent], threshold: float
     ) -> None:
         self.clusters = Clusters(size)
-        self.partners: dict[int, tuple[int, float]] = {}
+        # Of each row another that it resembles, -1 without one, and how much.
+        self.partners = array("q", [-1]) * size
+        self.similarities = array("d", [0.0]) * size
         self.compared = self.other_numbers = 0
         self._content_of = content_of
         self._threshold = threshold
@@ -236,10 +266,15 @@ class _Comparison:
             self._different.add(pair)
             return False
         # Of the rows that one resembles, an earlier one is named before a later one.
-        self.partners.setdefault(row, (later_row, similarity))
-        if self.partners.get(later_row, (later_row, 0.0))[0] >= later_row:
-            self.partners[later_row] = (row, similarity)
+        if self.partners[row] < 0:
+            self._note_partner(row, later_row, similarity)
+        if self.partners[later_row] < 0 or self.partners[later_row] > later_row:
+            self._note_partner(later_row, row, similarity)
         return True
+
+    def _note_partner(self, row: int, partner: int, similarity: float) -> None:
+        self.partners[row] = partner
+        self.similarities[row] = similarity
 
 
 def _equal_keys(keys: Any) -> Iterator[list[int]]:

@@ -81,7 +81,7 @@ def dedupe_near(
     )
 
     reasons: dict[int, str] = {}
-    for duplicate in found.duplicates:
+    for duplicate in found:
         resembled, first = traces[places[duplicate.resembles]], traces[places[duplicate.first]]
         reasons[places[duplicate.row]] = describe_duplicate(duplicate, resembled.id, first.id)
     drops = [(traces[place], reason) for place, reason in reasons.items()]

@@ -80,12 +80,27 @@ def check_overlap(held_out: Sequence[Problem], traces: Sequence[Trace], *, n: in
     )
 
 
-class _Question(NamedTuple):
-    """An evaluation problem in the index: its id, what is compared of its question, the words of its options."""
+class Overlap(NamedTuple):
+    """An evaluation problem that a trace overlaps, where that problem comes from, and how it overlaps."""
 
     problem_id: str
+    source: str
+    reason: str
+
+
+class _Question(NamedTuple):
+    """An evaluation problem in the index: its id and source, what is compared of its question and of its options."""
+
+    problem_id: str
+    source: str
     text: QuestionText
     options: frozenset[Words]
+
+    def overlap(self, description: str, words: str = "") -> Overlap:
+        """An overlap with this problem, whose id stands in the place of `{}`; the shared words go behind it."""
+        return Overlap(
+            self.problem_id, self.source, description.replace("{}", repr(self.problem_id)) + words
+        )
 
 
 class OverlapIndex:
@@ -99,7 +114,7 @@ class OverlapIndex:
         for problem in held_out:
             count += 1
             text = read_question(problem.question)
-            question = _Question(problem.id, text, _option_words(problem))
+            question = _Question(problem.id, problem.source, text, _option_words(problem))
             for words in dict.fromkeys((text.core, text.words)):
                 self.questions.setdefault(words, []).append(question)
             for run in dict.fromkeys(_word_runs(text.core, n)):
@@ -117,43 +132,57 @@ class OverlapIndex:
 
     def overlap_reason(self, trace: Trace) -> str:
         """Say how the trace overlaps an evaluation problem; "" where it does not."""
+        overlap = self.find_overlap(trace)
+        return overlap.reason if overlap else ""
+
+    def find_overlap(self, trace: Trace, *, in_text: bool = False) -> Overlap | None:
+        """The evaluation problem that a trace overlaps by its question or its learner's prompt; None without one.
+
+        Args:
+            trace: what would be trained on.
+            in_text: look for evaluation questions in the trace's text too.
+        """
         options = _option_words(trace.problem)
         question = read_question(trace.problem.question)
-        problem_id = self._find_equal(question, options)
-        if problem_id:
-            return f"same question as evaluation problem {problem_id!r}"
+        found = self._find_equal(question, options)
+        if found:
+            return found.overlap("same question as evaluation problem {}")
         # The learner's prompt too: a posed problem may quote an evaluation question in the middle.
         prompt = read_question(_prompt_text(trace))
-        problem_id = self._find_equal(prompt, options)
-        if problem_id:
-            return f"its prompt is the question of evaluation problem {problem_id!r}"
-        for text in dict.fromkeys((question, prompt)):
-            reason = self._find_part(text, options)
-            if reason:
-                return reason
-        return ""
+        found = self._find_equal(prompt, options)
+        if found:
+            return found.overlap("its prompt is the question of evaluation problem {}")
+        texts = [question, prompt]
+        if in_text:
+            texts.append(read_question(trace.text))
+        for text in dict.fromkeys(texts):
+            overlap = self._find_part(text, options)
+            if overlap:
+                return overlap
+        return None
 
-    def _find_equal(self, text: QuestionText, options: frozenset[Words]) -> str:
-        """The id of an evaluation problem whose question all of the text is; "" without one."""
+    def _find_equal(self, text: QuestionText, options: frozenset[Words]) -> _Question | None:
+        """An evaluation problem whose question all of the text is; None without one."""
         for words in dict.fromkeys((text.core, text.words)):
             for question in self.questions.get(words, ()):
                 if _may_be_one(question.options, options):
-                    return question.problem_id
-        return ""
+                    return question
+        return None
 
-    def _find_part(self, text: QuestionText, options: frozenset[Words]) -> str:
-        """How a part of the text is an evaluation question; "" where none is."""
+    def _find_part(self, text: QuestionText, options: frozenset[Words]) -> Overlap | None:
+        """How a part of the text is an evaluation question; None where none is."""
         if not self.n:
-            return ""
+            return None
         for words in _segment_runs(text.segments):
             for question in self.questions.get(words, ()):
                 if _may_be_one(question.options, options):
-                    return f"holds the question of evaluation problem {question.problem_id!r}"
+                    return question.overlap("holds the question of evaluation problem {}")
         for start, run in enumerate(_word_runs(text.core, self.n)):
             for question in self.questions_of_run.get(run, ()):
                 if not _is_chance(question, text, options, start, start + self.n):
-                    return f"shares {self.n} words with evaluation problem {question.problem_id!r}: {' '.join(run)}"
-        return ""
+                    description = f"shares {self.n} words with evaluation problem {{}}: "
+                    return question.overlap(description, " ".join(run))
+        return None
 
 
 def _is_chance(

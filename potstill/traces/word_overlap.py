@@ -26,7 +26,7 @@ def split_words(text: str) -> list[str]:
 
 def split_words_and_signs(text: str) -> list[str]:
     """The words of a text and the signs between them, without punctuation: "3-4" is not "3+4"."""
-    return [match[0].casefold() for match in _WORD_OR_SIGN.finditer(text)]
+    return _WORD_OR_SIGN.findall(text.casefold())
 
 
 def word_ngrams(words: Words, n: int) -> set[tuple[str, ...]]:

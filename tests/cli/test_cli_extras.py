@@ -92,6 +92,7 @@ NEEDY = {
     "world": [(["build", "student", "--out", "w", "--work", "ww"], LOCAL), (["check"], LOCAL)],
     "import": [(["hf:a/b", "--out", "t.jsonl"], "[data]")],
     "verify": [(["--problems", "hf:a/b"], "[data]")],
+    "curate": [(["r.jsonl", "--near-duplicates", "0.8", "--out", "c"], "[curate]")],
 }
 # Commands of the other verbs, and of some of those above, that work without any extra.
 COLLECT = ["run", "sft", "--problems", "p.jsonl", "--teacher", "recorded:r.jsonl", "--rows-only"]
@@ -104,6 +105,7 @@ ENOUGH = [
     ["show", "sft:1", "run"],
     ["import", "r.jsonl", "--out", "traces.jsonl"],
     ["verify", "--problems", "p.jsonl", "--answers", "r.jsonl"],
+    ["curate", "r.jsonl", "--verify", "--out", "clean"],
     [
         "evaluate",
         "--model",

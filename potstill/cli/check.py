@@ -1,12 +1,16 @@
 """Check that a method holds to what every method must, on scripted models, in seconds.
 
-Nothing is trained and no real model is asked. docs/adding-a-method.md says what is checked and why.
+Nothing is trained and no real model is asked. docs/adding-a-method.md says what is checked and why. `potstill check
+teacher` is another check: does a teacher on a server read as the student does, and give the loss that its weights give
+(docs/servers.md).
 
 examples:
   potstill check orion
   potstill check my_method.py:star
   potstill check my_method.py:lema --poses --set n=2 --role teacher=scripted:teacher.yaml --problems p.jsonl
   potstill check my_method.py:star --json
+  potstill check teacher --teacher 'openai:qwen?at=vllm&score=prompt_logprobs' --student transformers:models/qwen-0.6b \
+    --rows rows.jsonl --local transformers:models/qwen
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from potstill.cli import options, show
+from potstill.cli import check_teacher, options, show
 from potstill.errors import StageError
 from potstill.methods import catalogue
 from potstill.methods.catalogue import MethodEntry
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
-    parser.add_argument("method", metavar="METHOD", help="a method's name, or FILE.py:NAME")
+    parser.add_argument(
+        "method", metavar="METHOD", help="a method's name, or FILE.py:NAME; or teacher"
+    )
     parser.add_argument(
         "--role",
         action="append",
@@ -52,11 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="rows may be learnt under prompts that no problem has, as the paper poses them",
     )
+    check_teacher.add_arguments(parser)
     options.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> None:
     """Run the checks, print a line for each, and fail where one does not hold."""
+    if args.method == check_teacher.NAME:
+        check_teacher.execute(args)
+        return
     from potstill.runs import conformance
 
     method = catalogue.method_entry(args.method)

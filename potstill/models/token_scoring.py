@@ -46,7 +46,7 @@ class TopLogprobs(NamedTuple):
 
     def to_text(self) -> str:
         """The table as text: head, k, and both arrays in base64, the small end first."""
-        return f"{TABLE_HEAD} {self.k} {_encode(self.ids)} {_encode(self.logprobs)}"
+        return f"{TABLE_HEAD} {self.k} {encode_array(self.ids)} {encode_array(self.logprobs)}"
 
     @classmethod
     def from_text(cls, text: str) -> TopLogprobs:
@@ -58,7 +58,7 @@ class TopLogprobs(NamedTuple):
         words = text.split(" ")
         try:
             head, k, ids, logprobs = words
-            table = cls(int(k), _decode("i", ids), _decode("f", logprobs))
+            table = cls(int(k), decode_array("i", ids), decode_array("f", logprobs))
         except (ValueError, binascii.Error):
             head, table = "", cls(0, array("i"), array("f"))
         is_whole = table.k > 0 and len(table.ids) == len(table.logprobs)
@@ -196,14 +196,16 @@ class ReadsTokens(Protocol):
         ...
 
 
-def _encode(values: array[Any]) -> str:
+def encode_array(values: array[Any]) -> str:
+    """Numbers in base64, the small end first."""
     if sys.byteorder == "big":
         values = array(values.typecode, values)
         values.byteswap()
     return base64.b64encode(values.tobytes()).decode()
 
 
-def _decode(typecode: str, text: str) -> array[Any]:
+def decode_array(typecode: str, text: str) -> array[Any]:
+    """The numbers of a text by `encode_array`; ValueError where it holds none."""
     values = array(typecode, base64.b64decode(text, validate=True))
     if sys.byteorder == "big":
         values.byteswap()

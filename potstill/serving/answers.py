@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill.models.model import cut_at_stop
+from potstill.models.token_scoring import encode_array
 from potstill.serving.call import CompletionCall
 from potstill.serving.prompts import UNFINISHED, EncodedPrompt, PromptTokens
 
@@ -160,10 +162,12 @@ class Answer:
         prompt = self.prompt_of(index)
         return self.tokens.decode(prompt.ids[prompt.added_count :])
 
-    def _prompt_logprobs(self, index: int) -> list[dict[str, Any] | None]:
+    def _prompt_logprobs(self, index: int) -> list[dict[str, Any] | None] | dict[str, Any]:
         """One entry a token of the prompt, null for the first: the token itself, then the most probable ones."""
         scores = self._prompt_scores(index)
         k = self.call.prompt_logprobs or 0
+        if self.call.packs_prompt_logprobs:
+            return _packed_scores(self.prompt_of(index).ids, scores, k)
         entries: list[dict[str, Any] | None] = [None]
         prompt_ids = self.prompt_of(index).ids
         for place, token in enumerate(prompt_ids[1:]):
@@ -302,3 +306,25 @@ def token_list(tokens: PromptTokens, ids: Sequence[int], context: int, *, with_t
     """The body of /tokenize."""
     texts = [tokens.token_text(token) for token in ids] if with_texts else None
     return {"count": len(ids), "max_model_len": context, "tokens": ids, "token_strs": texts}
+
+
+def _packed_scores(token_ids: Sequence[int], scores: TopScores, k: int) -> dict[str, Any]:
+    """Scores of a prompt's tokens but the first as arrays, in a fraction of the bytes and of the time of objects.
+
+    Of n tokens `token_ids` has n int32, `token_logprobs` n float32, `top_ids` n * k int32 and `top_logprobs` n * k
+    float32, the small end first, in base64.
+    """
+    top_ids, top_logprobs = array("i"), array("f")
+    for ids, logprobs in zip(scores.top_ids, scores.top_logprobs, strict=True):
+        top_ids.extend(ids[:k])
+        top_logprobs.extend(max(logprob, LOWEST_LOGPROB) for logprob in logprobs[:k])
+    own_logprobs = array("f", [max(logprob, LOWEST_LOGPROB) for logprob in scores.logprobs])
+    count = len(own_logprobs)
+    return {
+        "n": count,
+        "k": len(top_ids) // max(1, count),
+        "token_ids": encode_array(array("i", token_ids[1:])),
+        "token_logprobs": encode_array(own_logprobs),
+        "top_ids": encode_array(top_ids),
+        "top_logprobs": encode_array(top_logprobs),
+    }

@@ -58,7 +58,7 @@ CHAT_NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
 COMMON_FIELDS = (
     *("model", "n", "seed", "stream", "stream_options", "temperature", "top_p", "top_k"),
     *("repetition_penalty", "max_tokens", "max_completion_tokens", "stop", "stop_token_ids"),
-    *("ignore_eos", "logprobs", "prompt_logprobs", "return_token_ids"),
+    *("ignore_eos", "logprobs", "prompt_logprobs", "prompt_logprobs_base64", "return_token_ids"),
     *("return_tokens_as_token_ids",),
 )
 COMPLETION_FIELDS = ("prompt", "echo", "add_special_tokens", *COMMON_FIELDS)
@@ -127,6 +127,7 @@ class CompletionCall:
         ignore_eos: whether it goes on behind the model's own end.
         top_logprobs: most probable tokens beside each new one; None for no log-probabilities.
         prompt_logprobs: the same of the prompt.
+        packs_prompt_logprobs: whether these are returned as arrays in base64 (`prompt_logprobs_base64`).
         echo: whether the prompt is repeated before the completion.
         stream: whether the answer comes in parts.
         include_usage: whether the last part of a stream counts the tokens.
@@ -146,6 +147,7 @@ class CompletionCall:
     ignore_eos: bool
     top_logprobs: int | None
     prompt_logprobs: int | None
+    packs_prompt_logprobs: bool
     echo: bool
     stream: bool
     include_usage: bool
@@ -197,6 +199,7 @@ def read_call(body: Mapping[str, Any], limits: CallLimits, *, is_chat: bool) -> 
         ignore_eos=fields.flag("ignore_eos"),
         top_logprobs=top_logprobs,
         prompt_logprobs=prompt_logprobs,
+        packs_prompt_logprobs=fields.flag("prompt_logprobs_base64"),
         echo=echo,
         stream=stream,
         include_usage=include_usage,

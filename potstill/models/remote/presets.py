@@ -37,6 +37,7 @@ class Preset:
         explicit: it has defaults of its own for settings that a request leaves out, so all of them are sent.
         neutral: fields that we have no setting for and it has a default for, with the value that changes nothing.
         beta: where `prefix` is answered, if elsewhere.
+        packs_scores: it returns scores of prompts as arrays where it is asked to (`prompt_logprobs_base64`).
         names: what it calls settings beyond the protocol; a setting that it does not know is not here.
         grouped: whether it takes n > 1.
         repeats_prefix: whether its answers say a given prefix again; None where nobody has tried.
@@ -57,6 +58,7 @@ class Preset:
     names: tuple[tuple[str, str], ...] = ()
     grouped: bool = True
     repeats_prefix: bool | None = None
+    packs_scores: bool = False
     concurrency: int = 64
 
 
@@ -126,6 +128,7 @@ PRESETS: Mapping[str, Preset] = {
     "potstill": Preset(
         url="http://127.0.0.1:8747/v1",
         key="POTSTILL_API_KEY",
+        packs_scores=True,
         prefill="continue",
         seed_bits=63,
         names=_SAME_NAMES,

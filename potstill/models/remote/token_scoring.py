@@ -13,7 +13,7 @@ from potstill.models.remote.errors import Failure
 from potstill.models.remote.json_body import as_list, as_object, parse_json_object
 from potstill.models.remote.request import ApiCall, RequestBuilder
 from potstill.models.scoring import TokenScoring, scored_token_ids
-from potstill.models.token_scoring import BadScoresError, ScoredPosition
+from potstill.models.token_scoring import BadScoresError, ScoredPosition, decode_array
 
 NOT_KEPT = "it has no log-probabilities of token {place}: start the server without a prefix cache"
 TOO_MANY = "greater than max allowed"  # how vLLM refuses a k above its --max-logprobs
@@ -74,14 +74,16 @@ def server_root(base: str) -> str:
 
 
 def _vllm_calls(builder: RequestBuilder, request: Request) -> list[ApiCall]:
-    body = {
+    body: dict[str, Any] = {
         "model": builder.model,
         "prompt": scored_token_ids(request),
         "max_tokens": 1,
         "temperature": 0,
         "prompt_logprobs": _top_logprobs(request),
-        **builder.options.extra,
     }
+    if builder.options.preset.packs_scores:
+        body["prompt_logprobs_base64"] = True
+    body |= builder.options.extra
     return [ApiCall("/completions", body, is_chat=False)]
 
 
@@ -89,6 +91,9 @@ def _read_vllm(
     bodies: Sequence[dict[str, Any]], token_ids: Sequence[int], start: int
 ) -> list[ScoredPosition]:
     choice = as_object(as_list(bodies[0].get("choices"))[0])
+    packed = as_object(choice.get("prompt_logprobs"))
+    if packed:
+        return _read_packed(packed, token_ids, start)
     entries = as_list(choice.get("prompt_logprobs"))
     if len(entries) != len(token_ids):
         raise BadScoresError(f"it scored {len(entries)} tokens where {len(token_ids)} were sent")
@@ -107,6 +112,28 @@ def _read_vllm(
         # An own token beyond the k likeliest has a rank of its own, behind a gap.
         top = [(name, value) for rank, (got, name, value) in enumerate(ranked, 1) if got == rank]
         positions.append(ScoredPosition(read_id, logprob, top))
+    return positions
+
+
+def _read_packed(
+    packed: dict[str, Any], token_ids: Sequence[int], start: int
+) -> list[ScoredPosition]:
+    """The same as arrays, as `potstill serve` returns them (`prompt_logprobs_base64`)."""
+    count, k = int(packed["n"]), int(packed["k"])
+    read_ids, own = (
+        decode_array("i", packed["token_ids"]),
+        decode_array("f", packed["token_logprobs"]),
+    )
+    ids, logprobs = decode_array("i", packed["top_ids"]), decode_array("f", packed["top_logprobs"])
+    if count != len(token_ids) - 1 or not len(read_ids) == len(own) == count:
+        raise BadScoresError(f"it scored {len(own)} tokens where {len(token_ids) - 1} were sent")
+    if not len(ids) == len(logprobs) == count * k:
+        raise BadScoresError(f"it ranked {len(ids)} tokens where {count} times {k} were meant")
+    positions = []
+    for place in range(start - 1, count):
+        entries = slice(place * k, (place + 1) * k)
+        top = list(zip(ids[entries], logprobs[entries], strict=True))
+        positions.append(ScoredPosition(read_ids[place], own[place], top))
     return positions
 
 

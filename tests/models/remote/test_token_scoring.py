@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import math
+from array import array
 from typing import Any
 
 import pytest
 from openai_server import Reply, serving
-from top_logprob_answers import llamacpp_answer, sglang_answer, vllm_answer
+from top_logprob_answers import llamacpp_answer, ranked, sglang_answer, vllm_answer
 
 from potstill.errors import ModelError
 from potstill.models import load
@@ -17,7 +18,7 @@ from potstill.models.remote.options import ServerOptions
 from potstill.models.remote.request import RequestBuilder
 from potstill.models.remote.token_scoring import FORMS, parse_positions
 from potstill.models.scoring import token_scoring_request
-from potstill.models.token_scoring import BadScoresError, TopLogprobs, check_positions
+from potstill.models.token_scoring import BadScoresError, TopLogprobs, check_positions, encode_array
 from potstill.store import Store, with_cache
 
 IDS = [3, 1, 4, 1, 5]
@@ -129,6 +130,33 @@ def test_other_numbers_of_tokens_are_refused() -> None:
         read("n_probs", cut)
     with pytest.raises(BadScoresError, match="not in the form"):
         read("prompt_logprobs", [{"choices": []}])
+
+
+def packed(changes: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The answer of `potstill serve`, whose scores are arrays."""
+    order = [ranked(row)[:K] for row in TABLE]
+    top_ids, top_logprobs = array("i"), array("f")
+    for row, best in zip(TABLE, order, strict=True):
+        top_ids.extend(best)
+        top_logprobs.extend(row[token] for token in best)
+    own = array("f", [row[token] for row, token in zip(TABLE, IDS[1:], strict=True)])
+    scores = {
+        "n": 4,
+        "k": K,
+        "token_ids": encode_array(array("i", IDS[1:])),
+        "token_logprobs": encode_array(own),
+        "top_ids": encode_array(top_ids),
+        "top_logprobs": encode_array(top_logprobs),
+    }
+    return [{"choices": [{"prompt_logprobs": {**scores, **(changes or {})}}]}]
+
+
+def test_arrays_say_the_same_and_are_checked_as_objects_are() -> None:
+    objects = read("prompt_logprobs", bodies("prompt_logprobs"))
+    assert read("prompt_logprobs", packed()) == objects
+    for changes in ({"n": 3}, {"k": 2}, {"top_ids": "no base64"}, {"token_logprobs": "AAAA"}):
+        with pytest.raises(BadScoresError):
+            read("prompt_logprobs", packed(changes))
 
 
 def test_a_server_is_asked_by_token_ids() -> None:

@@ -50,7 +50,7 @@ ifeq ($(wildcard $(CHROMIUM)),)
 	@echo "make test-view: skipped, there is no Chromium at $(CHROMIUM): apt-get install chromium, or POTSTILL_CHROMIUM=PATH"
 else
 	$(MAKE) .venv/e2e
-	OMP_NUM_THREADS=1 POTSTILL_CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m '' -rs tests/viewer/browser
+	POTSTILL_CHROMIUM=$(CHROMIUM) $(PYTEST) $(SLOW) -m '' -rs tests/viewer/browser
 endif
 
 test-all: .venv/dev  ## the slow tests too

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 # What some tests want beyond the package's own dependencies: module -> what it is for.
 OPTIONAL = {
@@ -56,6 +57,10 @@ def start_lines(count: int, left_out: int, markers: str) -> list[str]:
         lines[0] += f", {left_out} are left out"
     if markers:
         lines[0] += f"; -m '{markers}' chooses them"
+    if Version(pytest.__version__) >= Version("9.2"):
+        lines.append(
+            "pytest 9.2 keeps no xdist groups together: several workers make what a group shares (make install)"
+        )
     missing = missing_things()
     if missing:
         lines.append(f"missing, so tests of it are skipped: {'; '.join(missing)}")

@@ -24,7 +24,7 @@ BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 from view_browser import PAINT, TRACE_ROW
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser, own runs")]
 
 TRACES = int(os.environ.get("POTSTILL_LARGE_TRACES", "5000"))
 CALLS_PER_TRACE = 4

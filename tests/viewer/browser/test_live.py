@@ -19,7 +19,7 @@ from viewed_run import fill_orion, make_problems, make_run
 
 from potstill.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser, own runs")]
 
 # The specification's 2 and 5 seconds are those of an idle machine; POTSTILL_PATIENCE=1 asks for them.
 PATIENCE = float(os.environ.get("POTSTILL_PATIENCE", "8"))

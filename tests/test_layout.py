@@ -32,6 +32,7 @@ BASE = (
     "extras",
     "metadata",
     "template",
+    "difficulty",
     "__version__",
 )
 # What each part may import from the package, beside BASE; a name stands for itself and what lies in it.
@@ -64,6 +65,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "extras": (),
     "metadata": (),
     "template": (),
+    "difficulty": (),
     "objectives": (),
     "verifiers": (),
     "data": ("verifiers",),

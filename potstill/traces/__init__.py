@@ -83,7 +83,17 @@ from potstill.traces.reference_gate import (
 from potstill.traces.rounds import Retried, retry, until
 from potstill.traces.scorers import ask, constant, length, look_up, of_each, steps
 from potstill.traces.scores import Score, score
-from potstill.traces.selection import among, best, dedupe, keep, mix, pair, split_by, weigh
+from potstill.traces.selection import (
+    among,
+    best,
+    by_pass_rate,
+    dedupe,
+    keep,
+    mix,
+    pair,
+    split_by,
+    weigh,
+)
 from potstill.traces.session import (
     Drop,
     Ledger,
@@ -119,6 +129,7 @@ __all__ = [
     "bias",
     "by_chance",
     "by_metadata",
+    "by_pass_rate",
     "chance",
     "chance_fraction",
     "check_overlap",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Container, Hashable, Sequence
 from typing import Any
 
+from potstill.difficulty import DIFFICULTY_POOLS, Pools, pool_of, weight_of
 from potstill.errors import ConfigError, StageError
 from potstill.records import Span, Trace
 from potstill.traces import session
@@ -279,6 +280,48 @@ def weigh(fn: Callable[[Trace], float], traces: Sequence[Trace]) -> list[Trace]:
         result.append(trace.annotate(weight=float(weight)))
     session.record_step("weigh", function_name(fn), len(traces), len(result))
     return result
+
+
+def by_pass_rate(
+    attempts: Sequence[Trace],
+    traces: Sequence[Trace],
+    *,
+    pools: Pools = DIFFICULTY_POOLS,
+    by: Key = problem,
+) -> list[Trace]:
+    """Weigh traces by how often their problem was solved: a pool a pass rate; those of a pool of weight 0 are dropped.
+
+    Args:
+        attempts: judged ones, all of each problem: right and wrong. Failed generations don't count.
+        traces: what is weighed: problems, or rows. One whose problem nobody attempted stays as it is.
+        pools: by name the highest pass rate, and the weight that the trace's own is multiplied by.
+        by: the key that attempts and traces share.
+
+    Returns:
+        The traces with the scores "pass_rate" and "difficulty_pool", without those that were dropped.
+    """
+    rates: dict[Hashable, float] = {}
+    for key, attempts_of_key in group_traces(attempts, by).items():
+        judged = [attempt for attempt in attempts_of_key if not attempt.error]
+        if judged:
+            right_count = sum(attempt.verdict.status == "right" for attempt in judged)
+            rates[key] = right_count / len(judged)
+    pooled: list[Trace] = []
+    for trace in traces:
+        rate = rates.get(by(trace))
+        if rate is None or trace.error:
+            pooled.append(trace)
+            continue
+        scores = {**trace.scores, "pass_rate": rate, "difficulty_pool": pool_of(rate, pools)}
+        weight = trace.weight * weight_of(rate, pools)
+        pooled.append(trace.annotate(scores=scores, weight=weight))
+
+    def has_weight(trace: Trace) -> tuple[bool, str]:
+        pool = trace.scores.get("difficulty_pool")
+        is_dropped = isinstance(pool, str) and pools[pool][1] == 0
+        return not is_dropped, f"its problem is in the pool {pool}, which is dropped"
+
+    return keep(has_weight, pooled)
 
 
 def mix(*lists: Sequence[Trace], seed: int = 0) -> list[Trace]:

@@ -275,6 +275,7 @@ def _prepare(
             host=host,
             teacher_prompts=teacher_prompts,
         )
+        rollouts.choose_among(split.train.item_rows)
     step_rows: StepRows | None = rollouts if config.writes_rows else None
     if config.shortens_rows:
         step_rows = RowShortener(traces, template, config, settings)

@@ -119,7 +119,7 @@ def rollout_statistics(window: Sequence[Batch]) -> dict[str, Sum]:
         "truncated": summed(torch.cat(truncated)),
         "repeated": summed(torch.tensor(repeated)),
     }
-    for name in ("reward", "answered", "unscored"):
+    for name in ("reward", "answered", "unscored", "solved", "tries", "swapped"):
         if name in rolled[0]:
             statistics[name] = column(name)
     if "advantages" in rolled[0] and "reward" in rolled[0]:

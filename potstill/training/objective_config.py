@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from potstill import objectives
+from potstill.difficulty import mistake_in_pools
 from potstill.errors import ConfigError, ModelError, StoreError
 from potstill.models.token_scoring import TokenScored
 from potstill.objectives.hooks import Hooks, Mistake
@@ -74,6 +75,12 @@ class ObjectiveConfig:
             share of student text starts, which grows with the evaluation loss.
         num_iterations: steps made on the same rollouts: the second is off-policy already, which is what ratios and
             clips are for.
+        difficulty_pools: pools of prompts by the student's latest pass rate on each, as name: (highest pass rate,
+            weight); a weight of 0 drops a pool, and prompts that were never asked weigh 1.
+        recheck_steps: steps for which a prompt is set aside whose completions were all worth the same, and after which
+            a prompt's pass rate is forgotten, so that it is asked again; 0 sets none aside and forgets nothing.
+        max_resample_times: how often, in a step, a group of completions that are all worth the same is replaced by
+            one of another prompt.
         mask_truncated_completions: leave rollouts that `max_new_tokens` cut out of the loss.
         schedule: constants that move in a line over the training, each (first, last).
         loss_top_k: entries of the teacher's distribution at each token, where a server tells them; the constant `tail`
@@ -101,6 +108,9 @@ class ObjectiveConfig:
     rollout_sampling: Literal["student", "speculative"] = "student"
     replay_buffer_size: int = 0
     num_iterations: int = 1
+    difficulty_pools: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    recheck_steps: int = 0
+    max_resample_times: int = 0
     mask_truncated_completions: bool = False
     schedule: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     eval_rows: int = 0
@@ -129,6 +139,7 @@ class ObjectiveConfig:
             *self._mistakes_in_rollouts(),
             *self._mistakes_in_teacher(),
             *self._mistakes_in_own_teacher(),
+            *self._mistakes_in_prompt_choice(),
         ]
         if mistakes:
             distinct = list(dict.fromkeys(mistakes))
@@ -328,6 +339,36 @@ class ObjectiveConfig:
             )
         return mistakes
 
+    def _mistakes_in_prompt_choice(self) -> list[Mistake]:
+        """What contradicts itself where prompts are chosen by the student's pass rates."""
+        if not self.chooses_prompts:
+            return []
+        mistakes = []
+        if self.on_policy_fraction != 1:
+            mistakes.append(
+                Mistake(
+                    "prompts are chosen for what the student writes: on_policy_fraction=1",
+                    "on_policy_fraction=1",
+                )
+            )
+        waits_for_spread = self.max_resample_times or (
+            self.recheck_steps and not self.difficulty_pools
+        )
+        if waits_for_spread and "advantages" not in self.needs:
+            mistakes.append(
+                Mistake("without rewards no completions are worth the same", "max_resample_times=0")
+            )
+        if self.difficulty_pools:
+            mistake = mistake_in_pools(self.difficulty_pools)
+            if mistake:
+                mistakes.append(Mistake(mistake, "difficulty_pools={}"))
+        return mistakes
+
+    @property
+    def chooses_prompts(self) -> bool:
+        """Whether the student writes on other prompts than planned, by its pass rates."""
+        return bool(self.difficulty_pools or self.recheck_steps or self.max_resample_times)
+
     @property
     def has_teacher(self) -> bool:
         """Whether a model is asked: another one, or the student itself."""
@@ -478,13 +519,16 @@ class ObjectiveConfig:
         newer = ["rollout_sampling", "replay_buffer_size", "num_iterations"]
         newer += ["mask_truncated_completions", "eval_rows", "loss_top_k"]
         newer += ["teacher_model_kind", "teacher_update_rate", "teacher_sync_steps"]
-        newer.append("teacher_prompt_template")
+        newer += ["teacher_prompt_template", "recheck_steps", "max_resample_times"]
         if self.replay_buffer_size:  # evaluations move the share of student text
             newer.append("eval_steps")
         defaults = {f.name: f.default for f in fields(self)}
         for name in newer:
             if getattr(self, name) != defaults[name]:
                 parts[name] = getattr(self, name)
+        if self.difficulty_pools:
+            pools = {name: list(values) for name, values in self.difficulty_pools.items()}
+            parts["difficulty_pools"] = pools
         if self.schedule:
             parts["schedule"] = {name: list(ends) for name, ends in self.schedule.items()}
         return parts | self._options_identity()

@@ -126,6 +126,12 @@ class ObjectiveInputs:
         ask = getattr(self.step_rows, "resets_optimizer", None)
         return ask is not None and ask(when)
 
+    def rollout_statistics(self, when: When) -> dict[str, float]:
+        """What the rollouts say of a step as a whole, such as how many prompts a difficulty pool has."""
+        ask = getattr(self.step_rows, "statistics", None)
+        values: dict[str, float] = {} if ask is None else ask(when)
+        return values
+
     # Before the training: rows as tensors.
 
     def with_reference_values(self, model: Any, dataset: TrainingDataset) -> TrainingDataset:

@@ -120,6 +120,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         with self._student_to_ask() as student:
             batches = self.objective_inputs.step_batches(student, planned, self.when)
         self.newest_batches = batches
+        self.step_record.values |= self.objective_inputs.rollout_statistics(self.when)
 
         # An idle micro-batch has no rows of this process: it counts nothing.
         with_rows = [batch for batch in batches if not batching.is_idle(batch)]

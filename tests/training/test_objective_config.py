@@ -223,8 +223,12 @@ def test_every_keyword_has_an_example_that_is_taken():
             "num_iterations": {"on_policy_fraction": 1},
             "schedule": {"teacher": "t"},
             "teacher_prompt_template": {"teacher": "t"},
+            "difficulty_pools": {"on_policy_fraction": 1},
+            "recheck_steps": {"on_policy_fraction": 1, "num_generations": 2},
+            "max_resample_times": {"on_policy_fraction": 1, "num_generations": 2},
         }.get(name, {})
-        config = bind("jsd" if name == "schedule" else "sft", {name: value, **rest}).config
+        objective = {"schedule": "jsd"}.get(name, "grpo" if "num_generations" in rest else "sft")
+        config = bind(objective, {name: value, **rest}).config
         assert getattr(config, name) == value
 
 

@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from potstill.models.model import Model, Trainable
 from potstill.records import Stage, Trace
-from potstill.traces import dedupe, keep, right_test, sample, verify, words
+from potstill.traces import by_pass_rate, dedupe, keep, right_test, sample, verify, words
 
 
 def rft(
@@ -24,6 +24,7 @@ def rft(
     steps: bool | None = None,
     temperature: float = 0.7,
     max_new_tokens: int = 32768,
+    difficulty_pools: Mapping[str, tuple[float, float]] = {},
 ) -> Generator[Stage, Trainable, None]:
     """Self-training: the student learns its own distinct right samples (RFT, Yuan et al., arXiv:2308.01825).
 
@@ -41,6 +42,8 @@ def rft(
         steps: also demand that every step is right; left open, where the problems' verifier judges steps.
         temperature: of the samples.
         max_new_tokens: longest sample.
+        difficulty_pools: problems by the share of right samples, as name: [highest share, weight]; rows are weighed by
+            their problem's pool, and dropped with the weight 0. Empty weighs all alike.
     """
     is_right = right_test(problems, steps)
     samples = verify(
@@ -52,4 +55,7 @@ def rft(
             max_new_tokens=max_new_tokens,
         )
     )
-    yield Stage(student, dedupe(words, keep(is_right, samples)), "sft")
+    rows = dedupe(words, keep(is_right, samples))
+    if difficulty_pools:
+        rows = by_pass_rate(samples, rows, pools=difficulty_pools)
+    yield Stage(student, rows, "sft")

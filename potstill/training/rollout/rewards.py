@@ -58,11 +58,12 @@ class RewardContext(NamedTuple):
 
 
 class RewardResult(NamedTuple):
-    """The rewards; whether the verifier read an answer and whether it was right, None where it wasn't asked."""
+    """The rewards; what the verifier said, whether it read an answer and a right one; None where it wasn't asked."""
 
     rewards: list[float]
     answered: list[bool] | None
     right: list[bool] | None = None
+    verdicts: list[Verdict] | None = None
 
 
 @final
@@ -136,7 +137,7 @@ class Rewards:
         if not measured.verdicts:
             return RewardResult(totals, None)
         answered = [verdict.status in ("right", "wrong") for verdict in measured.verdicts]
-        return RewardResult(totals, answered, measured.is_right)
+        return RewardResult(totals, answered, measured.is_right, measured.verdicts)
 
     def _measure(self, rollouts: Sequence[Rollout], context: RewardContext) -> _Measured:
         """What the rules need of each completion."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 
@@ -17,7 +17,7 @@ from potstill.models.local import checkpoint, generate
 from potstill.models.model import Completion, Request, Sampling
 from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import AdaptiveShare, Source, choose_source
-from potstill.records import Tokens, Trace
+from potstill.records import Tokens, Trace, Verdict
 from potstill.training import distributed
 from potstill.training.dataset import batching, teacher_view
 from potstill.training.dataset.batching import Batch
@@ -26,6 +26,7 @@ from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.host import NO_HOST, TrainingHost, TrainingSampling
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout import rewards, speculative
+from potstill.training.rollout.prompt_choice import Observation, PromptChoice, has_spread
 from potstill.training.rollout.replay_buffer import ReplayBuffer, row_from_state, row_to_state
 from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout
 from potstill.training.schedules import When
@@ -71,6 +72,7 @@ class Rollouts:
         if config.replay_buffer_size:
             self._buffer = ReplayBuffer(config.replay_buffer_size)
         self._adaptive_share = AdaptiveShare(config.on_policy_fraction)
+        self._prompt_choice: PromptChoice | None = None
         # Of each micro-batch of the last rollouts, the rows of each process.
         self._last_rollouts: list[list[list[TokenizedRow]]] = []
 
@@ -134,21 +136,98 @@ class Rollouts:
         self, model: Any, batch: Batch, place: str, teacher: Any, when: When
     ) -> list[TokenizedRow]:
         """The rows of one micro-batch: `num_generations` completions of each prompt."""
-        config, size = self._config, self._config.num_generations
-        prompt_rows: list[TokenizedRow] = []
+        prompts: list[TokenizedRow] = []
         if not batching.is_idle(batch):
-            prompt_rows = teacher_view.prompt_rows(batch)
-        prompts = [row.prompt_ids for row in prompt_rows]
-        traces = batch["trace_index"].tolist()
+            prompts = teacher_view.prompt_rows(batch)
+        places = [distributed.place_in_batch(index) for index in range(len(prompts))]
+        if self._prompt_choice is None:
+            groups = self._write_groups(model, prompts, place, places, teacher=teacher, when=when)
+        else:
+            groups = self._write_chosen(model, prompts, place, places, teacher=teacher, when=when)
+        rows = [row for group in groups for row in group]
+        if self._config.mask_truncated_completions:
+            rows = [row if row.columns["stopped"][0] else row.masked() for row in rows]
+        if self._buffer is not None:
+            size = self._config.num_generations
+            groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+            for group in distributed.gather_shares(groups):
+                self._buffer.add(group)
+        return rows
 
+    def _write_chosen(
+        self,
+        model: Any,
+        planned: Sequence[TokenizedRow],
+        name: str,
+        places: Sequence[int],
+        *,
+        teacher: Any,
+        when: When,
+    ) -> list[list[TokenizedRow]]:
+        """Groups of the prompts that are chosen; in the place of those without spread other prompts are tried."""
+        choice, step = self._prompt_choice, when.step
+        assert choice is not None
+        prompts = choice.choose(planned, [f"{name}/{place}" for place in places], step)
+        groups = self._write_groups(model, prompts, name, places, teacher=teacher, when=when)
+        asked = [row.trace_index for row in prompts]
+        tries = [1] * len(groups)
+        observed = [_observed(0, place, group, step) for place, group in zip(places, groups)]
+        for number in range(1, self._config.max_resample_times + 1):
+            even = [index for index, group in enumerate(groups) if not has_spread(group)]
+            if not even:
+                break
+            again = f"{name}/again-{number}"
+            places_again = [places[index] for index in even]
+            names = [f"{again}/{place}" for place in places_again]
+            others = choice.draw(names, step, asked)
+            written = self._write_groups(
+                model, others, again, places_again, teacher=teacher, when=when
+            )
+            asked += [row.trace_index for row in others]
+            for index, group in zip(even, written, strict=True):
+                groups[index] = group
+                tries[index] += 1
+                observed.append(_observed(number, places[index], group, step))
+
+        # All processes know all, in the same order however the rows were dealt out.
+        of_all: list[_Observed] = []
+        for of_process in distributed.gather_objects(observed):
+            of_all += of_process
+        of_all.sort(key=lambda one: (one.number, one.place))
+        choice.observe([one.observation for one in of_all])
+        marked = []
+        for row, group, count in zip(planned, groups, tries, strict=True):
+            swapped = float(group[0].trace_index != row.trace_index)
+            marked.append(
+                [_with_columns(one, tries=float(count), swapped=swapped) for one in group]
+            )
+        return marked
+
+    def _write_groups(
+        self,
+        model: Any,
+        prompt_rows: Sequence[TokenizedRow],
+        name: str,
+        places: Sequence[int],
+        *,
+        teacher: Any,
+        when: When,
+    ) -> list[list[TokenizedRow]]:
+        """The completions of each prompt, with all that is said of them.
+
+        Args:
+            name: of the micro-batch in the training, for seeds and for whoever counts calls.
+            places: of the prompts in the whole micro-batch.
+        """
+        config, size = self._config, self._config.num_generations
         # Draw: each completion from a seed that names its step, its place and its number in the group.
-        group_of = [index for index in range(len(prompts)) for _ in range(size)]
+        group_of = [index for index in range(len(prompt_rows)) for _ in range(size)]
         names = []
         for number, index in enumerate(group_of):
-            names.append(f"{place}/{distributed.place_in_batch(index) * size + number % size}")
-        seeds = [_seed_of(self._seed, name) for name in names]
-        prompts_drawn = [prompts[index] for index in group_of]
-        requests = self.requests([traces[index] for index in group_of], names)
+            names.append(f"{name}/{places[index] * size + number % size}")
+        seeds = [_seed_of(self._seed, one) for one in names]
+        prompts_drawn = [prompt_rows[index].prompt_ids for index in group_of]
+        requests = self.requests([prompt_rows[index].trace_index for index in group_of], names)
         with self.host.asking(requests) as answers:
             limits = [self.completion_limit(model, prompt_rows[index]) for index in group_of]
             pair = self._pair(model, teacher)
@@ -165,17 +244,44 @@ class Rollouts:
             for row, values in zip(rows, log_probs):
                 own_share.append(row.with_columns(sampled=[0.0] * row.prompt_length + list(values)))
             rows = own_share
+        verdicts: Sequence[Verdict] | None = None
         if "advantages" in config.needs:
-            rows = self._add_rewards(model, rows, group_of, teacher, when)
+            rows, verdicts = self._add_rewards(model, rows, group_of, teacher, when)
+        if verdicts is None and (config.needs_feedback or self._judges_unrewarded):
+            verdicts = self._judge(rows)
+        if self._prompt_choice is not None:
+            rows = _with_solved(rows, verdicts)
         if config.needs_feedback:
-            rows = self._add_feedback(rows, group_of)
-        if config.mask_truncated_completions:
-            rows = [row if row.columns["stopped"][0] else row.masked() for row in rows]
-        if self._buffer is not None:
-            groups = [rows[start : start + size] for start in range(0, len(rows), size)]
-            for group in distributed.gather_shares(groups):
-                self._buffer.add(group)
-        return rows
+            assert verdicts is not None
+            rows = self._add_feedback(rows, group_of, verdicts)
+        return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    @property
+    def _judges_unrewarded(self) -> bool:
+        """Whether the verifier is asked for the pass rates alone."""
+        return self._prompt_choice is not None and "advantages" not in self._config.needs
+
+    def _judge(self, rows: Sequence[TokenizedRow]) -> list[Verdict]:
+        answers = []
+        for row in rows:
+            answers.append((self._rows[row.trace_index].problem, self.text(row.completion_ids)))
+        return self.host.judge(answers)
+
+    def choose_among(self, prompts: Sequence[TokenizedRow]) -> None:
+        """Choose prompts by the student's pass rates from now on, where the config asks for it.
+
+        Args:
+            prompts: all that are trained on.
+        """
+        config = self._config
+        if config.chooses_prompts:
+            self._prompt_choice = PromptChoice(
+                prompts, config.difficulty_pools, config.recheck_steps, self._seed
+            )
+
+    def statistics(self, when: When) -> dict[str, float]:
+        """How many prompts each difficulty pool has; nothing where prompts are not chosen."""
+        return {} if self._prompt_choice is None else self._prompt_choice.counts(when.step)
 
     def _pair(self, model: Any, teacher: Any) -> speculative.ModelPair | None:
         """Student and teacher as one writer; None where the student writes alone."""
@@ -292,8 +398,8 @@ class Rollouts:
         group_of: list[int],
         teacher: Any,
         when: When,
-    ) -> list[TokenizedRow]:
-        """The rows with advantages and rewards, and what the verifier said where it was asked."""
+    ) -> tuple[list[TokenizedRow], Sequence[Verdict] | None]:
+        """The rows with advantages and rewards, and the verdicts where a verifier was asked."""
         rollouts = []
         for row, group in zip(rows, group_of):
             text = self.text(row.completion_ids)
@@ -317,17 +423,21 @@ class Rollouts:
             labels = result.right or [reward > 0 for reward in result.rewards]
             rows = [_with_columns(row, right=float(right)) for row, right in zip(rows, labels)]
         if result.answered is None:
-            return rows
-        return [_with_columns(row, answered=float(a)) for row, a in zip(rows, result.answered)]
+            return list(rows), result.verdicts
+        answered_rows = []
+        for row, answered in zip(rows, result.answered):
+            answered_rows.append(_with_columns(row, answered=float(answered)))
+        return answered_rows, result.verdicts
 
     def _add_feedback(
-        self, rows: Sequence[TokenizedRow], group_of: Sequence[int]
+        self,
+        rows: Sequence[TokenizedRow],
+        group_of: Sequence[int],
+        verdicts: Sequence[Verdict],
     ) -> list[TokenizedRow]:
         """The rows behind a teacher's prompt that says what came of them; not learnt where it can't be shown."""
         assert self._teacher_prompts is not None
         texts = [self.text(row.completion_ids) for row in rows]
-        problems = [self._rows[row.trace_index].problem for row in rows]
-        verdicts = self.host.judge(list(zip(problems, texts, strict=True)))
         with_feedback = []
         for number, row in enumerate(rows):
             right_attempt = ""
@@ -361,6 +471,7 @@ class Rollouts:
             "adaptive_share": list(self._adaptive_share),
             "rewards": self._rewards.state(),
             "last_rollouts": rollouts,
+            "prompt_choice": self._prompt_choice.state() if self._prompt_choice else {},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -369,6 +480,8 @@ class Rollouts:
             self._buffer.restore(state["buffer"])
         self._adaptive_share = AdaptiveShare(*state["adaptive_share"])
         self._rewards.restore(state["rewards"])
+        if self._prompt_choice is not None:
+            self._prompt_choice.restore(state["prompt_choice"])
         self._last_rollouts = []
         for of_processes in state["last_rollouts"]:
             self._last_rollouts.append([list(map(row_from_state, rows)) for rows in of_processes])
@@ -382,6 +495,35 @@ def _as_batch(rows: Sequence[TokenizedRow], device: Any) -> Batch:
 def _with_columns(row: TokenizedRow, **values: float) -> TokenizedRow:
     """The row with columns of one value."""
     return row.with_columns(**{name: [value] * len(row) for name, value in values.items()})
+
+
+class _Observed(NamedTuple):
+    """An observation, with the try and the place in the whole micro-batch that it is of."""
+
+    number: int
+    place: int
+    observation: Observation
+
+
+def _observed(number: int, place: int, group: Sequence[TokenizedRow], step: int) -> _Observed:
+    solved = [float(row.columns["solved"][0]) for row in group]
+    pass_rate = sum(solved) / len(solved)
+    observation = Observation(group[0].trace_index, pass_rate, has_spread(group), step)
+    return _Observed(number, place, observation)
+
+
+def _with_solved(
+    rows: Sequence[TokenizedRow], verdicts: Sequence[Verdict] | None
+) -> list[TokenizedRow]:
+    """The rows with 1 where they are right, or with their reward where no verifier was asked."""
+    solved = []
+    for index, row in enumerate(rows):
+        if verdicts is not None:
+            value = float(verdicts[index].status == "right")
+        else:
+            value = float(row.columns["reward"][0])
+        solved.append(_with_columns(row, solved=value))
+    return solved
 
 
 def _seed_of(seed: int, name: str) -> int:

@@ -50,7 +50,7 @@ def test_names_alone_and_together(student):
     model, template = student
     some, at_hand = written(template), models(model, template)
     assert Rewards(None)(some, at_hand).rewards == [1.0, 1.0, 0.0, 0.0]
-    assert Rewards("form")(some, at_hand) == ([1.0, 1.0, 0.0, 0.0], None, None)
+    assert Rewards("form")(some, at_hand) == ([1.0, 1.0, 0.0, 0.0], None, None, None)
     shorter = Rewards("shorter")(some, at_hand).rewards
     assert shorter[1] == 0.0 and 0 < shorter[0] < 1 and shorter[2:] == [0.0, 0.0]
     both = Rewards({"verifier": 1.0, "form": 0.25, "shorter": 0.5})(some, at_hand)
@@ -58,7 +58,7 @@ def test_names_alone_and_together(student):
     assert both.answered == [True, True, True, False]
     assert both.right == [True, True, False, False]
     own = Rewards(lambda problem, text: len(text))(some, at_hand)
-    assert own == ([float(len(text)) for text in TEXTS], None, None)
+    assert own == ([float(len(text)) for text in TEXTS], None, None, None)
 
 
 def test_a_name_that_there_is_not():

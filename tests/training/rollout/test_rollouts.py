@@ -417,6 +417,11 @@ def test_a_policy_gradient_near_a_reference_starts_at_it(tiny_checkpoint, object
         assert float(batch_loss(model, batch, 1.0, made)[1].stats["kl"].total) > 1e-3
 
 
+def long_at_random(problem, text):
+    """A reward of 0 or 1 that often is the same for a whole group."""
+    return float(sum(map(ord, text)) % 3 == 0)
+
+
 TASKS = {
     "opd": opd,
     "gkd": lambda t: ObjectiveConfig(
@@ -481,6 +486,16 @@ TASKS = {
         on_policy_fraction=1.0,
         num_generations=2,
         max_new_tokens=6,
+    ),
+    "pools": lambda _: ObjectiveConfig(
+        "grpo",
+        on_policy_fraction=1.0,
+        num_generations=2,
+        max_new_tokens=4,
+        reward=long_at_random,
+        difficulty_pools={"hard": (0.4, 0.2), "easy": (1.0, 0.5)},
+        recheck_steps=2,
+        max_resample_times=2,
     ),
     "iterated": lambda teacher: ObjectiveConfig(
         "grpo",

@@ -50,6 +50,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[object]:
+    """A Ray cluster of two nodes with a CPU each, on this machine; its tests are in the xdist group "ray"."""
+    pytest.importorskip("ray", reason="needs the extra potstill[ray]")
+    from cluster_workers import two_nodes
+
+    with two_nodes() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real problems and recorded outputs that lies beside the repository, where there is one."""
     folder = shared_folder() / "data"

@@ -69,7 +69,8 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "objectives": (),
     "verifiers": (),
     "data": ("verifiers",),
-    "models": ("data",),
+    "cluster": (),
+    "models": ("data", "cluster"),
     "budget": ("models.model", "models.phase", "models.scoring", "data"),
     "store": ("budget", "models", "data"),
     "traces": ("models", "verifiers"),
@@ -87,7 +88,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "report": ("evaluation", "store", "data"),
     "runs": (
         *("methods", "training", "store", "evaluation", "world", "traces"),
-        *("data", "models", "budget", "verifiers", "objectives"),
+        *("data", "models", "budget", "verifiers", "objectives", "cluster"),
     ),
     "studies": (
         *("runs", "report", "methods", "training", "store", "evaluation", "world", "traces"),

@@ -1,0 +1,1 @@
+"""Work on several machines through Ray: connecting (`connect.py`) and a pool of replicas (`pool.py`)."""

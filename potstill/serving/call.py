@@ -179,7 +179,7 @@ def read_call(body: Mapping[str, Any], limits: CallLimits, *, is_chat: bool) -> 
         prompts = _read_prompts(fields, limits)
     echo = fields.flag("echo")
     top_logprobs = _read_top_logprobs(fields, limits, is_chat=is_chat)
-    prompt_logprobs = fields.integer("prompt_logprobs", None, 0, limits.max_logprobs)
+    prompt_logprobs = _read_logprobs_count(fields, "prompt_logprobs", limits)
     stream, include_usage = _read_stream(fields)
     if stream and (echo or prompt_logprobs is not None):
         raise ApiError("echo and prompt_logprobs have no stream; leave stream out", param="stream")
@@ -258,12 +258,23 @@ def _read_stops(fields: Fields) -> tuple[str, ...]:
 
 def _read_top_logprobs(fields: Fields, limits: CallLimits, *, is_chat: bool) -> int | None:
     if not is_chat:
-        return fields.integer("logprobs", None, 0, limits.max_logprobs)
+        return _read_logprobs_count(fields, "logprobs", limits)
     wants_logprobs = fields.flag("logprobs")
-    top_logprobs = fields.integer("top_logprobs", None, 0, limits.max_logprobs)
+    top_logprobs = _read_logprobs_count(fields, "top_logprobs", limits)
     if top_logprobs and not wants_logprobs:
         raise ApiError("top_logprobs needs logprobs=true", param="top_logprobs")
     return (top_logprobs or 0) if wants_logprobs else None
+
+
+def _read_logprobs_count(fields: Fields, name: str, limits: CallLimits) -> int | None:
+    """How many of the most probable tokens are wanted a place; too many are refused in vLLM's words."""
+    count = fields.integer(name, None, 0, MAX_COUNT)
+    if count is not None and count > limits.max_logprobs:
+        raise ApiError(
+            f"Requested {name} of {count}, which is greater than max allowed: {limits.max_logprobs} (--max-logprobs)",
+            param=name,
+        )
+    return count
 
 
 def _read_stream(fields: Fields) -> tuple[bool, bool]:

@@ -105,12 +105,14 @@ def check_positions(
             not in the order of their ranks, a log-probability that is none, or probabilities whose sum is above 1.
     """
     scored_ids = token_ids[start:]
-    if len(positions) != len(scored_ids):
+    if len(positions) != len(scored_ids) or not positions:
         raise BadScoresError(f"it scored {len(positions)} tokens where {len(scored_ids)} were sent")
+    # The row's own token may stand behind the k likeliest, as the next one.
+    positions = [position._replace(top=position.top[:top_logprobs]) for position in positions]
     widths = {len(position.top) for position in positions}
-    if len(widths) > 1:
+    if len(widths) != 1:
         raise BadScoresError(f"it gave {min(widths)} to {max(widths)} likeliest tokens a place")
-    k = min(widths.pop(), top_logprobs)
+    [k] = widths
     ids, logprobs = array("i"), array("f")
     for place, (position, token_id) in enumerate(zip(positions, scored_ids, strict=True), start):
         if position.token_id != token_id:
@@ -118,7 +120,7 @@ def check_positions(
                 f"token {place} is {token_id} and the server read {position.token_id}"
             )
         _check_entries(position, place, top_logprobs)
-        for entry_id, logprob in position.top[:k]:
+        for entry_id, logprob in position.top:
             ids.append(entry_id)
             logprobs.append(min(0.0, max(logprob, MIN_LOGPROB)))
     return TopLogprobs(k, ids, logprobs)

@@ -1,6 +1,7 @@
 """Given tokens scored by a server, in the form that each has: vLLM's, SGLang's or llama.cpp's.
 
-What the three send was written down from their public sources (tests/fakes/top_logprob_answers.py), not watched.
+What vLLM and SGLang send was written down from their public sources (tests/fakes/top_logprob_answers.py), not watched.
+llama.cpp's own server was (tests/models/remote/test_llamacpp.py), and `potstill serve`, which speaks vLLM's form.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from gguf_made import write_gguf
 
 from potstill.models import cache_folder, load
 from potstill.models.model import Completion, Request, Sampling
+from potstill.models.scoring import token_scoring_request
+from potstill.models.token_scoring import TopLogprobs
 
 pytestmark = [
     pytest.mark.slow,  # a server in a process of its own
@@ -148,3 +150,29 @@ def greedy_until(stop: str) -> Sampling:
 def texts(completions: list[Completion]) -> list[str]:
     assert not [completion.error for completion in completions if completion.error]
     return [completion.text for completion in completions]
+
+
+def test_the_likeliest_tokens_in_a_text_are_those_of_the_checkpoint(
+    file: Path, url: str, cache: None
+) -> None:
+    import torch
+
+    teacher = load(f"openai:tiny?at=llamacpp&url={url}&score=n_probs")
+    local = load(f"transformers:{file}?dtype=float32&device=cpu")
+    prompt = "Ned has 19 shells and sells 14."
+    prompt_ids = local.encoder.encode_prompt(prompt)
+    assert teacher.read_text(local.encoder.render_prompt(prompt)) == prompt_ids
+    assert teacher.read_prompt(prompt) == prompt_ids
+
+    ids = [*prompt_ids, *local.encoder.codec.encode("So 19 - 14 = 5.")]
+    request = token_scoring_request(ids, start=len(prompt_ids), top_logprobs=5)
+    [answer] = teacher.score_tokens([request])
+    table = TopLogprobs.from_text(answer.text)
+    with torch.no_grad():
+        log_probs_TV = local.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    for place in range(len(ids) - len(prompt_ids)):
+        row = log_probs_TV[len(prompt_ids) + place - 1]
+        entries = slice(5 * place, 5 * place + 5)
+        for token, logprob in zip(table.ids[entries], table.logprobs[entries], strict=True):
+            assert logprob == pytest.approx(float(row[token]), abs=NEAR)
+        assert max(table.logprobs[entries]) == pytest.approx(float(row.max()), abs=NEAR)

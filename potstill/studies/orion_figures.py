@@ -133,13 +133,15 @@ def row_figures(run: WorldRun) -> Figures:
     chains = rows_by_arm.get("sft", [])
     figures: Figures = {}
     for name, rows in rows_by_arm.items():
+        # A row without a text is a problem that the student answers in its training.
+        written = [row for row in rows if row.text]
         figures[name] = {
             "rows": len(rows),
             # Words: of a text that no model wrote nobody counted tokens.
-            "words": mean([float(len(row.text.split())) for row in rows]),
-            "stepless": mean([float(steps_of_row(row) == 0) for row in rows]),
-            "copied": copied_shares(rows, chains),
-            "chain_recall": chain_recall(rows, chains),
+            "words": mean([float(len(row.text.split())) for row in written]),
+            "stepless": mean([float(steps_of_row(row) == 0) for row in written]),
+            "copied": copied_shares(written, chains),
+            "chain_recall": chain_recall(written, chains),
             "kept": kept_by_difficulty(rows, difficulties),
             "shown": [show_row(row) for row in sample_rows(rows, SHOWN_ROWS, TUNING_SEED)],
         }
@@ -258,7 +260,8 @@ def measure_leakage(run: WorldRun) -> None:
             rows_by_arm = {name: rows_of_arm(store, name) for name in run.world.arms}
         for name, rows in rows_by_arm.items():
             # A few rows tell: each costs a reading by the student.
-            scored_rows = sample_rows(rows, run.settings.sizes["min_rows"], TUNING_SEED)
+            written = [row for row in rows if row.text]
+            scored_rows = sample_rows(written, run.settings.sizes["min_rows"], TUNING_SEED)
             values = [value for value in scorer(scored_rows) if isinstance(value, float)]
             probabilities[name] = mean(values)
         write_json(file, probabilities)

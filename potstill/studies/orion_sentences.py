@@ -23,6 +23,14 @@ ERROR_CONTROLS: Mapping[str, str] = {
     "none": "Seeing its own errors rather than none changes ORION's gain",
     "shuffled": "seeing its own rather than another problem's",
 }
+ON_POLICY = "on-policy"
+# What the student learns from that is taught with its errors in view, against what else.
+ON_POLICY_RIVALS: Mapping[str, str] = {
+    OWN: "ORION's rewrites",
+    "none": "rewrites without errors in view",
+    "on-policy-none": "such a teacher without errors",
+    "on-policy-shuffled": "one with another problem's errors",
+}
 CAVEAT = (
     "Students, tasks and training sets are small, the settings of ORION are inferred from its abstract, and the "
     "teacher is no large model: this says nothing of the paper's own experiments."
@@ -33,8 +41,9 @@ def summary_sentences(pages: Sequence[WorldPage]) -> list[str]:
     """A sentence a world on ORION against the baselines, and one on what its own errors add."""
     measured_pages = pages_to_tell(pages)
     sentences = [describe_baselines(page, page.world.regimes[0]) for page in measured_pages]
-    on_errors = describe_errors(measured_pages)
-    return [*sentences, on_errors] if on_errors else sentences
+    sentences.append(describe_errors(measured_pages))
+    sentences += [describe_on_policy(page) for page in pages]
+    return [sentence for sentence in sentences if sentence]
 
 
 def pages_to_tell(pages: Sequence[WorldPage]) -> list[WorldPage]:
@@ -131,6 +140,24 @@ def describe_errors(pages: Sequence[WorldPage]) -> str:
         pairs = zip(changes, places, strict=True)
         parts.append(f"{words} {join_words([f'{change} {place}' for change, place in pairs])}")
     return f"{'; '.join(parts)}." if parts else ""
+
+
+def describe_on_policy(page: WorldPage) -> str:
+    """What the same errors are worth in a teacher's prompt, where nobody rewrites; "" where that was not measured."""
+    regime = page.world.regimes[0]
+    cells = page.cells(regime)
+    gain = lead(cells, ON_POLICY, UNTRAINED)
+    parts: list[str] = []
+    for name, words in ON_POLICY_RIVALS.items():
+        estimate = lead(cells, ON_POLICY, name)
+        if estimate is not None:
+            parts.append(f"{format_points(estimate)} against {words}")
+    if gain is None or not parts:
+        return ""
+    return (
+        f"Where nobody rewrites, and the student that is shown chain and errors teaches the one that is not, on-policy "
+        f"and token by token, it gains {format_points(gain)} points {page.world.place}: {join_words(parts)}."
+    )
 
 
 def format_size(estimate: Estimate) -> str:

@@ -5,12 +5,14 @@ Takes the flags of `potstill run` and makes every check that it makes: what woul
 are driven through every stage and measurement. What could not be reached stands in the first line. With --pilot N the
 real models answer N problems in the run's own folder up to the first training, and stand-ins answer as they did after
 it; the run that follows does not pay for them again. Times are those of what local models write and train, from the
-slowest to the fastest rate that was measured: in the run's folder, or now with --probe.
+slowest to the fastest rate that was measured: in the run's folder, or now with --probe. --scale says how many replicas
+of what there would be, --scale-from takes their speed from a smaller run: hours, money, and what binds (docs/scale.md).
 
 examples:
   potstill plan orion --problems train.jsonl --teacher openai:gpt-4.1-mini?at=openai --student transformers:qwen
   potstill plan recipes/orion-qwen3-0.6b.yaml --problems train.jsonl --assume teacher.completion=3000 --assume right=0.7
   potstill plan recipe.yaml --pilot 20 --budget 1usd
+  potstill plan recipe.yaml --scale-from runs/small --scale teacher.replicas=8 --scale teacher.usd_per_hour=2.5
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from potstill.runs.run_log import format_duration
 if TYPE_CHECKING:
     from potstill.runs.estimate import Need, Plan
     from potstill.runs.local_time import Range
+    from potstill.runs.recipe import Recipe
+    from potstill.runs.scale import ScaledPlan
+    from potstill.runs.scale_rates import MeasuredRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="right and unparsed (shares of completions), completion (tokens of one), chars (characters of a token); "
         "teacher.right for one role, student/evaluation.right for one phase of it (may be given again)",
     )
+    parser.add_argument(
+        "--scale",
+        action="append",
+        default=[],
+        metavar="NAME.SETTING=VALUE|FILE",
+        help="what there would be: replicas, tokens_per_second, usd_per_hour, start_seconds, requests_per_minute, "
+        "tokens_per_minute of a role (teacher.replicas=8), of train or verify (rows_per_second), disk.gb; or a YAML "
+        "file (may be given again)",
+    )
+    parser.add_argument(
+        "--scale-from",
+        type=options.expand_path,
+        metavar="RUN",
+        help="the folder of a smaller run, for speeds, lengths, shares of right answers (default: --scale, --assume)",
+    )
     options.add_retry_errors(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
@@ -65,9 +85,14 @@ def execute(args: argparse.Namespace) -> None:
     """Print the plan."""
     from potstill.runs.dry_run import parse_assumptions
     from potstill.runs.estimate import make_plan
+    from potstill.runs.scale_rates import measure_run
 
     recipe = run.read_recipe(args)
     assumptions = parse_assumptions(options.parse_pairs(args.assume, "--assume"))
+    measured = None
+    if args.scale_from:
+        measured = measure_run(args.scale_from, assumptions)
+        assumptions = dict(measured.assumptions)
     out = args.out or Path("runs") / Path(args.what).stem
     with (
         noting_kept_work(out),
@@ -88,8 +113,15 @@ def execute(args: argparse.Namespace) -> None:
         notes = files.notes()
         if args.pilot:
             notes += failure_notes_of_folder(out)
+    scaled = None
+    if args.scale or measured is not None:
+        scaled, scale_notes = _scale(args, plan, recipe, measured)
+        notes += scale_notes
     if args.json:
-        show.print_json(plan.to_json() | {"notes": [*plan.notes, *notes]})
+        document = plan.to_json() | {"notes": [*plan.notes, *notes]}
+        if scaled is not None:
+            document["scale"] = scaled.to_json()
+        show.print_json(document)
         return
     # What was not counted comes first: the figures below it are too low.
     for sentence in plan.unreached:
@@ -100,8 +132,65 @@ def execute(args: argparse.Namespace) -> None:
     student = recipe.roles.get("student", "")
     if any(plan.rows.values()) and not plan.training and not args.rows_only:
         show.print_line(f"steps and memory are not known: there is no checkpoint of {student} here")
+    if scaled is not None:
+        _print_scaled(scaled)
     for note in notes:
         show.print_line(note)
+
+
+def _scale(
+    args: argparse.Namespace, plan: Plan, recipe: Recipe, measured: MeasuredRun | None
+) -> tuple[ScaledPlan, list[str]]:
+    """The plan on the machines of --scale, and what people should know of it."""
+    from potstill.methods.role_annotations import role_of
+    from potstill.runs.results import deciding_settings
+    from potstill.runs.scale import read_cluster, refuse_unknown_sections, scale_plan
+    from potstill.runs.scale_rates import extrapolate, load_measurements
+
+    cluster = read_cluster(args.scale, measured.cluster if measured else None)
+    refuse_unknown_sections(cluster, {role_of(key) for key in recipe.roles})
+    notes: list[str] = []
+    if measured is not None:
+        plan, sentence = extrapolate(plan, measured, deciding_settings(recipe))
+        notes.append(sentence)
+    scaled = scale_plan(plan, cluster)
+    notes += [f"the time is too low: {sentence}" for sentence in scaled.unknown]
+    notes += scaled.warnings
+    measurements = load_measurements()
+    if measurements is not None:
+        notes.append(measurements.error_sentence())
+    return scaled, notes
+
+
+def _print_scaled(scaled: ScaledPlan) -> None:
+    """The parts of the run, its time with more replicas, and how far to believe it."""
+    lines = []
+    for part in scaled.parts:
+        lines.append(
+            {
+                "part": part.name,
+                "replicas": f"{part.replicas:g}" if part.replicas else show.NONE,
+                "tokens": f"{part.tokens:,.0f}" if part.tokens else show.NONE,
+                "time": format_duration(part.seconds),
+                "not shortened": format_duration(part.serial_seconds),
+                "binds": part.kind,
+                "USD": f"{part.money:,.4g}",
+            }
+        )
+    show.print_table(lines, title=f"scale: {format_duration(scaled.seconds)} in all")
+    by_factor = {}
+    for factor, seconds in scaled.seconds_by_factor.items():
+        by_factor[f"{factor} x"] = format_duration(seconds)
+    by_factor["without end"] = format_duration(scaled.serial_seconds)
+    show.print_table([by_factor], title="time with so many times the replicas")
+    kind, share = scaled.binding()
+    if kind:
+        show.print_line(f"what binds: {kind}, {share:.0%} of the time")
+    money = f"replicas {scaled.replica_money:,.4g} USD while they work"
+    money += f", {scaled.held_money:,.4g} USD if all are held from start to end"
+    if scaled.api_money is not None:
+        money += f"; calls paid by tokens {scaled.api_money:,.4g} USD"
+    show.print_line(money)
 
 
 def _print_plan(plan: Plan) -> None:

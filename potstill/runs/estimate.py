@@ -100,6 +100,7 @@ class Plan:
         disk: bytes of the store, the rows and the students.
         training: by arm, where the student's weights are here.
         training_seconds: by arm, as far as rates are known.
+        training_tokens: that go through the student, by arm.
         measured: what a pilot measured, each with a 95 % interval.
         assumptions: what was assumed, by name.
         notes: what people should know before the run.
@@ -114,6 +115,7 @@ class Plan:
     disk: Mapping[str, int]
     training: Mapping[str, TrainingSize] = field(default_factory=dict)
     training_seconds: Mapping[str, Range] = field(default_factory=dict)
+    training_tokens: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[str, Estimate] = field(default_factory=dict)
     assumptions: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -202,6 +204,8 @@ def make_plan(
         is_pilot = True
     basis = Basis(recipe, driven, len(problems), tests, assume, [*notes, *driven.notes], is_pilot)
     plan = scale_up(basis)
+    if rows_only:
+        plan = dataclasses.replace(plan, training_tokens={})
     preflight.check_disk(out, sum(plan.disk.values()))
     clock = LocalClock(prepared.models, out, problems, threads, probe=probe)
     return add_times(plan, basis, clock)
@@ -300,6 +304,10 @@ def scale_up(basis: Basis) -> Plan:
     for arm, drive in driven.arms.items():
         rows |= rows_by_stage(arm, drive.stages)
     training = training_sizes(basis)
+    trained_tokens: dict[str, float] = {}
+    for planned in planned_trainings(basis):
+        row_counts = (planned.rows.rows, planned.rows.mean_tokens)
+        trained_tokens[planned.name] = training_tokens(planned.settings, *row_counts)
     chars_a_token = basis.assume[""].chars
     # Of what a teacher here reads in a training, a store keeps a number.
     stored = [need for need in needs if need.model != LOCAL_WEIGHTS]
@@ -322,6 +330,7 @@ def scale_up(basis: Basis) -> Plan:
         unreached=driven.unreached(),
         disk=disk,
         training=training,
+        training_tokens=trained_tokens,
         measured=measured_estimates(driven) if basis.is_pilot else {},
         assumptions=list_assumptions(basis, has_training=bool(training)),
         notes=basis.notes,

@@ -9,6 +9,7 @@ import pytest
 from openai_server import serving
 
 from potstill.budget.prices import built_in_prices
+from potstill.store import Store
 
 FLAGS = [
     "sft",
@@ -165,3 +166,15 @@ def test_a_probe_and_earlier_calls_say_how_long_local_models_take(
     [trained] = list(Path("here/students").glob("*/fit.json"))
     seconds = json.loads(trained.read_text())["seconds"]
     assert known["training_seconds"]["sft"]["low"] == pytest.approx(seconds, rel=2)
+
+    # A larger run of the recipe takes its speeds, and its calls and rows a problem.
+    Path("more.jsonl").write_text(Path("train.jsonl").read_text().replace("Say", "Tell"))
+    flags[flags.index("train.jsonl")] = "more.jsonl"
+    scaling = ["--scale-from", "here", "--scale", "teacher.replicas=4", "--out", "there"]
+    scaled = potstill("plan", *flags[:-2], *scaling, "--json").json
+    parts = {part["name"]: part for part in scaled["scale"]["parts"]}
+    with Store.open(Path("here"), readonly=True) as store:
+        usage = store.usage("sft")["teacher"]
+    assert parts["teacher"]["tokens"] == usage["completion_tokens"]
+    assert parts["teacher"]["replicas"] == 4 and parts["train sft"]["seconds"] > 0
+    assert any("40 problems), times 1" in note for note in scaled["notes"])

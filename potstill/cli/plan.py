@@ -150,6 +150,7 @@ def _scale(
     cluster = read_cluster(args.scale, measured.cluster if measured else None)
     refuse_unknown_sections(cluster, {role_of(key) for key in recipe.roles})
     notes: list[str] = []
+    # A run of the same recipe knows more than stand-ins do.
     if measured is not None:
         plan, sentence = extrapolate(plan, measured, deciding_settings(recipe))
         notes.append(sentence)
@@ -164,6 +165,7 @@ def _scale(
 
 def _print_scaled(scaled: ScaledPlan) -> None:
     """The parts of the run, its time with more replicas, and how far to believe it."""
+    # What happens after what, each with what would have to grow.
     lines = []
     for part in scaled.parts:
         lines.append(

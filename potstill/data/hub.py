@@ -72,6 +72,7 @@ def _load(wanted: DatasetSpec) -> Iterable[Any]:
         raise InputError(
             f"hf:{wanted.name} needs the datasets package", fix="pip install 'potstill[data]'"
         ) from error
+    # Named only where it is wanted: the plain call stays the one that caches.
     options = {"streaming": True} if wanted.streaming else {}
     try:
         dataset: Iterable[Any] = datasets.load_dataset(

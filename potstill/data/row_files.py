@@ -85,6 +85,7 @@ def write_file(lines: Iterable[bytes], location: Location) -> RowsWritten:
     with ExitStack() as stack:
         draft = stack.enter_context(uploads.replacing(location))
         source = _LineSource(lines)
+        # Parquet wants the columns of all rows before the first is written.
         if suffix == ".parquet":
             source.spool(draft.with_name(f"{draft.name}.rows"), stack)
         with _open_writer(draft, suffix, source.schema) as writer:
@@ -147,8 +148,10 @@ def write_shards(
         if form.suffix == ".parquet":
             # The columns of all rows are those of every shard.
             source.spool(spool / "rows", stack)
+        # One shard at a time is on this machine; it is gone when the next is begun.
         for draft, row_count in _write_drafts(source, form, spool):
             delivery.deliver(draft, row_count)
+        # Whoever sees the manifest finds the other files too.
         for name, content in (before_manifest or {}).items():
             uploads.write_bytes(folder / name, content)
         delivery.finish()
@@ -193,6 +196,7 @@ class _Delivery:
         with draft.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         shard = Shard(draft.name, row_count, draft.stat().st_size, sha256)
+        # Rows are made again after a kill, and compared by their hash: only what differs is sent.
         earlier = self._earlier.get(shard.name)
         is_there = earlier is not None and self._is_there(shard, earlier)
         if earlier is not None and is_there:
@@ -219,6 +223,7 @@ class _Delivery:
         surplus = [name for name in self._earlier if name not in names]
         if surplus:
             self._open_set()
+        # Shards that an earlier, longer set has left would be read by a pattern.
         for name in surplus:
             uploads.delete(self._folder / name)
         manifest = shards.render_manifest(self.shards)
@@ -239,6 +244,7 @@ class _Delivery:
         location = self._folder / shard.name
         if not isinstance(location, Url):
             return shards.file_size(location) == shard.bytes
+        # Somebody may have written over it since: the server's own name for the content tells.
         details = location.details()
         if details is None or details["size"] != shard.bytes:
             return False
@@ -314,6 +320,7 @@ def _write_drafts(
     source: _LineSource, form: ShardFormat, spool: Path
 ) -> Iterator[tuple[Path, int]]:
     """Write shard after shard into a folder; each with its number of rows. The next is begun when one was taken."""
+    # A shard ends before the line that would make it too large.
     remaining = iter(source)
     line = next(remaining, None)
     number = 0
@@ -393,6 +400,7 @@ class _ParquetWriter:
 def _table_of_lines(lines: list[bytes], schema: Any = None) -> Any:
     import pyarrow
 
+    # Through JSON, so that a shard does not depend on whether its rows came from memory or from the spool.
     rows = [json.loads(line) for line in lines]
     columns: dict[str, None] = {}
     for row in rows:

@@ -98,6 +98,7 @@ def find_parts(location: Location) -> list[tuple[Location, Shard | None]] | None
     # A URL with a suffix is a file: no server is asked whether it is a folder.
     if (isinstance(location, Url) and location.suffix) or not location.is_dir():
         return None
+    # No manifest: an ordinary folder, or a set that was not finished.
     shards = read_manifest(location / MANIFEST_FILE)
     if shards is None:
         _refuse_partial(location)
@@ -111,6 +112,7 @@ def find_parts(location: Location) -> list[tuple[Location, Shard | None]] | None
 
 
 def _files_of_pattern(pattern: Location) -> list[tuple[Location, Shard | None]]:
+    # By name, so that everybody reads them in one order.
     files: list[Location] = []
     if isinstance(pattern, Url):
         files += pattern.glob()
@@ -123,6 +125,7 @@ def _files_of_pattern(pattern: Location) -> list[tuple[Location, Shard | None]]:
             expected="a pattern of files, such as 'train-*.jsonl'",
             fix="check the folder and the pattern",
         )
+    # A pattern may reach into a set: what its manifest says of a file holds here too.
     shards: dict[str, Shard] = {}
     for folder in dict.fromkeys(file.parent for file in files):
         manifest = read_manifest(folder / MANIFEST_FILE)

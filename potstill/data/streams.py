@@ -123,6 +123,7 @@ def _open_unpacked(path: Location, file_hash: Hash | None) -> Iterator[BinaryIO]
 
 def _unpacking_stream(packed: BinaryIO, compression: str) -> Any:
     """The unpacked bytes, with lines; of a file that was cut, all that can be read."""
+    # These read what can be read of a cut file before they fail at its end.
     if compression == ".gz":
         return gzip.GzipFile(fileobj=packed)
     if compression == ".bz2":

@@ -124,6 +124,7 @@ def send(file: Path, url: Url) -> str:
     options: dict[str, Any] = {}
     if url.protocol in _S3:
         options = {"chunksize": PART_BYTES, "max_concurrency": PARTS_AT_ONCE}
+    # What has arrived is counted: a proxy may answer in the place of the server.
     size = file.stat().st_size
     try:
         with remote_errors(url, "written"):
@@ -135,6 +136,7 @@ def send(file: Path, url: Url) -> str:
                 fix="give the same command again",
             )
     except InputError as error:
+        # Nothing that was computed is lost: the error says where it is.
         error.found += f"; what was to be sent is in {file}"
         error.args = (error.render(),)
         raise
@@ -159,6 +161,7 @@ def abort_open_uploads(url: Url, is_ours: Callable[[str], bool]) -> int:
     if url.protocol not in _S3:
         return 0
     filesystem, path = url.parent.filesystem_to_write()
+    # Of the bucket's open uploads only those in this folder, and of these only ours.
     bucket, _, folder = path.partition("/")
     prefix = f"{folder.rstrip('/')}/" if folder else ""
     aborted = 0

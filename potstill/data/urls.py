@@ -134,6 +134,7 @@ class Url:
     def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
         """The file to be read, a few megabytes of it in memory; what breaks on the way is an InputError."""
         filesystem, path = self.filesystem()
+        # The library fetches a block ahead; the buffer above it makes lines cheap.
         with remote_errors(self, "read"):
             file = filesystem.open(path, mode, block_size=BLOCK_BYTES)
         return cast("BinaryIO", io.BufferedReader(_RemoteFile(self, file), _BUFFER_BYTES))
@@ -176,6 +177,7 @@ class Url:
                 entries = filesystem.ls(path, detail=False)
             except FileNotFoundError:
                 return []
+        # Some stores list the folder itself.
         names = {PurePosixPath(entry).name for entry in entries}
         return sorted(names - {self.name, ""})
 
@@ -184,7 +186,7 @@ class Url:
         filesystem, path = self.filesystem()
         with remote_errors(self, "listed"):
             paths = sorted(filesystem.glob(path))
-        return [Url(f"{self.protocol}://{found_path.lstrip('/')}") for found_path in paths]
+        return [Url(f"{self.protocol}://{match.lstrip('/')}") for match in paths]
 
     def write_bytes(self, content: bytes) -> None:
         """Replace the file by this content, in one request."""
@@ -260,8 +262,10 @@ def remote_errors(url: Url, action: Action) -> Iterator[None]:
 
 
 def _remote_error(url: Url, action: Action, error: Exception) -> InputError:
+    # Servers repeat what they were sent: keys are taken out before anything is shown.
     message = " ".join(str(error).split())[:300]
     message = without_secrets(f"{type(error).__name__}: {message}")
+    # By name, since botocore is not imported here.
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, FileNotFoundError):
         return _missing_file(url, action, message)
@@ -285,6 +289,7 @@ def _remote_error(url: Url, action: Action, error: Exception) -> InputError:
 
 
 def _missing_file(url: Url, action: Action, message: str) -> InputError:
+    # What is missing is the bucket: files are made by writing them.
     if action == "written":
         bucket = url.text.partition("://")[2].partition("/")[0]
         return InputError(

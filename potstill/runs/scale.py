@@ -165,17 +165,21 @@ class ScaledPlan:
 def scale_plan(plan: Plan, cluster: Cluster) -> ScaledPlan:
     """What a plan takes on a cluster."""
     parts, unknown = list_parts(plan, cluster)
+    # Amdahl's question is answered by asking again: the same parts with more replicas of everything.
     seconds_by_factor = {}
     for factor in FACTORS:
         scaled_parts, _ = list_parts(plan, cluster.with_replicas(factor))
         seconds_by_factor[factor] = sum(part.seconds for part in scaled_parts)
+    # Machines that are held cost from the start to the end, whoever works.
     per_hour = sum(engine.replicas * engine.usd_per_hour for engine in cluster.engines.values())
     disk_bytes = sum(plan.disk.values())
+    # A disk is no speed: it is large enough, or the run stops.
     warnings = []
     if 0 < cluster.disk_bytes < disk_bytes:
         warnings.append(
             f"the disk binds: the run needs {disk_bytes / 1e9:,.3g} GB and has {cluster.disk_bytes / 1e9:,.3g} GB"
         )
+    # One price that is not known makes the sum unknown.
     api_money: float | None = 0.0
     for need in plan.needs:
         is_unknown = api_money is None or need.money is None
@@ -196,14 +200,17 @@ def scale_plan(plan: Plan, cluster: Cluster) -> ScaledPlan:
 def list_parts(plan: Plan, cluster: Cluster) -> tuple[list[Part], list[str]]:
     """The parts of a run in their order, and a sentence for each whose speed is not known."""
     unknown: list[str] = []
+    # Engines whose start has been counted: they stay up from one phase to the next.
     started: set[str] = set()
     parts = [Part("start", "driver", cluster.start_seconds, cluster.start_seconds)]
     calls = sum(need.calls for need in plan.needs if need.completion > 0)
     parts += _writing_parts(plan, cluster, (COLLECTION,), started, unknown)
+    # Where no speed of verifying is known, its time is part of the driver's, as --scale-from measures it.
     verify = cluster.engines.get(VERIFY)
     if verify is not None and verify.rows_per_second:
         # Each text is judged once; a method that judges none of them verifies less.
         parts.append(_engine_part("verify", "verification", calls / verify.rows_per_second, verify))
+    # Rollouts, then the steps of the training itself.
     parts += _writing_parts(plan, cluster, ("training",), started, unknown)
     train = cluster.engines.get(TRAIN)
     for arm, tokens in plan.training_tokens.items():
@@ -216,6 +223,7 @@ def list_parts(plan: Plan, cluster: Cluster) -> tuple[list[Part], list[str]]:
         part = _engine_part(f"train {arm}", "training", work, train)
         parts.append(dataclasses.replace(part, tokens=tokens))
     parts += _writing_parts(plan, cluster, ("evaluation",), started, unknown)
+    # The driver stores and chooses while models wait: nothing shortens it.
     driver_seconds = calls * cluster.seconds_per_call
     parts.append(Part("driver", "driver", driver_seconds, driver_seconds))
     return [part for part in parts if part.seconds], unknown
@@ -234,6 +242,7 @@ def _writing_parts(
         role, phase = split_account(need.role)
         if phase not in phases or need.completion <= 0:
             continue
+        # A server of somebody else may have limits and no speed that anybody knows.
         engine = cluster.engine_of(need.role)
         limit = _rate_limit_seconds(need.calls, need.prompt + need.completion, engine)
         if engine is None or not (engine.tokens_per_second or limit):
@@ -256,6 +265,7 @@ def _engine_part(
     name: str, kind: str, work: float, engine: Engine, *, limit_seconds: float = 0.0
 ) -> Part:
     """Work of so many replica-seconds on an engine: t(n) = max(W / n, rate limit) + start."""
+    # Whichever is slower: the replicas, or what the server lets through.
     working_seconds = max(work / engine.replicas, limit_seconds)
     is_limited = limit_seconds > work / engine.replicas
     serial_seconds = engine.start_seconds + limit_seconds
@@ -296,6 +306,7 @@ def read_cluster(texts: Iterable[str], measured: Cluster | None = None) -> Clust
             continue
         for section, values in _read_cluster_file(Path(text).expanduser()).items():
             settings.setdefault(section, {}).update(values)
+    # What was measured is the ground; roles come before their phases, so that a phase has the last word.
     base = measured or Cluster()
     engines = dict(base.engines)
     driver = {"seconds_per_call": base.seconds_per_call, "start_seconds": base.start_seconds}
@@ -309,6 +320,7 @@ def read_cluster(texts: Iterable[str], measured: Cluster | None = None) -> Clust
             names = tuple(item.name for item in dataclasses.fields(Engine))
             known_values = _known_settings(section, values, names)
             phases = [name for name in engines if split_account(name)[0] == section]
+            # A role's setting holds in each of its phases that has an engine of its own.
             for name in {section, *phases}:
                 engines[name] = dataclasses.replace(engines.get(name, Engine()), **known_values)
     return Cluster(engines, disk_bytes=disk_bytes, **driver)
@@ -348,7 +360,7 @@ def _known_settings(
         if name not in names:
             raise ConfigError(
                 f"--scale {section}.{name} is unknown",
-                available=[f"{section}.{known}" for known in names],
+                available=[f"{section}.{setting}" for setting in names],
                 wanted=f"{section}.{name}",
             )
     return dict(values)
@@ -356,12 +368,12 @@ def _known_settings(
 
 def refuse_unknown_sections(cluster: Cluster, roles: Iterable[str]) -> None:
     """Refuse an engine of a role that the run does not have: its speed would change nothing."""
-    known = [*roles, TRAIN, VERIFY, DRIVER, DISK]
+    sections = [*roles, TRAIN, VERIFY, DRIVER, DISK]
     for section in cluster.engines:
         role, _ = split_account(section)
-        if role not in known:
+        if role not in sections:
             raise ConfigError(
                 f"--scale {section}: the run has no such role",
-                available=known,
+                available=sections,
                 wanted=role,
             )

@@ -108,6 +108,7 @@ def measure_run(folder: Path, assume: Mapping[str, Assumptions]) -> MeasuredRun:
         for student in store.students.all():
             trained_tokens += student.report.get("tokens", 0)
             trained_seconds += student.report.get("seconds", 0.0)
+    # Speeds and lengths by account; what a flag assumed stays.
     accounts: dict[str, AccountTotals] = {}
     calls = 0
     written_seconds = 0.0
@@ -118,9 +119,9 @@ def measure_run(folder: Path, assume: Mapping[str, Assumptions]) -> MeasuredRun:
         if seconds > 0:
             engines[account] = Engine(tokens_per_second=tokens / seconds)
         if account in assume:
-            continue
-        given = assume[""]
-        right, unparsed = rights.get(account, (given.right, given.unparsed))
+            continue  # the user has said it
+        general = assume[""]
+        right, unparsed = rights.get(account, (general.right, general.unparsed))
         assumptions[account] = Assumptions(
             right=right, unparsed=unparsed, chars=chars / tokens, completion=tokens / count
         )
@@ -131,6 +132,7 @@ def measure_run(folder: Path, assume: Mapping[str, Assumptions]) -> MeasuredRun:
     if times.verified and times.verifying >= 5.0:
         verifying_seconds = times.verifying
         engines[VERIFY] = Engine(rows_per_second=times.verified / times.verifying)
+    # What is left of the run's time is the driver's: storing, judging, choosing, rendering.
     working_seconds = times.start + written_seconds + trained_seconds + verifying_seconds
     driver_seconds = max(0.0, times.total - working_seconds)
     cluster = Cluster(
@@ -162,6 +164,7 @@ def extrapolate(plan: Plan, measured: MeasuredRun, settings: Mapping[str, Any]) 
         settings: that decide the results of the larger one.
     """
     name = measured.folder.name
+    # Another number of problems is the point; another method, prompt or model is not.
     differences = []
     for line in manifest.list_differences(dict(measured.settings), dict(settings)):
         if not line.startswith(_SIZE_SETTINGS):
@@ -176,6 +179,7 @@ def extrapolate(plan: Plan, measured: MeasuredRun, settings: Mapping[str, Any]) 
     for need in plan.needs:
         totals = measured.accounts.get(need.role)
         _, phase = split_account(need.role)
+        # How much is measured does not grow with the problems that are trained on.
         if totals is None or phase == "evaluation" or not need.completion:
             needs.append(need)
             continue
@@ -185,6 +189,7 @@ def extrapolate(plan: Plan, measured: MeasuredRun, settings: Mapping[str, Any]) 
             money *= (prompt + completion) / (need.prompt + need.completion)
         calls = round(totals.calls * factor)
         needs.append(need._replace(calls=calls, prompt=prompt, completion=completion, money=money))
+    # Rows grow with the problems, whatever filters and duplicates leave of them.
     training_tokens = dict(plan.training_tokens)
     for title in training_tokens:
         if title in measured.training_tokens:
@@ -243,6 +248,7 @@ def _tokens_by_training(store: Store) -> dict[str, float]:
 
 def _right_shares(store: Store) -> dict[str, tuple[float, float]]:
     """By role, the shares of right and of unreadable answers among those that were judged."""
+    # A trace names its author's model; a model may play several roles.
     roles_of_model: dict[str, set[str]] = {}
     for role, model in store.database.read("SELECT DISTINCT role, model FROM completions", ()):
         roles_of_model.setdefault(model, set()).add(role)

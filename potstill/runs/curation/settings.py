@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -128,10 +129,15 @@ class CurationSettings:
         return asdict(self)
 
 
-def _file_state(spec: str) -> list[int]:
-    """Size and time of a local file, by which a changed one is known."""
+def _file_state(spec: str) -> list[list[int]]:
+    """Sizes and times of the local files that an input names, by which changed ones are known."""
     path = Path(spec).expanduser()
-    if not path.is_file():
-        return []
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    if path.is_dir():
+        files = sorted(path.iterdir())
+    states: list[list[int]] = []
+    for file in files or [path]:
+        if file.is_file():
+            status = file.stat()
+            states.append([status.st_size, status.st_mtime_ns])
+    return states

@@ -188,6 +188,7 @@ def execute(args: argparse.Namespace) -> None:
     """Curate, and print what came of it."""
     from potstill.runs.curation.curate import curate
 
+    # A folder of this machine or a URL; the work before is on this machine either way.
     out = location_of(args.out)
     form = row_files.ShardFormat(
         suffix=".parquet" if args.parquet else ".jsonl", shard_bytes=args.shard_size
@@ -279,6 +280,7 @@ def _print_report(report: Mapping[str, Any]) -> None:
 
 
 def _step_line(step: Mapping[str, Any]) -> dict[str, Any]:
+    # Of the verifying step the verdicts: nothing goes there.
     counts = step.get("verdicts") or step["why"]
     reasons = [f"{count:,} {why}" for why, count in list(counts.items())[:_SHOWN_REASONS]]
     if len(counts) > _SHOWN_REASONS:

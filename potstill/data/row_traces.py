@@ -78,6 +78,7 @@ class TraceMaker:
 
     def add(self, row: ReadRow) -> None:
         """Take one more row."""
+        # What is known of a problem is merged as its rows come; the row itself waits for the second pass.
         key = _identity_key(row.draft)
         rows_of_problem = self._by_problem.get(key) or _RowsOfProblem(len(self._rows))
         rows_of_problem.count += 1
@@ -152,6 +153,7 @@ def _identity_key(draft: ProblemDraft) -> str:
 
 def _traces_of_row(problem: Problem, row: ReadRow, samples: Any) -> list[Trace]:
     is_pair = row.layout == PREFERENCE
+    # Columns of several models are writers of their own; two sides of a pair are not.
     columns = {completion.column for completion in row.content.completions}
     traces: list[Trace] = []
     for completion in row.content.completions:

@@ -24,7 +24,7 @@ from potstill.records import Progress, no_progress
 NGRAM = 5  # words in a row, as FineWeb (arXiv:2406.17557) and datatrove take
 PERMUTATIONS = 128
 MIN_RECALL = (
-    0.995  # of pairs that are exactly at the threshold; more similar ones are found more often
+    0.995  # of pairs that are exactly at the threshold; more similar ones are met more often
 )
 MIN_THRESHOLD = 0.1  # below it nearly every pair of texts would be compared
 SEED = 1  # of the permutations: the same texts give the same bands everywhere
@@ -59,7 +59,7 @@ class NearDuplicate(NamedTuple):
 
 
 @dataclass(slots=True)
-class Found:
+class NearDuplicates:
     """The near-duplicates in the order of their rows; columns of numbers, as there may be many.
 
     Args:
@@ -134,11 +134,13 @@ def band_keys(contents: Sequence[frozenset[tuple[str, ...]]], banding: Banding) 
     require_extra("curate", "finding near-duplicates")
     from rensa import RMinHash
 
+    # A space can't stand in a word, so different n-grams are different tokens.
     token_sets = [list(map(" ".join, ngrams)) for ngrams in contents]
     matrix = RMinHash.digest_matrix_from_token_sets(token_sets, PERMUTATIONS, SEED)
     keys = [array("Q") for _ in range(banding.bands)]
     band_bytes = banding.rows * _PLACE_BYTES
     for signature in matrix.to_rows():
+        # A band's key is a hash of its places: 8 bytes in the place of 4 a row of the band.
         places = array("I", signature).tobytes()
         for band, keys_of_band in enumerate(keys):
             band_places = places[band * band_bytes : (band + 1) * band_bytes]
@@ -171,6 +173,7 @@ class Clusters:
 
     def join(self, row: int, other: int) -> None:
         """Make one set of two."""
+        # The earlier one leads: so who leads does not depend on the order of the joins.
         first, second = self.first_of(row), self.first_of(other)
         self._parents[max(first, second)] = min(first, second)
 
@@ -181,7 +184,7 @@ def find_near_duplicates(
     content_of: Callable[[int], TextContent],
     banding: Banding,
     progress: Progress = no_progress,
-) -> Found:
+) -> NearDuplicates:
     """The texts that reach the threshold with an earlier text of their cluster, directly or over others.
 
     Clusters are the connected components of the pairs that were compared and reach the threshold; of each the first
@@ -194,6 +197,7 @@ def find_near_duplicates(
         banding: of the signatures.
         progress: called with the bands that are done.
     """
+    # Neighbours in a bucket are compared one after another: the latest contents are worth keeping.
     comparison = _Comparison(size, lru_cache(_CACHED_CONTENTS)(content_of), banding.threshold)
     for band in range(banding.bands):
         progress("bands", band, banding.bands)
@@ -202,7 +206,9 @@ def find_near_duplicates(
             comparison.compare_all([rows[place] for place in places])
     progress("bands", banding.bands, banding.bands)
 
-    found = Found(compared=comparison.compared, other_numbers=comparison.other_numbers)
+    duplicates = NearDuplicates(
+        compared=comparison.compared, other_numbers=comparison.other_numbers
+    )
     for row in range(size):
         first = comparison.clusters.first_of(row)
         if first == row:
@@ -212,8 +218,8 @@ def find_near_duplicates(
         to_first = similarity if other == first else comparison.similarity(first, row)
         if to_first >= banding.threshold:
             other, similarity = first, to_first
-        found.add(NearDuplicate(row, first, other, similarity))
-    return found
+        duplicates.add(NearDuplicate(row, first, other, similarity))
+    return duplicates
 
 
 class _Comparison:
@@ -254,6 +260,7 @@ class _Comparison:
         return any(self._is_like(other, row) for other in others)
 
     def _is_like(self, row: int, later_row: int) -> bool:
+        # The same two may meet in another band.
         pair = (row, later_row)
         if pair in self._different:
             return False

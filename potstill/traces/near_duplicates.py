@@ -63,6 +63,7 @@ def dedupe_near(
     Raises:
         ConfigError: the threshold or `of` is unknown, or the extra potstill[curate] is missing.
     """
+    # What takes part: errored traces pass, and texts without words resemble nothing.
     banding = minhash.choose_banding(threshold)
     text_of = compared_text(of)
     places: list[int] = []
@@ -73,15 +74,16 @@ def dedupe_near(
             places.append(place)
             contents.append(content)
     keys = minhash.band_keys([content.ngrams for content in contents], banding)
-    found = minhash.find_near_duplicates(
+    duplicates = minhash.find_near_duplicates(
         len(contents),
         lambda band: (range(len(contents)), keys[band]),
         contents.__getitem__,
         banding,
     )
 
+    # By the place in the input, since equal traces may come twice.
     reasons: dict[int, str] = {}
-    for duplicate in found:
+    for duplicate in duplicates:
         resembled, first = traces[places[duplicate.resembles]], traces[places[duplicate.first]]
         reasons[places[duplicate.row]] = describe_duplicate(duplicate, resembled.id, first.id)
     drops = [(traces[place], reason) for place, reason in reasons.items()]

@@ -144,14 +144,14 @@ class OverlapIndex:
         """
         options = _option_words(trace.problem)
         question = read_question(trace.problem.question)
-        found = self._find_equal(question, options)
-        if found:
-            return found.overlap("same question as evaluation problem {}")
+        equal = self._find_equal(question, options)
+        if equal:
+            return equal.overlap("same question as evaluation problem {}")
         # The learner's prompt too: a posed problem may quote an evaluation question in the middle.
         prompt = read_question(_prompt_text(trace))
-        found = self._find_equal(prompt, options)
-        if found:
-            return found.overlap("its prompt is the question of evaluation problem {}")
+        equal = self._find_equal(prompt, options)
+        if equal:
+            return equal.overlap("its prompt is the question of evaluation problem {}")
         texts = [question, prompt]
         if in_text:
             texts.append(read_question(trace.text))

@@ -89,6 +89,7 @@ class RowTable:
 
     def add(self, finding: Mapping[str, Any]) -> None:
         """Take the next row, by what its row file says."""
+        # A byte a row for each thing that later steps ask about it.
         self.fates.append(self.STAYS if finding["drop"] is None else self.TEST)
         self.overlaps.append(finding["overlap"] is not None)
         end = finding["finish_reason"]
@@ -147,6 +148,7 @@ def curate(
             expected="JSON lines, or another layout",
             fix="--format messages --parquet",
         )
+    # What was finished before, or is under way.
     fingerprint = settings.fingerprint()
     finished = _read_report(out, fingerprint)
     if finished is not None:
@@ -161,7 +163,7 @@ def curate(
     funnel = _read_findings(shards, settings, work, table)
     traces = ShardedTraces(shards, work)
     try:
-        duplicates = minhash.Found()
+        duplicates = minhash.NearDuplicates()
         if settings.near_duplicates:
             duplicates = find_duplicates(shards, settings, traces, work, progress)
             funnel.append(_drop_duplicates(duplicates, settings, table))
@@ -241,6 +243,7 @@ def _read_findings(
             if finding["drop"] is not None:
                 drops[finding["drop"]["step"]][finding["drop"]["why"]] += 1
 
+    # Each test saw the rows that the tests before it had left.
     funnel: list[StepCounts] = []
     came = len(table)
     if settings.verify:
@@ -254,7 +257,7 @@ def _read_findings(
 
 
 def _drop_duplicates(
-    duplicates: minhash.Found, settings: CurationSettings, table: RowTable
+    duplicates: minhash.NearDuplicates, settings: CurationSettings, table: RowTable
 ) -> StepCounts:
     came = table.fates.count(RowTable.STAYS)
     clusters = set()
@@ -301,6 +304,7 @@ def _drop_overlaps(
 
 
 def _rows_by_input(shards: Sequence[Shard], table: RowTable) -> list[array[int]]:
+    # An input may have lost all of its rows: it still has a place.
     rows: list[array[int]] = []
     for shard in shards:
         while len(rows) <= shard.input:
@@ -325,9 +329,10 @@ def _dropped_lines(
     inputs: Sequence[Mapping[str, Any]],
     work: WorkFolder,
     table: RowTable,
-    duplicates: minhash.Found,
+    duplicates: minhash.NearDuplicates,
 ) -> Iterator[bytes]:
     """A line for each row that went, in the order of the rows: which, at which step, why, and what it resembles."""
+    # Near-duplicates come in the order of their rows, as the rows do here.
     remaining_duplicates = iter(duplicates)
     for shard in shards:
         for row, finding in enumerate(read_json_lines(work.rows_file(shard)), shard.start):
@@ -367,6 +372,7 @@ def _output_lines(
     progress: Progress,
 ) -> Iterator[bytes]:
     """The rows of the output as JSON lines."""
+    # All rows say how they ended, or none: one that says nothing among others would count as not known.
     with_ends = any(table.end_of(row) != "stop" for row in mix.order)
     for count, row in enumerate(mix.order):
         if count % 1000 == 0:

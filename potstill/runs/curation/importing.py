@@ -30,6 +30,7 @@ def import_inputs(
     shards: list[Shard] = []
     summaries: list[dict[str, Any]] = []
     for index, spec in enumerate(settings.inputs):
+        # The folder is there once the whole input is in it.
         folder = work.input_folder(index)
         if not folder.is_dir():
             _import_input(settings, spec, work, index, progress)
@@ -59,6 +60,7 @@ def _import_input(
         ) as stream,
     ):
         assert draft is not None, "another process works on this folder"
+        # The traces pass through one by one: a shard is never in memory.
         shards = itertools.groupby(
             enumerate(_report_traces(stream.traces, spec, progress)),
             key=lambda numbered: numbered[0] // SHARD_ROWS,

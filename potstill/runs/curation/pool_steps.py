@@ -33,42 +33,43 @@ def find_duplicates(
     traces: ShardedTraces,
     work: WorkFolder,
     progress: Progress,
-) -> minhash.Found:
+) -> minhash.NearDuplicates:
     """The near-duplicates among the rows that passed their tests; from the folder where they are there already."""
     file = work.path / _DUPLICATES_FILE
     if file.is_file():
         return _read_duplicates(file)
+    # Only texts of one bucket are read again, to be compared word by word.
     text_of = compared_text(settings.compared)
 
     def content_of(row: int) -> minhash.TextContent:
         text = text_of(traces[row])
         return read_content(text, settings.ngram, same_numbers=settings.same_numbers)
 
-    found = minhash.find_near_duplicates(
+    duplicates = minhash.find_near_duplicates(
         sum(shard.rows for shard in shards),
         _band_reader(shards, work),
         content_of,
         settings.banding,
         progress,
     )
-    _write_duplicates(found, file)
-    return found
+    _write_duplicates(duplicates, file)
+    return duplicates
 
 
-def _write_duplicates(found: minhash.Found, file: Path) -> None:
+def _write_duplicates(duplicates: minhash.NearDuplicates, file: Path) -> None:
     with atomic_write.writing(file) as lines:
-        lines.write(f"{json.dumps([found.compared, found.other_numbers])}\n".encode())
-        for duplicate in found:
+        lines.write(f"{json.dumps([duplicates.compared, duplicates.other_numbers])}\n".encode())
+        for duplicate in duplicates:
             lines.write(f"{json.dumps(duplicate)}\n".encode())
 
 
-def _read_duplicates(file: Path) -> minhash.Found:
+def _read_duplicates(file: Path) -> minhash.NearDuplicates:
     lines = read_json_lines(file)
     compared, other_numbers = next(lines)
-    found = minhash.Found(compared=compared, other_numbers=other_numbers)
+    duplicates = minhash.NearDuplicates(compared=compared, other_numbers=other_numbers)
     for values in lines:
-        found.add(minhash.NearDuplicate(*values))
-    return found
+        duplicates.add(minhash.NearDuplicate(*values))
+    return duplicates
 
 
 def _band_reader(
@@ -78,6 +79,7 @@ def _band_reader(
     import pyarrow
     import pyarrow.parquet
 
+    # Which rows take part is the same for all bands, and is read once.
     rows = array("q")
     for shard in shards:
         places = pyarrow.parquet.read_table(work.bands_file(shard), columns=[ROW])[ROW]
@@ -86,6 +88,7 @@ def _band_reader(
 
     def keys_of_band(band: int) -> tuple[Sequence[int], Any]:
         name = band_column(band)
+        # One column of each file: the other bands stay on the disk.
         tables = [
             pyarrow.parquet.read_table(work.bands_file(shard), columns=[name]) for shard in shards
         ]
@@ -120,6 +123,7 @@ def choose_mix(
         for rows in rows_by_input:
             merged.extend(rows)
         pools = [merged]
+    # Chosen by chance, in the order of the input or by chance again.
     counts, notes = _counts_of_mix(pools, settings)
     order, surplus = array("q"), array("q")
     for pool, count in zip(pools, counts, strict=True):

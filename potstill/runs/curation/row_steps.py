@@ -79,11 +79,13 @@ def _run_tasks(tasks: Sequence[_Task], processes: int) -> Iterator[int]:
     # Fresh processes: a fork would copy the threads' locks of this one.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(tasks)), mp_context=context) as pool:
+        # Which task is done first changes nothing: each writes files of its own.
         futures = [pool.submit(_check_shard, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
+            # What has not begun need not begin: the command ends here.
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -123,6 +125,7 @@ class _RowChecks:
 
     def check(self, trace: Trace) -> dict[str, Any]:
         """What is known of a row: id, end, verdict, the test that it fails, and its overlap where it fails none."""
+        # A verdict that the file brought along stays as it is.
         is_judged = self._settings.verify and trace.verdict.verifier
         drop = self._failed_test(trace)
         overlap = None
@@ -186,6 +189,7 @@ class _BandWriter:
         """Take a row; one whose text has no words takes no part."""
         if not self._settings.near_duplicates:
             return
+        # Numbers matter only when two texts are compared.
         content = read_content(self._text_of(trace), self._settings.ngram)
         if content.ngrams:
             self._places.append(place)

@@ -103,6 +103,7 @@ class CurationSettings:
                 )
             if not share > 0:
                 raise ConfigError(f"the share of {name} is {share:g}", expected="a number above 0")
+        # Half a mix would be a guess: the others could mean "all" or "none".
         without_share = [name for name in self.inputs if name not in self.shares]
         if self.shares and without_share:
             raise ConfigError(
@@ -118,6 +119,7 @@ class CurationSettings:
 
     def fingerprint(self) -> str:
         """A digest of all that decides the result: the settings, the inputs as they lie there, the verifier."""
+        # Another version of a verifier may judge otherwise; of a guessed kind the version stands in each verdict.
         judged_by = verifiers.version(self.kind) if self.verify and self.kind else ""
         files = []
         for spec in (*self.inputs, *self.decontaminate):
@@ -131,6 +133,7 @@ class CurationSettings:
 
 def _file_state(spec: str) -> list[list[int]]:
     """Sizes and times of the local files that an input names, by which changed ones are known."""
+    # Without a state (hf:NAME, a URL) the name alone counts.
     path = Path(spec).expanduser()
     files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     if path.is_dir():

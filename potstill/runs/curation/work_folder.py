@@ -61,6 +61,7 @@ class WorkFolder:
             ConfigError: another command works there, or the inputs have changed since.
         """
         self.path = path
+        # Written first, so that whatever lies here later has a command that it belongs to.
         command_file = path / _COMMAND_FILE
         if command_file.is_file():
             stored = json.loads(command_file.read_text("utf-8"))["fingerprint"]
@@ -140,6 +141,7 @@ class ShardedTraces:
         shard = self._shard_of(row)
         if shard.number not in self._findings:
             self._findings[shard.number] = LineFile(self._work.rows_file(shard))
+        # The trace file is as it was imported; verdicts lie beside it.
         verdict = json.loads(self._findings[shard.number][row - shard.start])["verdict"]
         trace = self[row]
         return trace.annotate(verdict=Verdict(*verdict)) if verdict else trace

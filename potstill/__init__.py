@@ -47,6 +47,7 @@ __all__ = [
     "blank",
     "by_metadata",
     "compare",
+    "curate",
     "decontaminate",
     "dedupe",
     "dedupe_near",

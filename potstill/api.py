@@ -59,6 +59,7 @@ from potstill.records import (
     no_progress,
 )
 from potstill.runs import sources
+from potstill.runs.curation.in_python import curate
 from potstill.runs.measure import measure_solver
 from potstill.runs.open_folder import AnswerRules, Folder
 from potstill.runs.open_folder import open_folder as _open_run_folder
@@ -106,6 +107,7 @@ __all__ = [
     "blank",
     "by_metadata",
     "compare",
+    "curate",
     "decontaminate",
     "dedupe",
     "dedupe_near",

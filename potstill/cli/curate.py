@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from potstill.cli import options, show
 from potstill.cli.progress import show_progress
 from potstill.data import files, row_files
 from potstill.data.columns import ANSWER_FIELDS
-from potstill.data.urls import Location, Url, location_of
+from potstill.data.urls import location_of
 from potstill.errors import ConfigError
 from potstill.runs.curation.settings import OUTPUT_LAYOUTS, TRACES, CurationSettings
 from potstill.traces import minhash
@@ -29,7 +28,6 @@ from potstill.traces.near_duplicates import COMPARED_TEXTS
 from potstill.traces.overlap import NGRAM as OVERLAP_NGRAM
 from potstill.verifiers.workers.pool import core_count
 
-WORK_FOLDER = "work"
 MAX_PROCESSES = 256
 _SHOWN_REASONS = 5
 
@@ -186,7 +184,7 @@ def _add_pool_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Curate, and print what came of it."""
-    from potstill.runs.curation.curate import curate
+    from potstill.runs.curation.curate import curate, work_folder_for
 
     # A folder of this machine or a URL; the work before is on this machine either way.
     out = location_of(args.out)
@@ -197,7 +195,7 @@ def execute(args: argparse.Namespace) -> None:
         report = curate(
             _read_settings(args),
             out,
-            work_path=_work_folder(args, out),
+            work_path=work_folder_for(out, args.work),
             form=form,
             processes=args.processes or core_count(),
             progress=progress,
@@ -246,18 +244,6 @@ def _read_shares(texts: list[str]) -> dict[str, float]:
                 f"--mix {text}", expected="FILE=SHARE", fix="--mix answers.jsonl=2"
             ) from None
     return shares
-
-
-def _work_folder(args: argparse.Namespace, out: Location) -> Path:
-    if args.work is not None:
-        return Path(args.work)
-    if isinstance(out, Url):
-        raise ConfigError(
-            f"--out {out} is on no disk of this machine, and the work before needs one",
-            expected="a folder on this machine for it",
-            fix=f"--work {WORK_FOLDER}",
-        )
-    return out / WORK_FOLDER
 
 
 def _process_count(text: str) -> int:

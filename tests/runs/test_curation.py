@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import potstill as ps
 from potstill.cli import main
 from potstill.data.problems import load
 from potstill.data.row_files import ShardFormat
@@ -235,6 +236,16 @@ def test_an_input_that_changed_and_one_without_rows(tmp_path, answers):
     answers.write_text("")
     with pytest.raises(InputError):
         run(settings_of(answers), tmp_path / "empty")
+
+
+def test_in_python(tmp_path, answers):
+    report = ps.curate(answers, tmp_path / "out", verify=True, keep="right")
+    assert load_traces(tmp_path / "out") == [
+        trace for trace in judge_traces(read_traces(str(answers)).traces) if is_good(trace)
+    ]
+    assert ps.curate(answers, tmp_path / "out", verify=True, keep="right") == report
+    with pytest.raises(ConfigError, match="no setting 'near_duplicate'"):
+        ps.curate(answers, tmp_path / "other", near_duplicate=0.8)
 
 
 @pytest.mark.slow

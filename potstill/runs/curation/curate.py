@@ -16,7 +16,7 @@ from typing import Any
 
 from potstill.data import problems, row_files, uploads
 from potstill.data.trace_json import to_json
-from potstill.data.urls import Location
+from potstill.data.urls import Location, Url
 from potstill.errors import ConfigError
 from potstill.records import Problem, Progress, no_progress
 from potstill.runs import export
@@ -36,6 +36,7 @@ from potstill.traces.near_duplicates import describe_duplicate
 
 REPORT_FILE = "curation.json"
 DROPPED_FILE = "dropped.jsonl"
+WORK_FOLDER = "work"
 
 
 @dataclass
@@ -194,6 +195,23 @@ def curate(
     work.remove()
     as_read: dict[str, Any] = json.loads(content)  # as the next call gets it
     return as_read
+
+
+def work_folder_for(out: Location, work: Path | None) -> Path:
+    """Where the work before lies: the folder that was named, or one inside the result's.
+
+    Raises:
+        ConfigError: none was named, and the result goes to a URL.
+    """
+    if work is not None:
+        return work
+    if isinstance(out, Url):
+        raise ConfigError(
+            f"--out {out} is on no disk of this machine, and the work before needs one",
+            expected="a folder on this machine for it",
+            fix=f"--work {WORK_FOLDER}",
+        )
+    return out / WORK_FOLDER
 
 
 def load_held_out(settings: CurationSettings) -> list[Problem]:

@@ -15,14 +15,12 @@ from potstill.runs import recipe
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "scale.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(?:sh|yaml)\n(.*?)```", PAGE, re.DOTALL)
 # A command stands on its line, or in a folded text of YAML up to an empty line or the next key.
-COMMAND = re.compile(
-    r"(?:^|-m )potstill ((?:run|train|verify|evaluate)\b[^\n]*(?:\n +--[^\n]*)*)", re.M
-)
+COMMAND = re.compile(r"(?:^|-m |entrypoint: )potstill ([a-z]\w*\b[^\n]*(?:\n +--[^\n]*)*)", re.M)
 
 
 def test_its_commands_are_read_by_the_command_line():
     commands = COMMAND.findall("\n".join(BLOCKS))
-    assert len(commands) >= 8
+    assert len(commands) >= 12
     for command in commands:
         verb, *words = shlex.split(
             command.strip().removesuffix("'") if command.count("'") % 2 else command

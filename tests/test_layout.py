@@ -68,8 +68,8 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "difficulty": (),
     "objectives": (),
     "verifiers": (),
+    "cluster": ("verifiers",),
     "data": ("verifiers",),
-    "cluster": (),
     "models": ("data", "cluster"),
     "budget": ("models.model", "models.phase", "models.scoring", "data"),
     "store": ("budget", "models", "data"),
@@ -103,6 +103,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
         *(
             "viewer",
             "serving",
+            "cluster",
             "runs",
             "report",
             "studies",

@@ -118,6 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_budget(parser, "model", "planner", "judge")
     options.add_skip_bad(parser)
     options.add_threads(parser)
+    options.add_verify_on(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -155,7 +156,11 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Evaluate, store and print."""
-    with files.skipping(args.skip_bad), reading_thoughts(args.answers_in_thoughts):
+    with (
+        files.skipping(args.skip_bad),
+        reading_thoughts(args.answers_in_thoughts),
+        options.verifying_on(args.verify_on),
+    ):
         _evaluate(args)
 
 

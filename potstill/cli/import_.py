@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=options.positive_int, default=0, metavar="N", help="the first N rows (all)"
     )
     options.add_answers_in_thoughts(parser)
+    options.add_verify_on(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -81,6 +82,7 @@ def execute(args: argparse.Namespace) -> None:
         files.skipping(args.skip_bad) as bad_rows,
         show_progress(args.quiet) as progress,
         reading_thoughts(args.answers_in_thoughts),
+        options.verifying_on(args.verify_on),
     ):
         recorded = read_traces(
             args.file,

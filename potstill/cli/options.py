@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
@@ -194,6 +195,29 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 0) -> None:
         help="CPU threads of local models; another number changes samples "
         f"(default: {default or 'one a core'})",
     )
+
+
+def add_verify_on(parser: argparse.ArgumentParser) -> None:
+    """--verify-on."""
+    parser.add_argument(
+        "--verify-on",
+        choices=("here", "ray"),
+        default="here",
+        help="where math, code, SQL, regex and gym answers are judged: in worker processes of this machine (here), or "
+        "on every node of the Ray cluster of RAY_ADDRESS (docs/scale.md); the verdicts are the same",
+    )
+
+
+@contextmanager
+def verifying_on(place: str) -> Iterator[None]:
+    """Have verifiers compute where `--verify-on` says, until the block ends."""
+    if place == "here":
+        yield
+        return
+    from potstill.cluster.verification import verifying_on_cluster  # it loads Ray
+
+    with verifying_on_cluster():
+        yield
 
 
 def add_ks(parser: argparse.ArgumentParser) -> None:

@@ -87,6 +87,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     _add_problem_arguments(parser)
     _add_cost_arguments(parser)
     options.add_threads(parser)
+    options.add_verify_on(parser)
 
 
 def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +195,7 @@ def execute(args: argparse.Namespace) -> None:
         show_progress(args.quiet) as progress,
         files.skipping(args.skip_bad),
         viewing(out, progress.announce) if args.view else nullcontext(),
+        options.verifying_on(args.verify_on),
     ):
         results = experiment.execute(
             bound,

@@ -100,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_retry_errors(parser)
     options.add_skip_bad(parser)
     options.add_threads(parser)
+    options.add_verify_on(parser)
     options.add_quiet(parser)
     options.add_json(parser)
 
@@ -146,7 +147,7 @@ def _add_objective_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> None:
     """Train and print what it did."""
-    with files.skipping(args.skip_bad):
+    with files.skipping(args.skip_bad), options.verifying_on(args.verify_on):
         _train(args)
 
 

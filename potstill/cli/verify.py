@@ -29,7 +29,7 @@ from potstill.cli.progress import show_progress
 from potstill.data import files, problems
 from potstill.data.recorded_answers import ANSWERS_ONLY_FIELDS, RecordedAnswers, read_answers
 from potstill.errors import ConfigError, InputError
-from potstill.verifiers import reading_thoughts
+from potstill.verifiers import placement, reading_thoughts
 
 if TYPE_CHECKING:
     from potstill.runs.reverify import Line
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the choice that --limit makes (0)",
     )
     options.add_answers_in_thoughts(parser)
+    options.add_verify_on(parser)
     options.add_skip_bad(parser)
     options.add_quiet(parser)
     options.add_json(parser)
@@ -69,9 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> None:
     """Check, print, and fail where gold answers fail; or judge a run again."""
     if args.again:
-        _verify_again(args)
+        with options.verifying_on(args.verify_on):
+            _verify_again(args)
     elif args.problems:
-        with files.skipping(args.skip_bad), reading_thoughts(args.answers_in_thoughts):
+        with (
+            files.skipping(args.skip_bad),
+            reading_thoughts(args.answers_in_thoughts),
+            options.verifying_on(args.verify_on),
+        ):
             _verify_problems(args)
     else:
         raise ConfigError(
@@ -204,9 +210,7 @@ def _print_problems(report: Mapping[str, Any]) -> None:
     for note in description["notes"]:
         show.print_line(note)
     if "code" in description["kinds"]:
-        from potstill.verifiers.code import verifier
-
-        show.print_line(verifier.describe_sandbox())
+        show.print_line(placement.describe_sandbox())
     show.print_line(
         f"gold answers: {gold['right']:,} of {gold['checked']:,} pass their own verifier"
     )

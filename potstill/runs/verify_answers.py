@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from potstill import verifiers
 from potstill.data.recorded_answers import Answered
 from potstill.records import Problem, Progress, Verdict
+from potstill.verifiers.placement import current_place
 from potstill.verifiers.sql.execute import NO_ROWS
 
 STATUSES = ("right", "wrong", "unparsed", "unjudged")
-PORTION = 500  # problems or answers between two reports of progress
+PORTION = 500  # problems or answers a machine between two reports of progress
 
 
 class JudgedAnswer(NamedTuple):
@@ -50,9 +51,11 @@ def judge_recorded(answers: Sequence[Answered], progress: Progress) -> list[Judg
 def portions(items: Sequence[Any], progress: Progress, label: str) -> Iterator[Sequence[Any]]:
     """The items in slices, with progress reported after each."""
     progress(label, 0, len(items))
-    for start in range(0, len(items), PORTION):
-        yield items[start : start + PORTION]
-        progress(label, min(start + PORTION, len(items)), len(items))
+    place = current_place()
+    size = PORTION * (place.breadth if place is not None else 1)  # enough for all machines
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+        progress(label, min(start + size, len(items)), len(items))
 
 
 def count_verdicts(judged: Sequence[JudgedAnswer]) -> list[dict[str, Any]]:

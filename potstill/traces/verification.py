@@ -10,6 +10,7 @@ from potstill.errors import ConfigError
 from potstill.models.model import Model
 from potstill.records import Span, Trace, Verdict, digest
 from potstill.traces import llm_judge, session
+from potstill.verifiers import placement
 
 
 class VerifierResult(NamedTuple):
@@ -135,9 +136,7 @@ def check_judge(traces: Sequence[Trace], model: Model | None, flag: str) -> None
         ConfigError: there is a problem of the kind "judge" and no judge, or one of the kind "code" and no sandbox.
     """
     if any(trace.problem.kind == "code" for trace in traces):
-        from potstill.verifiers.code import sandbox  # here, because most runs have no programs
-
-        sandbox.choose_sandbox()
+        placement.describe_sandbox()  # refused where none works
     count = sum(trace.problem.kind == "judge" for trace in traces)
     if count and model is None:
         raise ConfigError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -25,21 +25,27 @@ from potstill.training.settings import TrainingSettings
 # projections beside it.
 FSDP_REFUSED = ("aligned", "shared", "own", "embedded", "layers", "projectors", "states")
 TIMEOUT = timedelta(hours=2)  # for the slowest process: servers score rows, rewards run programs
-UNSUPPORTED = ("DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
+UNSUPPORTED = ("MEGATRON_LM", "PARALLELISM_CONFIG")
+# DeepSpeed's stages that leave the weights whole in each process: optimizer shared out (1), and gradients too (2).
+DEEPSPEED_STAGES = ("1", "2")
 
 T = TypeVar("T")
 
 
 def join_processes() -> None:
-    """Connect to the other processes, where a launcher has started several; of sharding, only FSDP2 is supported."""
+    """Connect to the other processes, where a launcher has started several; refuse other ways of sharding."""
     refused = [name for name in UNSUPPORTED if _is_requested(name)]
     if uses_fsdp() and os.environ.get("FSDP_VERSION") != "2":
         refused.append("FSDP 1")
+    if _is_requested("DEEPSPEED"):
+        refused += _deepspeed_obstacles()
     if refused:
         raise StageError(
             f"training started with {refused[0]}",
-            expected="data parallel processes, each with the whole model, or FSDP2, which shares out the weights",
-            fix="torchrun, accelerate launch --multi_gpu, or accelerate launch --use_fsdp --fsdp_version 2",
+            expected="data parallel processes, each with the whole model; DeepSpeed's ZeRO 1 or 2, which share out the "
+            "optimizer; or FSDP2, which shares out the weights too",
+            fix="torchrun, accelerate launch --multi_gpu, accelerate launch --use_deepspeed --zero_stage 2 "
+            "--mixed_precision no, or accelerate launch --use_fsdp --fsdp_version 2",
         )
     # Else all processes but the first would load teachers without weights.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
@@ -76,6 +82,27 @@ def uses_fsdp() -> bool:
     return _is_requested("FSDP")
 
 
+def sharding() -> Literal["", "FSDP", "DeepSpeed"]:
+    """By what the processes share out the optimizer, and more; "" where each has all of it."""
+    if uses_fsdp():
+        return "FSDP"
+    return "DeepSpeed" if _is_requested("DEEPSPEED") else ""
+
+
+def _deepspeed_obstacles() -> list[str]:
+    """What of DeepSpeed's settings can't be had: weights that are not whole, or half the bits in its own computing."""
+    obstacles = []
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    if os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none") != "none":
+        obstacles.append("DeepSpeed settings from a file")
+    elif stage not in DEEPSPEED_STAGES:
+        obstacles.append(f"DeepSpeed's ZeRO {stage}")
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no":  # the training casts by itself (training.bf16), and keeps float32 weights
+        obstacles.append(f"DeepSpeed in {precision}")
+    return obstacles
+
+
 def process_count() -> int:
     """How many processes train."""
     if distributed.is_available() and distributed.is_initialized():
@@ -108,6 +135,8 @@ def check_supported(
     """
     if settings and uses_fsdp():
         _check_fsdp(config, settings)
+    if settings and sharding() == "DeepSpeed":
+        _check_deepspeed(config, settings)
     if processes == 1:
         return
     if not config.hooks.trains_student:
@@ -136,6 +165,20 @@ def _check_fsdp(config: ObjectiveConfig, settings: TrainingSettings) -> None:
         raise StageError(
             f"training started with FSDP, and {config.objective} comes with {', '.join(unsupported)}",
             expected="a teacher of the student's tokenizer, no projections, all weights trained by adamw",
+            fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
+        )
+
+
+def _check_deepspeed(config: ObjectiveConfig, settings: TrainingSettings) -> None:
+    unsupported = [
+        need for need in config.needs if need == "projectors"
+    ]  # no part of its engine's model
+    if settings.optimizer != "adamw":  # matrices are cut into flat pieces
+        unsupported.append(settings.optimizer)
+    if unsupported:
+        raise StageError(
+            f"training started with DeepSpeed, and {config.objective} comes with {', '.join(unsupported)}",
+            expected="no projections, and weights trained by adamw",
             fix="torchrun, or accelerate launch --multi_gpu: each process holds the whole model",
         )
 

@@ -42,6 +42,9 @@ FIRST_STEP = When(0, 1)
 STATE_FILE = "live.pt"  # in a checkpoint: schedules, buffers, what rewards remember
 COMPLETE_FILE = "complete"  # written into a checkpoint after everything else
 KEPT_CHECKPOINTS = 2
+DEEPSPEED_STATE = (
+    "global_step"  # in a checkpoint: its folder of weights and optimizers, by the step
+)
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]
@@ -483,14 +486,18 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _check_same_sharding(folder: Path) -> None:
-    """Refuse a checkpoint of shared out weights where they are whole, and the other way round."""
-    was_sharded = any(folder.glob(f"{FSDP_MODEL_NAME}*"))
-    if was_sharded != distributed.uses_fsdp():
-        way = "with" if was_sharded else "without"
+    """Refuse a checkpoint of shared out weights or optimizers where they are whole, and the other way round."""
+    before = ""
+    if any(folder.glob(f"{FSDP_MODEL_NAME}*")):
+        before = "FSDP"
+    elif any(folder.glob(f"{DEEPSPEED_STATE}*")):
+        before = "DeepSpeed"
+    if before != distributed.sharding():
+        way = f"with {before}" if before else f"without {distributed.sharding()}"
         raise StageError(
-            f"{folder} was written by a training started {way} FSDP",
+            f"{folder} was written by a training started {way}",
             expected="the same again",
-            fix=f"go on {way} FSDP, or delete {folder.parent.parent} to begin anew",
+            fix=f"go on {way}, or delete {folder.parent.parent} to begin anew",
         )
 
 

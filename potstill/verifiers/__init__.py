@@ -14,6 +14,7 @@ from typing import Protocol, get_args, runtime_checkable
 from potstill import plugins
 from potstill.errors import ConfigError
 from potstill.records import Problem, Span, Status, Verdict
+from potstill.verifiers.placement import current_place
 from potstill.verifiers.thoughts import is_only_thought
 from potstill.verifiers.thoughts import reading_thoughts as reading_thoughts
 from potstill.verifiers.thoughts import reads_thoughts as reads_thoughts
@@ -121,7 +122,10 @@ def judge(items: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     for kind in dict.fromkeys(problem.kind for problem, _ in items):
         module = _import_verifier(kind)
         indices = [index for index, (problem, _) in enumerate(items) if problem.kind == kind]
-        if isinstance(module, BatchVerifier):
+        place = current_place() if kind in MODULES else None
+        if isinstance(module, BatchVerifier) and place is not None:
+            judged = place.judge(kind, [items[index] for index in indices])
+        elif isinstance(module, BatchVerifier):
             judged = module.judge_all([items[index] for index in indices])
         else:
             judged = [module.judge(*items[index]) for index in indices]
@@ -169,7 +173,10 @@ def equal(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
         module = _import_verifier(kind)
         indices = [index for index, item in enumerate(items) if item[0].kind == kind]
         pairs = [items[index] for index in indices]
-        if isinstance(module, BatchEquality):
+        place = current_place() if kind in MODULES else None
+        if isinstance(module, BatchEquality) and place is not None:
+            compared = place.equal(kind, pairs)
+        elif isinstance(module, BatchEquality):
             compared = module.equal_all(pairs)
         elif isinstance(module, AnswerReader):
             compared = [module.equal(*pair) for pair in pairs]

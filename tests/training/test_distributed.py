@@ -530,15 +530,38 @@ def test_a_checkpoint_of_shared_out_weights_is_not_taken_up_with_whole_ones(
         StageError, match="checkpoint-2 was written by a training started with FSDP"
     ):
         fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings)
-    sharded.rmdir()
+    sharded.rename(sharded.with_name("global_step2"))
+    with pytest.raises(
+        StageError, match="checkpoint-2 was written by a training started with DeepSpeed"
+    ):
+        fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings)
+    sharded.with_name("global_step2").rmdir()
     assert fit(rows(COUNT), tiny_checkpoint, tmp_path / "out", settings).steps == 5
 
 
-@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "PARALLELISM_CONFIG"])
-def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("FSDP", {}, "FSDP 1"),  # where nothing is said
+        ("PARALLELISM_CONFIG", {}, "PARALLELISM_CONFIG"),
+        ("DEEPSPEED", {"DEEPSPEED_ZERO_STAGE": "3"}, "DeepSpeed's ZeRO 3"),
+        ("DEEPSPEED", {"DEEPSPEED_CONFIG_FILE": "ds.json"}, "DeepSpeed settings from a file"),
+        ("DEEPSPEED", {"MIXED_PRECISION": "bf16"}, "DeepSpeed in bf16"),
+    ],
+)
+def test_other_ways_to_share_out_weights_are_refused(monkeypatch, tmp_path, name, settings, said):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
-    with pytest.raises(StageError, match=f"started with {name}"):  # FSDP 1, where nothing is said
+    for variable, value in settings.items():
+        monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    with pytest.raises(StageError, match=f"started with {said}"):
         fit(rows(), tmp_path / "start", tmp_path / "out", TrainingSettings())
+
+
+def test_what_deepspeed_has_no_place_for_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    distributed.check_supported(ObjectiveConfig("kto"), 2, LORA)
+    with pytest.raises(StageError, match="DeepSpeed, and dskd comes with projectors"):
+        distributed.check_supported(ObjectiveConfig("dskd", teacher=Path("teacher")), 2, FEW)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from potstill.verifiers.code import execute, extract, sandbox, straight_line
 from potstill.verifiers.code.execute import RunResult
 from potstill.verifiers.code.sandbox import Limits
+from potstill.verifiers.placement import current_place
 from potstill.verifiers.workers import pool
 
 VERSION = "output@1"
@@ -43,6 +44,9 @@ def run_all(texts: Sequence[str], *, limits: Limits | None = None) -> list[Outpu
         ConfigError: no sandbox works here, and a program needs one.
     """
     usual_limits = limits or Limits()
+    place = current_place()
+    if place is not None:
+        return place.run_programs(texts, usual_limits)
     workers = max(1, min(len(texts), pool.core_count()))
     with ThreadPoolExecutor(workers, thread_name_prefix="output") as threads:
         return list(threads.map(lambda text: run_text(text, usual_limits), texts))

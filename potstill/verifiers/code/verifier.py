@@ -88,11 +88,6 @@ def judge_all(
         return list(threads.map(judge_item, items))
 
 
-def describe_sandbox() -> str:
-    """Say in which sandbox programs run here."""
-    return f"programs run in: {sandbox.choose_sandbox()}"
-
-
 def gold_text(problem: Problem) -> str:
     """Return the reference solution as an answer."""
     return f"```python\n{problem.solution or ''}\n```"

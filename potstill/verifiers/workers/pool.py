@@ -40,6 +40,7 @@ _WORKER_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.
 _PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(_WORKER_FILE))))
 _PACKAGE_OF_OPERATION = {"math": "math-verify", "gym": "reasoning-gym"}
 
+_most_cores = 0  # 0 is all that there are
 _threads: ThreadPoolExecutor | None = None
 _threads_lock = threading.Lock()
 _thread_state = threading.local()
@@ -103,11 +104,18 @@ def judge_all(
     return verdicts
 
 
+def use_cores(count: int) -> None:
+    """Use at most so many cores; to be called before the first task."""
+    global _most_cores  # noqa: PLW0603  of the process, as its pool is
+    _most_cores = max(1, count)
+
+
 def core_count() -> int:
     """Return how many cores this process may use."""
+    available = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        available = len(os.sched_getaffinity(0))
+    return min(available, _most_cores or available)
 
 
 def _thread_pool() -> ThreadPoolExecutor:

@@ -38,6 +38,8 @@ def trace_lines(traces: Iterable[Trace]) -> Iterator[bytes]:
 class LineFile:
     """The lines of a file by their place, read when they are asked for; 8 bytes of memory a line.
 
+    No file stays open: there may be more of these than a process may have open files.
+
     Args:
         path: not packed; it must not change while this is used.
     """
@@ -45,10 +47,10 @@ class LineFile:
     def __init__(self, path: Path) -> None:
         """Find where the lines begin."""
         self.path = path
-        self._file = path.open("rb")
         self._offsets = array("q", [0])
-        for line in self._file:
-            self._offsets.append(self._offsets[-1] + len(line))
+        with path.open("rb") as file:
+            for line in file:
+                self._offsets.append(self._offsets[-1] + len(line))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -56,11 +58,11 @@ class LineFile:
     def __getitem__(self, index: int) -> bytes:
         place = range(len(self))[index]
         start, stop = self._offsets[place], self._offsets[place + 1]
-        return os.pread(self._file.fileno(), stop - start, start)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, stop - start, start)
+        finally:
+            os.close(descriptor)
 
 
 @final
@@ -103,10 +105,6 @@ class TraceFile(Sequence[Trace]):
         with self.path.open("rb") as file:
             for place, line in enumerate(islice(file, len(self))):
                 yield _trace_of_line(line, self.path, place)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
 
 
 def _trace_of_line(line: bytes, path: Path, place: int) -> Trace:

@@ -166,6 +166,9 @@ def test_after_a_kill_the_same_command_goes_on(tmp_path, answers, held_out, monk
         run(settings_of(answers), tmp_path / "out")
     monkeypatch.setattr(steps, stage, whole)
     run(settings, tmp_path / "out")
+    # Killed once more, after the report: what is left of the work goes.
+    steps.WorkFolder(tmp_path / "out" / "work", settings.fingerprint())
+    run(settings, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 

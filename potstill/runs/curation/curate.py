@@ -153,7 +153,11 @@ def curate(
     fingerprint = settings.fingerprint()
     finished = _read_report(out, fingerprint)
     if finished is not None:
+        # A kill between the report and the end leaves the work behind.
+        if work_path.is_dir():
+            WorkFolder(work_path, fingerprint).remove()
         return finished
+    uploads.check_writable(out / REPORT_FILE)
     held_out = load_held_out(settings)
     work = WorkFolder(work_path, fingerprint)
     shards, inputs = import_inputs(settings, work, progress)
@@ -163,23 +167,20 @@ def curate(
     table = RowTable()
     funnel = _read_findings(shards, settings, work, table)
     traces = ShardedTraces(shards, work)
-    try:
-        duplicates = minhash.NearDuplicates()
-        if settings.near_duplicates:
-            duplicates = find_duplicates(shards, settings, traces, work, progress)
-            funnel.append(_drop_duplicates(duplicates, settings, table))
-        if settings.decontaminate:
-            funnel.append(_drop_overlaps(shards, settings, work, table, held_out))
-        mix = choose_mix(_rows_by_input(shards, table), table.id_of, settings)
-        funnel += _drop_surplus(mix, settings, table)
+    duplicates = minhash.NearDuplicates()
+    if settings.near_duplicates:
+        duplicates = find_duplicates(shards, settings, traces, work, progress)
+        funnel.append(_drop_duplicates(duplicates, settings, table))
+    if settings.decontaminate:
+        funnel.append(_drop_overlaps(shards, settings, work, table, held_out))
+    mix = choose_mix(_rows_by_input(shards, table), table.id_of, settings)
+    funnel += _drop_surplus(mix, settings, table)
 
-        # Why rows went, then the rows, then the report, which says that all is there.
-        dropped = _dropped_lines(shards, inputs, work, table, duplicates)
-        row_files.write_file(dropped, out / DROPPED_FILE)
-        lines = _output_lines(mix, settings, traces, table, progress)
-        written = row_files.write_shards(lines, out, form)
-    finally:
-        traces.close()
+    # Why rows went, then the rows, then the report, which says that all is there.
+    dropped = _dropped_lines(shards, inputs, work, table, duplicates)
+    row_files.write_file(dropped, out / DROPPED_FILE)
+    lines = _output_lines(mix, settings, traces, table, progress)
+    written = row_files.write_shards(lines, out, form)
     report: dict[str, Any] = {
         "fingerprint": fingerprint,
         "settings": settings.to_json(),

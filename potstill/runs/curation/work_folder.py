@@ -148,10 +148,3 @@ class ShardedTraces:
 
     def _shard_of(self, row: int) -> Shard:
         return self._shards[bisect_right(self._starts, row) - 1]
-
-    def close(self) -> None:
-        """Close all files."""
-        for traces in self._traces.values():
-            traces.close()
-        for findings in self._findings.values():
-            findings.close()

@@ -77,6 +77,11 @@ ON_TWO_NODES = ("buffer",)
 HERE = Path(__file__).parent
 
 
+def evenly(problem, text):
+    """A reward that often is the same for a whole group."""
+    return float(len(text) % 3 == 0)
+
+
 def cases(folder):
     """Settings and tasks by name; teachers and stored entries lie in the folder."""
     same, other = folder / "teacher", folder / "other"
@@ -126,6 +131,28 @@ def cases(folder):
         "rewards, nover": (
             FEW,
             dataclasses.replace(priced, teacher=same, reward={"nover": 1.0, "teacher": 9.0}),
+        ),
+        "pools, its own average": (
+            UNEVEN,
+            ObjectiveConfig(
+                "jsd",
+                teacher_model_kind="ema",
+                teacher_prompt_template="{question} It is {answer}. {prompt}",
+                difficulty_pools={"hard": (0.5, 0.2), "easy": (1.0, 1.0)},
+                recheck_steps=2,
+                on_policy_fraction=1,
+                max_new_tokens=6,
+            ),
+        ),
+        "resampled": (
+            FEW,
+            dataclasses.replace(
+                priced,
+                reward=evenly,
+                recheck_steps=2,
+                max_resample_times=2,
+                eval_steps=9,
+            ),
         ),
         "skd": (
             FEW,

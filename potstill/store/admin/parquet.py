@@ -238,6 +238,7 @@ def _arrow_schema(pa: Any) -> Any:
         "reasoning_tokens": count,
         "rejected": text,
         "rival_text": text,
+        "teacher_prompt": text,
         "stage": text,
         "position": count,
     }
@@ -286,6 +287,8 @@ def _to_columns(placed: PlacedTrace) -> dict[str, Any]:
     if rival:
         columns["rejected"] = rival.id
         columns["rival_text"] = rival.text
+    if trace.teacher_prompt:
+        columns["teacher_prompt"] = json.dumps(_chat_messages(trace.teacher_prompt))
     if placed.stage:
         columns["stage"] = placed.stage
         columns["position"] = placed.position

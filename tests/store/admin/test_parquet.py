@@ -43,6 +43,7 @@ RIGHT = Trace(
     weight=0.25,
     tokens=Tokens(11, 22, 3, 4),
     rejected=WRONG,
+    teacher_prompt="It is 4.",
 )
 FAILED = Trace(PROBLEM, ROOT.prompt, error="rate: 429", operator="sample", parents=(ROOT.id,))
 
@@ -120,6 +121,7 @@ def test_every_field_of_a_trace_is_a_column(store: Store):
             "reasoning_tokens": 4,
         },
         **{"rejected": WRONG.id, "rival_text": WRONG.text, "stage": None, "position": None},
+        "teacher_prompt": '[{"role": "user", "content": "It is 4."}]',
     }
     assert (rows[0]["model"], rows[0]["status"], rows[3]["error"]) == (
         None,

@@ -27,6 +27,10 @@ PROVIDED_NEEDS = (
 OTHER_TOKENIZER_NEEDS = ("aligned", "own", "states")  # the teacher reads in tokens of its own
 # Names in a teacher's prompt that stand for what is known of a rollout once it is judged.
 FEEDBACK_NAMES = ("attempt", "verdict", "feedback", "right_attempt")
+TEACHER_PROMPT_NAMES = (
+    *("question", "answer", "solution", "choices", "table", "prompt", "teacher_prompt"),
+    *FEEDBACK_NAMES,
+)
 MANIFEST = "teacher_cache.json"  # in a folder of cached teacher logits, written last
 PROJECTORS = Path(
     "projectors", "projectors.safetensors"
@@ -59,7 +63,7 @@ class ObjectiveConfig:
             it is at each step, without gradient, "ema" a moving average of it; "" is no teacher of this kind.
         teacher_update_rate: the student's share in each update of "ema".
         teacher_sync_steps: steps between two updates of "ema".
-        teacher_prompt_template: what the teacher reads in the place of each row's prompt (`teacher.prompts.FIELDS`);
+        teacher_prompt_template: what the teacher reads in the place of each row's prompt (`TEACHER_PROMPT_NAMES`);
             "" leaves it to the rows' `teacher_prompt`.
         reference: a checkpoint; None is the student as it starts.
         on_policy_fraction: share of the steps whose completions the student writes: 0 off-policy, 1 on-policy.
@@ -324,6 +328,14 @@ class ObjectiveConfig:
         is_moving = self.teacher_model_kind == "ema"
         if not is_moving and (self.teacher_update_rate, self.teacher_sync_steps) != (0.05, 1):
             mistakes.append(Mistake("only a moving average is updated", "teacher_model_kind=ema"))
+        names = template_names(self.teacher_prompt_template)
+        for name in sorted(names - set(TEACHER_PROMPT_NAMES)):
+            mistakes.append(
+                Mistake(
+                    f"teacher_prompt_template has the unknown name {{{name}}} "
+                    f"(known: {', '.join(TEACHER_PROMPT_NAMES)}; literal braces are doubled)"
+                )
+            )
         if not self.needs_feedback:
             return mistakes
         if self.on_policy_fraction != 1:

@@ -9,7 +9,7 @@ checkpoint holds, so a resumed training asks the same prompts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, final
 
@@ -68,7 +68,7 @@ class PromptChoice:
                 chosen.append(self._draw(weights, f"swap/{place}"))
         return chosen
 
-    def draw(self, places: Sequence[str], step: int, asked: Sequence[int]) -> list[TokenizedRow]:
+    def draw(self, places: Sequence[str], step: int, asked: Collection[int]) -> list[TokenizedRow]:
         """A prompt for each place, by weight alone.
 
         Args:

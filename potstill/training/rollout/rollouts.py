@@ -174,12 +174,15 @@ class Rollouts:
         observed = [_observed(0, place, group, step) for place, group in zip(places, groups)]
         for number in range(1, self._config.max_resample_times + 1):
             even = [index for index, group in enumerate(groups) if not has_spread(group)]
-            if not even:
+            # Which prompts are left is decided by all processes together, as one process would.
+            of_processes = distributed.gather_objects((len(even), asked))
+            if not any(count for count, _ in of_processes):
                 break
+            asked_by_all = {index for _, indices in of_processes for index in indices}
             again = f"{name}/again-{number}"
             places_again = [places[index] for index in even]
             names = [f"{again}/{place}" for place in places_again]
-            others = choice.draw(names, step, asked)
+            others = choice.draw(names, step, asked_by_all)
             written = self._write_groups(
                 model, others, again, places_again, teacher=teacher, when=when
             )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from potstill.errors import ConfigError, InputError, StageError
+from potstill.errors import InputError, StageError
 from potstill.records import Problem, Prompt, Trace, Verdict
 from potstill.template import fill_template, template_names
 from potstill.training.dataset.build import max_row_length
@@ -19,7 +19,7 @@ from potstill.training.dataset.chat_template import ChatTemplate
 from potstill.training.dataset.teacher_view import with_teacher_prompt
 from potstill.training.dataset.tokenize import render_learner_prompt
 from potstill.training.dataset.training_dataset import TrainingDataset
-from potstill.training.objective_config import FEEDBACK_NAMES, ObjectiveConfig
+from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
 
 TOO_LONG = "longer than the teacher's context behind its own prompt"
@@ -78,23 +78,6 @@ FEEDBACK_FIELDS: Mapping[str, Callable[[Feedback], str]] = {
     "feedback": lambda feedback: feedback.verdict.reason,
     "right_attempt": lambda feedback: feedback.right_attempt,
 }
-assert tuple(FEEDBACK_FIELDS) == FEEDBACK_NAMES
-FIELDS = (*PROBLEM_FIELDS, *ROW_FIELDS, *FEEDBACK_FIELDS)
-
-
-def check_template(template: str) -> None:
-    """Refuse names that nothing stands for.
-
-    Raises:
-        ConfigError: there is such a name.
-    """
-    for name in sorted(template_names(template) - set(FIELDS)):
-        raise ConfigError(
-            f"teacher_prompt_template uses the unknown name {{{name}}}",
-            available=FIELDS,
-            wanted=name,
-            fix=f"for literal braces write {{{{{name}}}}}",
-        )
 
 
 def fill_teacher_prompt(template: str, trace: Trace, feedback: Feedback | None = None) -> str:
@@ -127,7 +110,6 @@ class TeacherPrompts:
     ) -> None:
         self._traces, self._chat, self._template = traces, chat, template
         self.context = context
-        check_template(template)
 
     def add_to(
         self, dataset: TrainingDataset, *, prompts_alone: bool, max_dropped_share: float

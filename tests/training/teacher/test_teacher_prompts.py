@@ -20,7 +20,7 @@ from potstill.training.dataset import batching, teacher_view
 from potstill.training.dataset.training_dataset import TokenizedRow
 from potstill.training.fit import fit
 from potstill.training.logprobs import build_inputs
-from potstill.training.objective_config import ObjectiveConfig
+from potstill.training.objective_config import TEACHER_PROMPT_NAMES, ObjectiveConfig
 from potstill.training.objective_inputs import prepare_objective
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.settings import LoraSettings, TrainingSettings
@@ -186,8 +186,6 @@ def test_forged_and_long_prompts_are_left_out_and_counted(student):
     assert len(made) == 2 and made.skipped == {prompts.FORGED: 1, prompts.TOO_LONG: 1}
     with pytest.raises(InputError, match=r"shows \{solution\}, but problem '0' has none"):
         TeacherPrompts(rows, template, "{solution}", 100)._prompt_of(rows[0], True)
-    with pytest.raises(ConfigError, match=r"unknown name \{atempt\}"):
-        TeacherPrompts(rows, template, "{atempt}", 100)
 
 
 def test_a_teacher_s_prompt_is_an_annotation_and_is_stored(student):
@@ -196,6 +194,11 @@ def test_a_teacher_s_prompt_is_an_annotation_and_is_stored(student):
     assert shown.teacher_prompt == f"0, {trace.prompt}" and shown.id == trace.id
     assert from_json(to_json(shown)) == shown and to_json(trace).count("teacher_prompt") == 0
     assert trained_content(shown) == [*trained_content(trace), shown.teacher_prompt]
+
+
+def test_every_name_of_a_template_has_a_value():
+    fields = (*prompts.PROBLEM_FIELDS, *prompts.ROW_FIELDS, *prompts.FEEDBACK_FIELDS)
+    assert fields == TEACHER_PROMPT_NAMES
 
 
 @pytest.mark.parametrize(
@@ -221,6 +224,7 @@ def test_a_prompt_that_nobody_reads_is_refused(config, message):
         ({"teacher_update_rate": 0.5}, "only a moving average"),
         ({"teacher_model_kind": ""}, "teacher_prompt_template wants a teacher"),
         ({"teacher_prompt_template": "{feedback}", "on_policy_fraction": 0.5}, "feedback is on"),
+        ({"teacher_prompt_template": "{atempt}"}, r"the unknown name \{atempt\} \(known: question"),
     ],
 )
 def test_what_contradicts_itself_is_refused(fields, message):

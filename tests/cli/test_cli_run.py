@@ -143,6 +143,8 @@ def test_export_keeps_the_text(finished: Path, here: Path, potstill) -> None:
         "arm": "sft",
         "format": "trl",
         "out": str(here / "out" / "trl.jsonl"),
+        "files": 1,
+        "sent": 1,
     }
     trl = [json.loads(line) for line in (here / "out" / "trl.jsonl").read_text().splitlines()]
     assert [row["completion"] for row in trl] == [

@@ -198,7 +198,7 @@ def test_loading_a_file_imports_no_optional_package(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"question": "a", "answer": 1}\n')
     code = (
         "import sys; from potstill.data import problems; problems.load(sys.argv[1]);"
-        "print(sorted({'datasets', 'pyarrow', 'reasoning_gym', 'torch', 'sympy'} & set(sys.modules)))"
+        "print(sorted({'datasets', 'fsspec', 'pyarrow', 'reasoning_gym', 's3fs', 'torch', 'sympy'} & set(sys.modules)))"
     )
     out = child.run([sys.executable, "-c", code, tmp_path / "p.jsonl"])
     assert out.stdout.strip() == "[]"

@@ -17,7 +17,13 @@ from potstill.runs.scale import (
     refuse_unknown_sections,
     scale_plan,
 )
-from potstill.runs.scale_rates import load_measurements, read_log_times
+from potstill.runs.scale_rates import (
+    AccountTotals,
+    MeasuredRun,
+    extrapolate,
+    load_measurements,
+    read_log_times,
+)
 
 
 def need(role: str, completion: int, calls: int = 1_000, money: float | None = 0.0) -> Need:
@@ -111,6 +117,32 @@ def test_a_cluster_is_read_from_files_and_flags(tmp_path: Path) -> None:
             read_cluster([text])
     with pytest.raises(ConfigError, match="the run has no such role"):
         refuse_unknown_sections(read_cluster(["judge.replicas=2"]), {"teacher", "student"})
+
+
+def test_a_run_of_the_same_recipe_gives_calls_and_rows_a_problem() -> None:
+    small = MeasuredRun(
+        folder=Path("runs/small"),
+        cluster=Cluster(),
+        assumptions={},
+        problems=200,
+        accounts={
+            "teacher": AccountTotals(calls=210, prompt=40_000, completion=90_000),
+            "student/evaluation": AccountTotals(calls=1, prompt=1, completion=1),
+        },
+        training_tokens={"sft": 100_000.0},
+        settings={"arms": {"sft": {"method": "sft"}}, "problems": "a.jsonl", "seed": 0},
+        seconds=60.0,
+    )
+    larger = {"arms": {"sft": {"method": "sft"}}, "problems": "b.jsonl", "seed": 1}
+    plan, sentence = extrapolate(PLAN, small, larger)
+    teacher, evaluation = plan.needs
+    assert (teacher.calls, teacher.prompt, teacher.completion) == (1_050, 200_000, 450_000)
+    assert evaluation == PLAN.needs[1]  # as much is measured as before
+    assert plan.training_tokens == {"sft": 500_000.0} and sentence.endswith("times 5")
+
+    other, sentence = extrapolate(PLAN, small, {**larger, "arms": {"sft": {"method": "rft"}}})
+    assert other == PLAN
+    assert "another recipe (arms.sft.method: " in sentence
 
 
 def test_times_are_read_from_a_log_without_its_pauses(tmp_path: Path) -> None:

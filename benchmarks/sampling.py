@@ -12,8 +12,9 @@ that a busy machine slows all of them:
   is and on the same weights in float32. Only with `--gguf`, of which the checkpoint of the other ways is made.
 
 Tokens are those drawn, end tokens included. CPU time is that of this process and of the server; the client of a server
-is part of its cost. The limits are what this machine reaches on such a batch where nothing but the weights were read
-(memory) or nothing but their products computed (matrices), both measured here.
+is part of its cost. The limits are what this machine could reach by its bandwidth and its rate of matrix products, both
+measured here: where every step reads weights and cache once and computes nothing (memory), and where the products of
+prompts and steps are computed at that rate, or memory takes longer (both).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def main() -> None:
     with ExitStack() as stack:
         pids: dict[str, int] = {}
         ways: dict[str, Way] = {
-            "potstill": lambda texts: write_direct(model, texts, args.max_new_tokens),
+            "potstill": lambda texts: write_direct(model, texts, args),
             "generate": lambda texts: write_generate(model, texts, args),
         }
         ways["serve"], pids["serve"] = stack.enter_context(serve(checkpoint, args))
@@ -86,7 +87,8 @@ def main() -> None:
                 started = stack.enter_context(serve_llama(file, positions, args))
                 ways[name], pids[name] = started
         rows = measure(ways, pids, prompts, args.rounds)
-        limits = measure_limits(model, prompts, args)
+        new_tokens = rows["potstill"]["tokens"] / args.rounds
+        limits = measure_limits(model, prompts, new_tokens, args.batch)
     report = {"settings": settings_of(args, checkpoint), "ways": rows, "limits": limits}
     print(json.dumps(report) if args.json else render(report))
 
@@ -100,6 +102,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--problems", type=int, default=256)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", action="store_true")
@@ -113,7 +116,7 @@ def settings_of(args: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    names = ("problems", "batch", "max_new_tokens", "threads", "rounds")
+    names = ("problems", "batch", "max_new_tokens", "top_p", "threads", "rounds")
     settings = {name: getattr(args, name) for name in names}
     return {**settings, "checkpoint": checkpoint.name, "versions": versions}
 
@@ -146,14 +149,14 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def make_requests(prompts: Sequence[str], limit: int) -> list[Request]:
-    sampling = Sampling(max_new_tokens=limit)
+def make_requests(prompts: Sequence[str], args: argparse.Namespace) -> list[Request]:
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, top_p=args.top_p)
     return [Request(prompt, sampling=sampling) for prompt in prompts]
 
 
-def write_direct(model: TransformersModel, prompts: Sequence[str], limit: int) -> int:
+def write_direct(model: TransformersModel, prompts: Sequence[str], args: Any) -> int:
     """Tokens drawn by our own loop."""
-    completions = model.write(make_requests(prompts, limit))
+    completions = model.write(make_requests(prompts, args))
     return sum(completion.tokens.completion for completion in completions)
 
 
@@ -177,7 +180,7 @@ def write_generate(model: TransformersModel, prompts: Sequence[str], args: Any) 
             do_sample=True,
             temperature=1.0,
             top_k=0,
-            top_p=1.0,
+            top_p=args.top_p,
             max_new_tokens=args.max_new_tokens,
             eos_token_id=list(model.end_ids),
             pad_token_id=pad_token,
@@ -197,7 +200,7 @@ def serve(checkpoint: Path, args: Any) -> Iterator[tuple[Way, int]]:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
         spec = f"openai:model?at=potstill&url={url}&concurrency={args.batch}"
-        yield ask_server(spec, args.max_new_tokens), process.pid
+        yield ask_server(spec, args), process.pid
         process.terminate()
 
 
@@ -211,16 +214,16 @@ def serve_llama(file: Path, positions: int, args: Any) -> Iterator[tuple[Way, in
         lines = iter(process.stdout.readline, "")
         address = next(line.strip() for line in lines if line.startswith("http"))
         spec = f"openai:model?at=llamacpp&url={address}/v1&concurrency={args.batch}"
-        yield ask_server(spec, args.max_new_tokens), process.pid
+        yield ask_server(spec, args), process.pid
         process.kill()
 
 
-def ask_server(spec: str, limit: int) -> Way:
+def ask_server(spec: str, args: argparse.Namespace) -> Way:
     """A way that asks a server; every answer must be one."""
     client = load(spec)
 
     def ask(prompts: Sequence[str]) -> int:
-        completions = client.write(make_requests(prompts, limit))
+        completions = client.write(make_requests(prompts, args))
         errors = [completion.error for completion in completions if completion.error]
         if errors:
             print(f"{len(errors)} errors of {spec}, the first: {errors[0]}", file=sys.stderr)
@@ -256,21 +259,33 @@ def write_float32(source: Path, target: Path) -> Path:
 
 
 def measure_limits(
-    model: TransformersModel, prompts: Sequence[str], args: argparse.Namespace
+    model: TransformersModel, prompts: Sequence[str], new_tokens: float, batch: int
 ) -> dict[str, float]:
-    """Tokens a second of one step after another where only weights and cache are read, or only products computed."""
+    """New tokens a second that the machine's bandwidth and its matrix products allow.
+
+    Args:
+        model: loaded.
+        prompts: of one round.
+        new_tokens: that a round writes.
+        batch: rows of a step.
+    """
     parameters = sum(tensor.numel() for tensor in model.model.parameters())
-    mean_prompt = sum(len(model.encoder.encode_prompt(p)) for p in prompts) / len(prompts)
-    cache_bytes = model._cache_bytes_per_token * (mean_prompt + args.max_new_tokens / 2)
-    bytes_a_step = parameters * model.dtype.itemsize + args.batch * cache_bytes
-    bandwidth = best_rate(measure_bandwidth)
-    products = best_rate(measure_products)
+    prompt_tokens = sum(len(model.encoder.encode_prompt(prompt)) for prompt in prompts)
+    mean_positions = (prompt_tokens + new_tokens / 2) / len(prompts)
+    cache_bytes = model._cache_bytes_per_token * mean_positions * batch
+    bandwidth, products = best_rate(measure_bandwidth), best_rate(measure_products)
+    # Seconds of one step, and of reading the prompts.
+    memory_step = (parameters * model.dtype.itemsize + cache_bytes) / bandwidth
+    product_step = 2 * parameters * batch / products
+    reading = 2 * parameters * prompt_tokens / products
+    steps = new_tokens / batch
     return {
         "parameters": parameters,
+        "prompt_tokens": prompt_tokens,
         "bandwidth_gb": bandwidth / 1e9,
         "products_gflops": products / 1e9,
-        "memory": args.batch * bandwidth / bytes_a_step,
-        "matrices": products / (2 * parameters),
+        "memory": new_tokens / (steps * memory_step),
+        "both": new_tokens / (reading + steps * max(memory_step, product_step)),
     }
 
 
@@ -302,24 +317,24 @@ def render(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in settings["versions"].items())
     lines = [
         f"{settings['problems']} prompts, batches of {settings['batch']}, {settings['max_new_tokens']} new tokens "
-        f"at most, {settings['threads']} threads, {settings['rounds']} rounds, {settings['checkpoint']}",
+        f"at most, top_p {settings['top_p']:g}, {settings['threads']} threads, {settings['rounds']} rounds, "
+        f"{settings['checkpoint']}",
         versions,
         "",
-        f"{'':14} {'tokens':>8} {'tokens/s':>9} {'tokens/CPU s':>13} {'of generate':>12} {'of the limit':>13}",
+        f"{'':14} {'tokens':>8} {'tokens/s':>9} {'tokens/CPU s':>13} {'/ generate':>12} {'/ limit':>13}",
     ]
-    lowest_limit = min(limits["memory"], limits["matrices"])
     reference = report["ways"]["generate"]["tokens_per_cpu_second"]
     for name, row in report["ways"].items():
         rate = row["tokens_per_cpu_second"]
         lines.append(
-            f"{name:14} {row['tokens']:8.0f} {row['tokens_per_second']:9.0f} {rate:13.0f} {rate / reference:12.2f} "
-            f"{rate * settings['threads'] / lowest_limit:13.2f}"
+            f"{name:14} {row['tokens']:8.0f} {row['tokens_per_second']:9.0f} {rate:13.0f} "
+            f"{rate / reference:12.2f} {rate * settings['threads'] / limits['both']:13.2f}"
         )
     lines += [
         "",
-        f"limits of a batch: {limits['memory']:.0f} tokens/s by memory ({limits['bandwidth_gb']:.1f} GB/s), "
-        f"{limits['matrices']:.0f} by products ({limits['products_gflops']:.0f} GFLOP/s), float32, "
-        f"{limits['parameters'] / 1e6:.1f} M parameters; by CPU time",
+        f"limits by CPU time: {limits['memory']:.0f} tokens/s by memory ({limits['bandwidth_gb']:.1f} GB/s), "
+        f"{limits['both']:.0f} with the products ({limits['products_gflops']:.0f} GFLOP/s)",
+        f"{limits['parameters'] / 1e6:.1f} M float32 parameters, {limits['prompt_tokens']} tokens of prompts a round",
     ]
     return "\n".join(lines)
 

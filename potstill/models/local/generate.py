@@ -23,6 +23,12 @@ from potstill.models.model import RowProgress, RowReport, Sampling
 CACHE_STEP = 64  # positions by which a cache grows
 FINISHED_SHARE = 0.25  # of the rows of a batch at which the finished ones are dropped from it
 REPORT_SECONDS = 0.5  # between two reports of how far a batch is
+SAMPLED_ROWS = (
+    16  # of which a CPU holds probabilities at a time: tables of them all would leave its caches
+)
+NUCLEUS_TOKENS = (
+    1024  # among which the nucleus is looked for first; a larger one is found by sorting all
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +257,15 @@ def sample_tokens(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tenso
         token = logits.argmax(-1)  # [R], of a NaN where there is one
         weights.check_no_nan(logits.gather(1, token[:, None]))
         return token
+    row_count = SAMPLED_ROWS if logits.device.type == "cpu" else max(1, len(logits))
+    tokens = []
+    for part_logits, part_uniforms in zip(logits.split(row_count), uniforms.split(row_count)):
+        tokens.append(_draw_tokens(part_logits, sampling, part_uniforms))
+    return torch.cat(tokens)
+
+
+def _draw_tokens(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
+    """One token a row by its random number, [R]."""
     cumulative = filter_probabilities(logits, sampling).cumsum(-1)  # [R, V]
     total = cumulative[:, -1:]  # [R, 1]; not 1, since the filters do not normalise
     weights.check_no_nan(total)
@@ -262,19 +277,42 @@ def sample_tokens(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tenso
 
 def filter_probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """Probabilities after temperature, top-k, then top-p, unnormalised: [R, V] float64."""
-    scaled = logits.double() / sampling.temperature
+    scaled = logits.double()
+    if sampling.temperature != 1:
+        scaled = scaled / sampling.temperature
     if 0 < sampling.top_k < scaled.shape[-1]:
         lowest_kept = scaled.topk(sampling.top_k, -1).values[:, -1:]  # [R, 1]
         scaled = scaled.masked_fill(scaled < lowest_kept, -torch.inf)
     probabilities = scaled.softmax(-1)
     if sampling.top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        # The mass before a token decides, so the token that crosses the line stays.
-        is_beyond = ordered.cumsum(-1) - ordered >= sampling.top_p
-        is_beyond[:, 0] = False
-        is_dropped = torch.zeros_like(is_beyond).scatter(1, order, is_beyond)  # in vocabulary order
-        probabilities = probabilities.masked_fill(is_dropped, 0.0)
+        probabilities = probabilities.masked_fill(_beyond_nucleus(probabilities, sampling.top_p), 0)
     return probabilities
+
+
+def _beyond_nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Which tokens are not among the fewest that have a share `top_p` together, [R, V] bool; of equal ones the last.
+
+    Sorting a whole vocabulary takes longer than a step of a small model, and the nucleus is nearly always among the
+    first of it.
+    """
+    candidate_count = min(NUCLEUS_TOKENS, probabilities.shape[-1])
+    ordered = probabilities.topk(candidate_count, -1).values  # [R, C]
+    # The mass before a token decides, so the token that crosses the line stays.
+    is_beyond = ordered.cumsum(-1) - ordered >= top_p
+    if candidate_count < probabilities.shape[-1] and not bool(is_beyond[:, -1].all()):
+        ordered = probabilities.sort(dim=-1, descending=True).values  # [R, V]
+        is_beyond = ordered.cumsum(-1) - ordered >= top_p
+    is_beyond[:, 0] = False
+    kept_count = (~is_beyond).sum(-1, keepdim=True)  # [R, 1]
+    lowest = ordered.gather(1, kept_count - 1)  # [R, 1] of those that stay
+    is_dropped = probabilities < lowest  # [R, V]
+
+    # Of the tokens that are as probable as the last one that stays, the first of the vocabulary stay.
+    kept_ties = kept_count - (ordered > lowest).sum(-1, keepdim=True)  # [R, 1]
+    is_tie = probabilities == lowest
+    if bool((is_tie.sum(-1, keepdim=True) > kept_ties).any()):
+        is_dropped |= is_tie & (is_tie.cumsum(-1) > kept_ties)
+    return is_dropped
 
 
 @dataclass(slots=True)

@@ -30,8 +30,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ from potstill.data.rows import RowTraces
 from potstill.errors import ConfigError
 from potstill.extras import TRAINING, require_extra
 from potstill.models.phase import in_phase
+from potstill.models.token_scoring import TokenScored
 from potstill.runs.run_log import format_duration
 from potstill.runs.train_settings import read_keywords
 from potstill.store import Store, with_cache
@@ -57,7 +59,12 @@ if TYPE_CHECKING:
     from potstill.runs.training_summary import TrainingSummary
 
 # Keywords of the loop that have a flag of their own, or that are no text.
-KEYWORDS_WITH_FLAGS = ("teacher", "reference", "teacher_cache", "reward")
+KEYWORDS_WITH_FLAGS = ("teacher", "teachers", "reference", "teacher_cache", "reward")
+
+TEACHER_ROLE = "teacher_"  # before the name of one of several
+_NAMED_TEACHER = re.compile(
+    r"[\w.-]+="
+)  # a spec has a colon or a slash before its first equals sign
 
 _NAMES = textwrap.fill(", ".join(trainable()), 110, initial_indent="  ", subsequent_indent="  ")
 __doc__ = (__doc__ or "").replace("OBJECTIVES", _NAMES)
@@ -114,9 +121,11 @@ def _add_objective_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--teacher",
-        default="",
+        action="append",
+        default=[],
         metavar="SPEC",
-        help="a checkpoint (uld, gold, …: of any tokenizer), or a server that scores (opd, …, with loss_top_k jsd, …)",
+        help="a checkpoint (uld, gold, …: of any tokenizer), or a server that scores (opd, …, with loss_top_k jsd, …); "
+        "several as NAME=SPEC, with --set teacher_by=domain (or another column, kind, average)",
     )
     parser.add_argument(
         "--reference",
@@ -224,17 +233,15 @@ def _teacher_behind_store(
     Args:
         asks_server: whether a server is asked although its model's weights are here too (`loss_top_k`).
     """
-    teacher: Any = models.get("teacher")
-    has_weights = getattr(teacher, "weights", None) is not None
-    is_server = teacher is not None and (not has_weights or asks_server)
+    served = _served_models(models, asks_server=asks_server)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if args.budget and (not is_server or processes > 1):
+    if args.budget and (not served or processes > 1):
         raise ConfigError(
             "--budget limits what a teacher on a server is asked by one process",
             expected="--teacher openai:…?score=…, without torchrun",
             fix="leave --budget out",
         )
-    if not is_server:
+    if not served:
         yield models
         return
 
@@ -243,22 +250,52 @@ def _teacher_behind_store(
     suffix = ".cache" if rank == "0" else f".cache-{rank}"
     folder = args.out.with_name(args.out.name + suffix)
     with Store.open(folder) as store:
-        budget = options.open_budget(args, store, {"teacher": teacher})
-        cached = with_cache(
-            teacher,
-            store,
-            role="teacher",
-            arm="train",
-            seed=args.seed,
-            budget=budget,
-            retry_errors=args.retry_errors,
-        )
-        yield {**models, "teacher": cached}
-        spent = budget.spent_by_role().get("teacher/training", NOTHING)
+        budget = options.open_budget(args, store, served)
+        cached: dict[str, Any] = {}
+        for role, model in served.items():
+            cached[role] = with_cache(
+                model,
+                store,
+                role=role,
+                arm="train",
+                seed=args.seed,
+                budget=budget,
+                retry_errors=args.retry_errors,
+            )
+        yield _with_cached(models, cached)
+        spent_by_role = budget.spent_by_role()
         if not args.json and rank == "0":
-            show.print_line(f"asked the teacher {format_amount(spent)}; its answers {folder}")
+            for role in served:
+                spent = format_amount(spent_by_role.get(f"{role}/training", NOTHING))
+                asked = "the teacher" if role == "teacher" else role
+                show.print_line(f"asked {asked} {spent}; its answers {folder}")
             for note in (*failure_notes(store), *budget.notes()):
                 show.print_line(f"note: {note}")
+
+
+def _served_models(models: Mapping[str, Any], *, asks_server: bool) -> dict[str, Any]:
+    """The teachers that are asked on a server, by the role under which their calls are counted."""
+    teachers = {TEACHER_ROLE + name: model for name, model in models.get("teachers", {}).items()}
+    if "teacher" in models:
+        teachers["teacher"] = models["teacher"]
+    served = {}
+    for role, model in teachers.items():
+        has_weights = getattr(model, "weights", None) is not None
+        is_asked = asks_server and isinstance(model, TokenScored)
+        if not has_weights or is_asked:
+            served[role] = model
+    return served
+
+
+def _with_cached(models: Mapping[str, Any], cached: Mapping[str, Any]) -> dict[str, Any]:
+    """The models with those behind the store in their places."""
+    teachers = {}
+    for name, model in models.get("teachers", {}).items():
+        teachers[name] = cached.get(TEACHER_ROLE + name, model)
+    replaced = {**models, "teachers": teachers} if teachers else dict(models)
+    if "teacher" in cached:
+        replaced["teacher"] = cached["teacher"]
+    return replaced
 
 
 def _print_summary(summary: TrainingSummary, result: FitResult) -> None:
@@ -311,11 +348,31 @@ def _load_models(args: argparse.Namespace) -> dict[str, Any]:
         # Where log-probabilities of tokens are asked, or the likeliest tokens, a server that scores will do.
         needs = objectives.entry(args.objective).needs
         can_be_server = "logp" in needs or "distribution" in needs
-        keywords["teacher"] = load_checkpoint(
-            args.teacher, role="teacher", threads=args.threads, can_be_server=can_be_server
-        )
+        teachers = {}
+        for name, spec in _teacher_specs(args.teacher).items():
+            teachers[name] = load_checkpoint(
+                spec, role="teacher", threads=args.threads, can_be_server=can_be_server
+            )
+        if "" in teachers:
+            keywords["teacher"] = teachers[""]
+        else:
+            keywords["teachers"] = teachers
     if args.reference:
         keywords["reference"] = load_checkpoint(
             args.reference, role="reference", threads=args.threads
         )
     return keywords
+
+
+def _teacher_specs(texts: Sequence[str]) -> dict[str, str]:
+    """The specs of --teacher by their names; one without a name is the only one, under ""."""
+    named = [text for text in texts if _NAMED_TEACHER.match(text)]
+    if len(named) == len(texts):
+        return options.parse_pairs(texts, "--teacher")
+    if len(texts) > 1:
+        raise ConfigError(
+            f"--teacher is given {len(texts)} times, and not each has a name",
+            expected="one SPEC, or several NAME=SPEC with --set teacher_by=…",
+            fix="--teacher math=SPEC --teacher code=SPEC --set teacher_by=domain",
+        )
+    return {"": texts[0]}

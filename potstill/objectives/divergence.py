@@ -27,7 +27,17 @@ from potstill.errors import ConfigError
 from potstill.objectives import ranges
 from potstill.objectives.chunked import Kernel, full, losses, pieced, teacher_logits
 from potstill.objectives.hooks import ConstantSchedule, Hooks, Mistake
-from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, TopK, per_sequence, summed
+from potstill.objectives.inputs import (
+    Hidden,
+    Inputs,
+    Logits,
+    Loss,
+    Several,
+    Sum,
+    TopK,
+    per_sequence,
+    summed,
+)
 from potstill.objectives.likelihood import nll, token_logp
 from potstill.objectives.numerics import LEAST, finite, vecdot
 from potstill.objectives.schedules import FIRST, FirstStepAnchors, TaidSchedule, distillm2_skew
@@ -282,6 +292,9 @@ def _at(x: Inputs, at: Tensor) -> Inputs:
     teacher = x.teacher
     if isinstance(teacher, Hidden):
         teacher = Hidden(teacher.hidden_NDt[at], teacher.head)
+    elif isinstance(teacher, Several):
+        parts = tuple(Hidden(part.hidden_NDt[at], part.head) for part in teacher.parts)
+        teacher = Several(parts, teacher.shares_NM[at])
     elif isinstance(teacher, Logits | TopK):
         teacher = type(teacher)(*(part[at] for part in teacher))
     return Inputs(x.hidden_ND[at], x.head, x.targets_N[at], teacher=teacher)
@@ -383,11 +396,32 @@ def _teacher(x: Inputs, name: str) -> Callable[[slice], Tensor]:
         return lambda rows: full(teacher.logits_NV[rows])
     if isinstance(teacher, Hidden):
         return lambda rows: teacher_logits(teacher.head, teacher.hidden_NDt[rows])
+    if isinstance(teacher, Several):
+        return lambda rows: several_log_probs(teacher, rows)
     raise ConfigError(
         f"{name} needs the teacher's distribution, and only {type(teacher).__name__} is there",
         expected="full logits, states with a head, or cached logits of a file",
         fix="give a local teacher (transformers:PATH), or store its logits first",
     )
+
+
+def several_log_probs(teacher: Several, rows: slice) -> Tensor:
+    """log sum_m w_m p_m of a chunk, [C, V]; heads of different widths are compared on the tokens that all have."""
+    shares_CM = teacher.shares_NM[rows]
+    logits_of = {}
+    for place, part in enumerate(teacher.parts):
+        is_taught_C = shares_CM[:, place] > 0
+        if is_taught_C.any():
+            logits_of[place] = teacher_logits(part.head, part.hidden_NDt[rows][is_taught_C])
+    width = min(logits.shape[1] for logits in logits_of.values())
+    [first, *_] = logits_of.values()
+    total_CV = first.new_full((len(shares_CM), width), -torch.inf)
+    for place, logits in logits_of.items():
+        is_taught_C = shares_CM[:, place] > 0
+        log_share_C1 = shares_CM[is_taught_C, place].log()[:, None].to(total_CV)
+        log_probs = logits[:, :width].log_softmax(-1) + log_share_C1
+        total_CV[is_taught_C] = torch.logaddexp(total_CV[is_taught_C], log_probs)
+    return total_CV
 
 
 def _whole(

@@ -32,6 +32,18 @@ class Hidden(NamedTuple):
     head: Head
 
 
+class Several(NamedTuple):
+    """Several teachers, each position's distribution a mean of theirs: p = sum_m w_m p_m, in probabilities.
+
+    Args:
+        parts: the teachers' states and heads; where a teacher has no share, its states are not used.
+        shares_NM: w, of each position; a row of a teacher of its own has a single 1.
+    """
+
+    parts: tuple[Hidden, ...]
+    shares_NM: Tensor
+
+
 class TopK(NamedTuple):
     """A teacher's top-k entries: ids and log-probabilities over its full vocabulary, [N, K]; the rest is its tail."""
 
@@ -77,7 +89,7 @@ class Layers(NamedTuple):
     teacher: tuple[Tensor, ...]
 
 
-Teacher: TypeAlias = Logits | Hidden | TopK | TokenLogp | OtherVocabulary
+Teacher: TypeAlias = Logits | Hidden | Several | TopK | TokenLogp | OtherVocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ FIELD_RULES = (
     FieldRule("mask_truncated_completions", "true"),
     FieldRule("schedule", '{"beta": [0, 1]}'),
     FieldRule("loss_top_k", "0", 0),
+    FieldRule("teacher_by", "average"),
     FieldRule("eval_rows", "20", 0),
     FieldRule("eval_steps", "10", 0),
 )

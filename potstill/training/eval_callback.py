@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 import torch
 
 from potstill.objectives import divergence
-from potstill.objectives.inputs import Hidden, Inputs, summed
+from potstill.objectives.inputs import Hidden, Inputs, Several, summed
 from potstill.objectives.likelihood import sft
 from potstill.records import Trace, Verdict
 from potstill.training import distributed, metrics
@@ -201,9 +201,10 @@ class Evaluator:
         needs = ("distribution",) if teacher is not None else ()
         x = build_inputs(model, batch, teacher=teacher, needs=needs)
         sums = {"nll": sft(x).stats["nll"], "entropy": summed(metrics.entropy(x))}
-        if isinstance(x.teacher, Hidden):
+        if isinstance(x.teacher, Hidden | Several):
             sums["forward_kl"] = divergence.forward_kl(x).stats["forward_kl"]
             sums["reverse_kl"] = divergence.reverse_kl(x).stats["reverse_kl"]
+        if isinstance(x.teacher, Hidden):
             of_teacher = Inputs(x.teacher.hidden_NDt, x.teacher.head, x.targets_N)
             sums["teacher_entropy"] = summed(metrics.entropy(of_teacher))
         return {name: (float(total), float(count)) for name, (total, count) in sums.items()}

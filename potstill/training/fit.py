@@ -54,10 +54,10 @@ from potstill.training.settings import (
 )
 from potstill.training.student_key import StudentKey, student_key
 from potstill.training.teacher.cross_tokenizer import CrossTokenizerReader
-from potstill.training.teacher.prompts import make_teacher_prompts, teacher_traces
-from potstill.training.teacher.remote import RemoteTeacher, ServedTeacher
-from potstill.training.teacher.token_teacher import make_token_teacher
-from potstill.training.teacher.tokenizer_check import check_served_tokens
+from potstill.training.teacher.make_teacher import make_served_teacher
+from potstill.training.teacher.prompts import make_teacher_prompts
+from potstill.training.teacher.row_teachers import SKIPPED, RowTeachers, assign_teachers
+from potstill.training.teacher.several import SeveralTeachers
 from potstill.training.trainer import StudentTrainer, last_checkpoint, step_records, use_bf16
 
 __all__ = ["FitResult", "LoraSettings", "ObjectiveConfig", "TrainingSettings", "fit"]
@@ -251,6 +251,7 @@ def _prepare(
     dataset = build_dataset(
         traces, template, start, settings, config, folder=_existing_parent(work_folder)
     )
+    dataset, row_teachers = _with_teachers(dataset, traces, config, settings)
     teacher_prompts = make_teacher_prompts(traces, template, start, settings, config)
     if teacher_prompts and not config.needs_feedback:
         dataset = teacher_prompts.add_to(
@@ -288,7 +289,8 @@ def _prepare(
         config,
         model,
         step_rows=step_rows,
-        served_teacher=_served_teacher(traces, template, config, start),
+        served_teacher=make_served_teacher(traces, template, config, start, row_teachers),
+        row_teachers=row_teachers,
         packing=settings.packing,
         bf16=bf16,
         cross_tokenizer=cross_tokenizer,
@@ -313,18 +315,26 @@ def _prepare(
     return _Prepared(trainer, split.train, start, template)
 
 
-def _served_teacher(
-    traces: Sequence[Trace], template: ChatTemplate, config: ObjectiveConfig, start: Path
-) -> ServedTeacher | None:
-    """The teacher where it is a model that is asked by tokens or by text; None where it is weights, or none at all."""
-    if not config.is_teacher_served:
-        return None
-    if config.asks_tokens:
-        check_served_tokens(start, template, config.teacher)
-        return make_token_teacher(config, template)
-    assert not isinstance(config.teacher, str | Path | None)
-    asked = teacher_traces(traces, config.teacher_prompt_template)
-    return RemoteTeacher(config.teacher, asked, template)
+def _with_teachers(
+    dataset: TrainingDataset,
+    traces: Sequence[Trace],
+    config: ObjectiveConfig,
+    settings: TrainingSettings,
+) -> tuple[TrainingDataset, RowTeachers | None]:
+    """Whose rows are whose, of several teachers, and the dataset without the rows that nobody teaches."""
+    if not config.teachers:
+        return dataset, None
+    row_teachers = assign_teachers(
+        traces, config.teachers, config.teacher_by, max_dropped_share=settings.max_dropped_share
+    )
+    taught = []
+    for number, item in enumerate(dataset):
+        if all(row_teachers.of_trace[row.trace_index] for row in item):
+            taught.append(number)
+    lost = len(dataset) - len(taught)
+    if lost:
+        dataset = dataset.select(taught).with_skipped({SKIPPED: lost})
+    return dataset, row_teachers
 
 
 def _load_student(
@@ -348,8 +358,10 @@ def _check_teacher_ids(objective_inputs: ObjectiveInputs, dataset: TrainingDatas
     teacher = objective_inputs.local_teacher
     if teacher is objective_inputs.self_teacher:  # it has the student's own tokens
         teacher = None
-    if teacher is not None and len(ids_of_teacher.values):
-        weights.check_token_ids(teacher, int(ids_of_teacher.values.max()))
+    models = teacher.models if isinstance(teacher, SeveralTeachers) else [teacher]
+    for model in models:
+        if model is not None and len(ids_of_teacher.values):
+            weights.check_token_ids(model, int(ids_of_teacher.values.max()))
     if objective_inputs.reference is not None:
         weights.check_token_ids(objective_inputs.reference, int(rows.input_ids.values.max()))
 

@@ -6,6 +6,7 @@ The shift by one position is made here and nowhere else: the state at token t - 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,16 @@ from potstill.objectives.likelihood import token_logp
 from potstill.training.dataset.batching import Batch, packed_states
 from potstill.training.dataset.teacher_view import teacher_view
 from potstill.training.teacher.self_teacher import SelfTeacher
+
+
+class ReadsBatches(ABC):
+    """Teachers at hand that are no single model."""
+
+    @abstractmethod
+    def read(
+        self, view: Batch, needs: Sequence[str], counted_BW: Tensor, *, packing: bool
+    ) -> Teacher | None:
+        """What they say at the counted positions of a micro-batch, as they read it."""
 
 
 def build_inputs(
@@ -131,6 +142,8 @@ def _teacher(
         return None
     view = teacher_view(batch)
     counted_BW = view["loss_weights"][:, 1:] > 0
+    if isinstance(teacher, ReadsBatches):
+        return teacher.read(view, needs, counted_BW, packing=packing)
     if isinstance(teacher, SelfTeacher):
         with teacher.reading() as model:
             return _ask_teacher(view, model, teacher.head, needs, counted_BW, packing=packing)

@@ -16,7 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from potstill.objectives import divergence
-from potstill.objectives.inputs import Hidden, Inputs, Logits, Loss, Sum, Teacher, TopK, summed
+from potstill.objectives.inputs import (
+    Hidden,
+    Inputs,
+    Logits,
+    Loss,
+    Several,
+    Sum,
+    Teacher,
+    TopK,
+    summed,
+)
 from potstill.training.dataset.batching import Batch
 
 POSITIONS = 64  # of a micro-batch, evenly spaced, where entropies and divergences are computed
@@ -78,7 +88,7 @@ def overlap(x: Inputs) -> Tensor:
         best_NK = teacher.logp_NK.topk(count).indices
         ids_NK = teacher.ids_NK.gather(1, best_NK)
     else:
-        assert isinstance(teacher, Hidden | Logits)
+        assert isinstance(teacher, Hidden | Logits | Several)
         logits_NV = _teacher_logits(teacher)
         count = min(TEACHER_BEST, logits_NV.shape[1])
         ids_NK = logits_NV.topk(count).indices
@@ -220,7 +230,9 @@ def _top_share(x: Inputs, loss: Loss) -> Sum:
     return Sum(sizes_N.topk(count).values.sum(), sizes_N.sum())
 
 
-def _teacher_logits(teacher: Hidden | Logits) -> Tensor:
+def _teacher_logits(teacher: Hidden | Logits | Several) -> Tensor:
+    if isinstance(teacher, Several):
+        return divergence.several_log_probs(teacher, slice(None))
     if isinstance(teacher, Hidden):
         return teacher.head(teacher.hidden_NDt)
     return teacher.logits_NV
@@ -230,6 +242,9 @@ def _teacher_at(teacher: Teacher | None, at_P: Tensor) -> Teacher | None:
     """The teacher at some positions; None where its distribution isn't known."""
     if isinstance(teacher, Hidden):
         return Hidden(teacher.hidden_NDt[at_P], teacher.head)
+    if isinstance(teacher, Several):
+        parts = tuple(Hidden(part.hidden_NDt[at_P], part.head) for part in teacher.parts)
+        return Several(parts, teacher.shares_NM[at_P])
     if isinstance(teacher, Logits):
         return Logits(teacher.logits_NV[at_P])
     if isinstance(teacher, TopK):

@@ -15,7 +15,7 @@ from potstill.models.token_scoring import TokenScored
 from potstill.objectives.hooks import Hooks, Mistake
 from potstill.records import digest
 from potstill.template import template_names
-from potstill.training import config_checks
+from potstill.training import config_checks, teacher_checks
 from potstill.training.settings import ALIASES, SETTINGS
 
 # The needs (`objectives.Objective`) that the training loop can fill; an objective with others wants a loop of its own.
@@ -58,6 +58,9 @@ class ObjectiveConfig:
             objective compares across them; where only log-probabilities of tokens are asked, it may be a model that
             gives likelihoods (`Scored`), on a server for instance, and with `loss_top_k` one that scores tokens
             (`TokenScored`).
+        teachers: several, by name, in the place of one: checkpoints or servers.
+        teacher_by: the metadata of a row's problem that names its teacher, such as "teacher_id" or "domain"; "kind",
+            its kind; or "average", all teachers for each row, their probabilities averaged.
         teacher_cache: a folder of cached teacher logits (`teacher.cached_logits`), instead of the teacher.
         teacher_model_kind: the student as its own teacher: "base" as it starts (under adapters without them), "live" as
             it is at each step, without gradient, "ema" a moving average of it; "" is no teacher of this kind.
@@ -87,8 +90,9 @@ class ObjectiveConfig:
             one of another prompt.
         mask_truncated_completions: leave rollouts that `max_new_tokens` cut out of the loss.
         schedule: constants that move in a line over the training, each (first, last).
-        loss_top_k: entries of the teacher's distribution at each token, where a server tells them; the constant `tail`
-            says what becomes of the rest. 0 is a whole distribution, which only a teacher at hand has.
+        loss_top_k: entries of the teacher's distribution at each token, where a server tells them, or where several
+            checkpoints are loaded in turn; the constant `tail` says what becomes of the rest. 0 is a whole
+            distribution, which only teachers at hand have.
         eval_rows: rows held out to evaluate the student on; 0 evaluates on a few of those that are trained on.
         eval_steps: steps between two evaluations; 0 is ten a training with rollouts, three of one with a teacher alone.
     """
@@ -120,6 +124,8 @@ class ObjectiveConfig:
     eval_rows: int = 0
     eval_steps: int = 0
     loss_top_k: int = 0
+    teachers: Mapping[str, Any] = field(default_factory=dict)
+    teacher_by: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained, all at once: values of wrong kinds first, then what contradicts itself."""
@@ -142,6 +148,7 @@ class ObjectiveConfig:
             *self._mistakes_in_inputs(),
             *self._mistakes_in_rollouts(),
             *self._mistakes_in_teacher(),
+            *teacher_checks.several_teachers_mistakes(self),
             *self._mistakes_in_own_teacher(),
             *self._mistakes_in_prompt_choice(),
         ]
@@ -282,13 +289,13 @@ class ObjectiveConfig:
         compares_states = self.crosses_tokenizers or "layers" in needs
         mistakes = []
         if "distribution" in needs:
-            mistakes += self._mistakes_in_top_k()
+            mistakes += teacher_checks.top_k_mistakes(self)
         elif self.loss_top_k:
             mistakes.append(
                 Mistake("loss_top_k is of a teacher's distribution: loss_top_k=0", "loss_top_k=0")
             )
         gives_scores = isinstance(self.teacher, TokenScored) or hasattr(self.teacher, "likelihood")
-        if is_server and not gives_scores:
+        if is_server and not self.teachers and not gives_scores:
             mistakes.append(Mistake("the teacher gives no likelihoods", "teacher="))
         if is_server and compares_states:
             mistakes.append(Mistake("a server tells no states: give a checkpoint", "teacher="))
@@ -321,7 +328,7 @@ class ObjectiveConfig:
                 mistakes.append(
                     Mistake("a student can't be its own teacher here: teacher=", "teacher=")
                 )
-        elif self.teacher_prompt_template and not self.teacher:
+        elif self.teacher_prompt_template and not self.has_teacher:
             mistakes.append(
                 Mistake("teacher_prompt_template wants a teacher", "teacher_model_kind=base")
             )
@@ -384,7 +391,7 @@ class ObjectiveConfig:
     @property
     def has_teacher(self) -> bool:
         """Whether a model is asked: another one, or the student itself."""
-        return bool(self.teacher or self.teacher_model_kind)
+        return bool(self.teacher or self.teachers or self.teacher_model_kind)
 
     @property
     def needs_feedback(self) -> bool:
@@ -397,42 +404,16 @@ class ObjectiveConfig:
         names = [self.reward] if isinstance(self.reward, str) else self.reward
         return isinstance(names, list | Mapping) and "teacher" in names
 
-    def _mistakes_in_top_k(self) -> list[Mistake]:
-        """What contradicts itself where a server tells a teacher's likeliest tokens, and no whole distribution."""
-        if not self.is_teacher_served:
-            if not self.loss_top_k:
-                return []
-            message = "loss_top_k is of a teacher on a server: a checkpoint's whole distribution is compared"
-            return [Mistake(message, "loss_top_k=0")]
-        mistakes = []
-        if not isinstance(self.teacher, TokenScored):
-            message = "the teacher's server tells no likeliest tokens: ?score=prompt_logprobs, or a checkpoint"
-            mistakes.append(Mistake(message, "teacher="))
-        if not self.loss_top_k:
-            message = "a server tells the likeliest tokens and no whole distribution: loss_top_k=20 or more"
-            mistakes.append(Mistake(message, "loss_top_k=20"))
-        if objectives.hooks(self.objective).wants_full_distribution(self.constants):
-            message = f"{self.objective} needs the teacher's whole distribution: give a checkpoint"
-            mistakes.append(Mistake(message, "teacher="))
-        has_temperature = (
-            self.constants.get("temperature", 1) != 1 or "temperature" in self.schedule
-        )
-        if has_temperature and self.constants.get("tail", "bucket") != "renormalise":
-            message = "what a server does not tell can't be re-tempered: temperature=1, or tail=renormalise"
-            mistakes.append(Mistake(message, "tail=renormalise"))
-        if "temperature" in self.schedule:
-            message = "a server's entries are of one temperature, which no schedule moves"
-            mistakes.append(Mistake(message, "temperature="))
-        return mistakes
-
     @property
     def is_teacher_served(self) -> bool:
-        """Whether the teacher is no checkpoint at hand."""
-        return self.teacher is not None and not isinstance(self.teacher, str | Path)
+        """Whether a teacher is no checkpoint at hand."""
+        return bool(teacher_checks.served_teachers(self))
 
     @property
     def asks_tokens(self) -> bool:
-        """Whether a served teacher is asked by token ids: for distributions, or where it scores no texts."""
+        """Whether teachers are asked by token ids: for their likeliest tokens, or where they score no texts."""
+        if self.teachers:
+            return self.is_teacher_served or self.loss_top_k > 0
         if not self.is_teacher_served:
             return False
         return self.loss_top_k > 0 or not hasattr(self.teacher, "likelihood")
@@ -526,10 +507,15 @@ class ObjectiveConfig:
             parts[name] = getattr(model, "id", None) or (
                 checkpoint.content_id(model) if model else ""
             )
+        if self.teachers:
+            ids = {}
+            for name, model in self.teachers.items():
+                ids[name] = getattr(model, "id", None) or checkpoint.content_id(model)
+            parts["teachers"] = ids
 
         # These are newer than the first runs, and count only where they are not their defaults.
         newer = ["rollout_sampling", "replay_buffer_size", "num_iterations"]
-        newer += ["mask_truncated_completions", "eval_rows", "loss_top_k"]
+        newer += ["mask_truncated_completions", "eval_rows", "loss_top_k", "teacher_by"]
         newer += ["teacher_model_kind", "teacher_update_rate", "teacher_sync_steps"]
         newer += ["teacher_prompt_template", "recheck_steps", "max_resample_times"]
         if self.replay_buffer_size:  # evaluations move the share of student text
@@ -612,6 +598,11 @@ def bind(objective: str, keywords: Mapping[str, Any]) -> BoundKeywords:
 
 def _as_loop_value(objective: str, name: str, value: Any, *, asks_top_k: bool) -> Any:
     """A keyword's value; models become the folder of their weights, but for a teacher of which scores are enough."""
+    if name == "teachers":
+        return {
+            each: _as_loop_value(objective, "teacher", model, asks_top_k=asks_top_k)
+            for each, model in value.items()
+        }
     if name not in ("teacher", "reference", "teacher_cache"):
         return value
     # Of a server with weights= beside it, loss_top_k says that the server is meant.

@@ -40,7 +40,9 @@ from potstill.training.teacher.projectors import (
     with_layers,
 )
 from potstill.training.teacher.remote import ServedTeacher
+from potstill.training.teacher.row_teachers import RowTeachers
 from potstill.training.teacher.self_teacher import SelfTeacher
+from potstill.training.teacher.several import SeveralTeachers
 from potstill.training.teacher.top_k_columns import (
     TOP_K_COLUMNS,
     TopKTeacher,
@@ -112,6 +114,12 @@ class ObjectiveInputs:
     def asks_student_before_steps(self) -> bool:
         """Whether `step_batches` asks the student something: what it writes, or how likely a text is."""
         return self.step_rows is not None or bool({"mismatched", "returns"} & set(self.needs))
+
+    def teacher_readings(self, view: Batch) -> int:
+        """How many tokens of a micro-batch the teacher reads; several teachers may read the same."""
+        if isinstance(self.teacher, SeveralTeachers):
+            return self.teacher.readings(view)
+        return int(view["lengths"].sum())
 
     def add_projectors(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimizer with the trained projections."""
@@ -378,6 +386,7 @@ def prepare_objective(
     *,
     step_rows: StepRows | None = None,
     served_teacher: ServedTeacher | None = None,
+    row_teachers: RowTeachers | None = None,
     packing: bool = False,
     bf16: bool = False,
     cross_tokenizer: CrossTokenizerReader | None = None,
@@ -387,7 +396,8 @@ def prepare_objective(
 
     Args:
         step_rows: replaces a step's rows; None where they stay as they are.
-        served_teacher: the teacher, where it is no local checkpoint.
+        served_teacher: the teacher, where it is no local checkpoint, or tells its likeliest tokens alone.
+        row_teachers: whose rows are whose, of several teachers.
         bf16: whether the training computes in bfloat16.
         cross_tokenizer: of a teacher of another tokenizer.
         seed: of trained projections.
@@ -400,6 +410,10 @@ def prepare_objective(
     teacher: Any = served_teacher
     if teacher is None and config.teacher:
         teacher = load_frozen(config.teacher, model)
+    if teacher is None and config.teachers:
+        assert row_teachers is not None
+        loaded = {name: load_frozen(path, model) for name, path in config.teachers.items()}
+        teacher = SeveralTeachers(loaded, row_teachers)
     if config.teacher_model_kind:
         teacher = SelfTeacher(
             model,

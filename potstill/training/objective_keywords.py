@@ -15,6 +15,7 @@ from potstill.training.objective_config import LOOP_KEYWORDS, ObjectiveConfig
 from potstill.training.settings import SETTINGS, TrainingSettings
 
 MODEL_KEYWORDS = ("teacher", "reference")  # a checkpoint, or the name of a role
+MODELS_KEYWORDS = ("teachers",)  # several of them, by name
 
 
 def keyword_settings(objective: str) -> dict[str, Setting]:
@@ -52,6 +53,7 @@ def _loop_settings() -> dict[str, Setting]:
     kinds = typing.get_type_hints(ObjectiveConfig)
     settings = {}
     for keyword in LOOP_KEYWORDS:
-        kind = Any if keyword in MODEL_KEYWORDS else kinds[keyword]
+        is_of_models = keyword in (*MODEL_KEYWORDS, *MODELS_KEYWORDS)
+        kind = Any if is_of_models else kinds[keyword]
         settings[keyword] = Setting(keyword, kind)
     return settings

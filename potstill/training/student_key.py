@@ -14,6 +14,7 @@ from typing import Any
 from potstill.records import Trace, canonical, digest, trained_content
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.settings import TrainingSettings
+from potstill.training.teacher.row_teachers import teacher_name
 
 SCORE = "score"  # name of the score that says how good a rationale is, 0 to 1
 
@@ -61,6 +62,8 @@ def content_read(trace: Trace, config: ObjectiveConfig) -> dict[str, Any]:
     content: dict[str, Any] = {"trained": trained_content(trace)}
     if config.on_policy_fraction or config.replay_buffer_size:
         content["problem"] = trace.problem  # the student's own completions are judged by it
+    if config.teacher_by:
+        content["teacher"] = teacher_name(trace.problem, config.teacher_by)
     if "mismatched" in config.needs and trace.rejected is None:
         content["label"] = label_of(trace)
     if "prompts" in config.needs:

@@ -134,7 +134,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             self.step_record.tokens += int(batch["lengths"].sum())
             self.step_record.loss_tokens += int((batch["loss_weights"] > 0).sum())
             counts.append(self.objective_inputs.normaliser_count(batch).cpu())
-            read_by_teacher += int(teacher_view(batch)["lengths"].sum())
+            read_by_teacher += self.objective_inputs.teacher_readings(teacher_view(batch))
         if self.objective_inputs.local_teacher is not None:
             self._count_teacher(read_by_teacher)
         normaliser = distributed.sum_over_processes(torch.stack(counts).sum())

@@ -216,12 +216,18 @@ def test_every_keyword_has_an_example_that_is_taken():
     import yaml
 
     checked = {rule.name: yaml.safe_load(rule.example) for rule in config_checks.FIELD_RULES}
-    assert set(checked) == set(LOOP_KEYWORDS) - {"teacher", "reference", "teacher_cache"}
+    assert set(checked) == set(LOOP_KEYWORDS) - {
+        "teacher",
+        "teachers",
+        "reference",
+        "teacher_cache",
+    }
     for name, value in checked.items():
         rest = {
             "replay_buffer_size": {"on_policy_fraction": 0.5},
             "num_iterations": {"on_policy_fraction": 1},
             "schedule": {"teacher": "t"},
+            "teacher_by": {"teachers": {"a": "a", "b": "b"}},
             "teacher_prompt_template": {"teacher": "t"},
             "difficulty_pools": {"on_policy_fraction": 1},
             "recheck_steps": {"on_policy_fraction": 1, "num_generations": 2},

@@ -56,7 +56,7 @@ def build_dataset(
     max_length = max_row_length(start, settings)
     readers = [config.reference]
     if not config.crosses_tokenizers:
-        readers.append(config.teacher)
+        readers += [config.teacher, *config.teachers.values()]
     for model in readers:
         if isinstance(model, str | Path):
             check_same_tokens(start, Path(model))

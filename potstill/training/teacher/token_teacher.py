@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -96,13 +96,18 @@ class TokenTeacher(ServedTeacher):
         return ids_NK, log_probs_NK
 
 
-def make_token_teacher(config: ObjectiveConfig, chat: ChatTemplate) -> TokenTeacher:
-    """The teacher of a config that asks a server for tokens, for a student of this tokenizer."""
-    assert isinstance(config.teacher, TokenScored)
-    ids: dict[str, int] = chat.tokenizer.get_vocab()
+def make_token_teacher(config: ObjectiveConfig, chat: ChatTemplate, model: Any) -> TokenTeacher:
+    """A teacher on a server as a config asks it, for a student of this tokenizer."""
+    assert isinstance(model, TokenScored)
     return TokenTeacher(
-        config.teacher,
+        model,
         top_k=max(1, config.loss_top_k),
-        token_count=max(ids.values()) + 1,
+        token_count=count_ids(chat),
         temperature=float(config.constants.get("temperature", 1.0)),
     )
+
+
+def count_ids(chat: ChatTemplate) -> int:
+    """How many ids a student's tokenizer knows."""
+    ids: dict[str, int] = chat.tokenizer.get_vocab()
+    return max(ids.values()) + 1

@@ -54,7 +54,7 @@ def prepared(student: tuple[Any, ChatTemplate], config: ObjectiveConfig) -> Obje
     model, template = student
     served_teacher, step_rows = None, None
     if config.is_teacher_served:
-        served_teacher = make_token_teacher(config, template)
+        served_teacher = make_token_teacher(config, template, config.teacher)
     if config.writes_rows:
         step_rows = rollouts(template, config, traces())
     return prepare_objective(config, model, served_teacher=served_teacher, step_rows=step_rows)
@@ -149,9 +149,8 @@ def test_a_student_of_fewer_tokens_refuses_others(
     student: tuple[Any, ChatTemplate], served: ServedTokens
 ) -> None:
     _, template = student
-    teacher = make_token_teacher(
-        ObjectiveConfig("forward_kl", teacher=served, loss_top_k=3), template
-    )
+    config = ObjectiveConfig("forward_kl", teacher=served, loss_top_k=3)
+    teacher = make_token_teacher(config, template, served)
     teacher._token_count = 2
     with pytest.raises(StageError, match="tokenizer has 2"):
         list(teacher.entries(dataset_of(traces(1), template).rows))

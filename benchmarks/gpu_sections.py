@@ -7,6 +7,7 @@ own products are left out, so shares of the peak are slightly too low.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -42,11 +43,13 @@ class Sizes:
     prompts: int  # that are sampled from
     new_tokens: int
     product_side: int  # of the matrices that measure the peak
+    head_tokens: int  # of the loss head alone
+    head_width: int
 
 
 # The shape of Qwen3-0.6B; and one that a CPU trains in moments.
-FULL = Sizes(28, 1024, 16, 128, 3072, 151_936, 16, 512, 12, 128, 128, 8192)
-TINY = Sizes(2, 64, 4, 16, 128, 640, 2, 16, 4, 4, 6, 256)
+FULL = Sizes(28, 1024, 16, 128, 3072, 151_936, 16, 512, 12, 128, 128, 8192, 8192, 4096)
+TINY = Sizes(2, 64, 4, 16, 128, 640, 2, 16, 4, 4, 6, 256, 16, 64)
 
 
 @dataclass(frozen=True)
@@ -516,6 +519,48 @@ def on_policy(place: Place) -> list[Line]:
     return [line(place, what, value, note=note)]
 
 
+def loss_head(place: Place) -> list[Line]:
+    """The divergence from hidden states and heads, forward and backward: ours, the plain formula, TRL's, liger's."""
+    import kd
+
+    sizes = place.sizes
+    sizes_told = (
+        f"{sizes.head_tokens:,} tokens, width {sizes.head_width:,}, vocabulary {sizes.vocabulary:,}"
+    )
+    lines = []
+    for beta, name in ((0.5, "JSD"), (1.0, "reverse KL")):
+        plain: dict[str, float] = {}
+        for way in ("plain", "potstill", "trl", "liger"):
+            if kd.missing_package(way):
+                note = f"{kd.missing_package(way)} is not installed"
+                lines.append(Line(f"{name}: {way}", "left out", note=note))
+                continue
+            step = kd.measure(
+                argparse.Namespace(
+                    way=way,
+                    tokens=sizes.head_tokens,
+                    vocabulary=sizes.vocabulary,
+                    width=sizes.head_width,
+                    teacher_width=sizes.head_width,
+                    beta=beta,
+                    device=place.device,
+                    dtype="bfloat16",
+                    threads=1,
+                )
+            )
+            plain = plain or step
+            time_ratio = step["seconds"] / plain["seconds"]
+            note = f"{time_ratio:.2f} of the plain formula's time"
+            memory = ""
+            if place.device != "cpu":  # there a process's peak is that of all of them
+                note += f", {step['step_mib'] / plain['step_mib']:.2f} of its memory"
+                memory = f"{step['step_mib'] / 1024:.2f} GiB a step"
+            share = f"{100 * step['share']:.1f} %"
+            value = f"{1000 * step['seconds']:,.1f} ms"
+            lines.append(Line(f"{name}: {way}, {sizes_told}", value, memory, share, note))
+    return lines
+
+
 SECTIONS: dict[str, Callable[[Place], list[Line]]] = {
     "peak": peak,
     "sampling": sampling,
@@ -525,6 +570,7 @@ SECTIONS: dict[str, Callable[[Place], list[Line]]] = {
     "resume": resume,
     "memory": memory,
     "on-policy": on_policy,
+    "loss-head": loss_head,
 }
 CHILDREN: dict[str, Callable[[Place], list[Line]]] = {
     "model": build_model,

@@ -26,7 +26,7 @@ def main() -> None:
     if args.way:
         print(json.dumps(measure(args)))
         return
-    ways = [way for way in args.ways.split(",") if way != "liger" or find_spec("liger_kernel")]
+    ways = [way for way in args.ways.split(",") if not missing_package(way)]
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(args.repeat):
         for way in ways:
@@ -36,6 +36,12 @@ def main() -> None:
         print(json.dumps({**vars(args), "versions": versions(), "ways": table}))
         return
     print_table(args, table)
+
+
+def missing_package(way: str) -> str:
+    """The package that one of them needs and that is not installed; empty where there is none."""
+    package = {"trl": "trl", "trl gkd": "trl", "liger": "liger_kernel"}.get(way, "torch")
+    return "" if find_spec(package) else package
 
 
 def arguments() -> argparse.Namespace:
@@ -109,6 +115,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     loss(hidden[:2], head, teacher_hidden[:2], teacher_head, args.beta).backward()  # imports
 
     on_gpu = args.device.startswith("cuda")
+    hidden.grad = head.weight.grad = None
     base_mib = resident_mib()
     for _ in range(1 + on_gpu):
         hidden.grad = head.weight.grad = None

@@ -1,11 +1,13 @@
 """Supervised training against TRL's SFTTrainer: the same checkpoint, rows, loss tokens, rows a step and optimizer.
 
-    python benchmarks/sft.py [CHECKPOINT] [--rows FILE.jsonl] [--json]
+    python benchmarks/sft.py [CHECKPOINT] [--rows FILE.jsonl] [--threads 1] [--json]
 
 FILE has `prompt` and `completion` a line; without one the rows are stories of the built-in world. Both train all
 weights in fp32 on the very same token ids, labels included, with 32 rows a step; tokens are those of the rows, prompts
-included and padding not. Only the training loop is timed. The runs take turns, so that a busy machine slows both;
-`cpu_ratio` is the ratio per second of CPU time.
+included and padding not. Only the training loop is timed. The runs take turns in random order, and ratios are of CPU
+time with one thread: by the clock, a run that other work happens to slow decides them (0.43 once, where CPU time said
+1.2). `share` is the rate of the weights' own products, 6 FLOPs a weight and token without embeddings that are looked
+up, over that of a large square product on the same threads; padding, softmax and attention are what it lacks.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import json
 import os
 import random
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import torch
+from peers import Timer, product_rate, versions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
@@ -121,6 +123,15 @@ def trl(
     return trainer
 
 
+def multiplied_weights(start: Path) -> int:
+    """Weights that every token is multiplied by: all but an embedding that is no head too."""
+    model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+    count = sum(weight.numel() for weight in model.parameters())
+    if not model.config.get_text_config().tie_word_embeddings:
+        count -= model.get_input_embeddings().weight.numel()
+    return count
+
+
 def measure(start: Path, rows: Sequence[TokenizedRow], batch: int, rounds: int) -> dict[str, Any]:
     """Tokens a second of ours (length-sorted, and in TRL's random order) and TRL's, with their ratios."""
     tokens = sum(len(row) for row in rows)
@@ -141,15 +152,18 @@ def measure(start: Path, rows: Sequence[TokenizedRow], batch: int, rounds: int) 
         for _ in range(rounds):
             for name in order.sample(list(makers), len(makers)):
                 trainer = makers[name](rows, Path(folder))
-                began, used = time.perf_counter(), time.process_time()
-                trainer.train()
-                wall[name] += time.perf_counter() - began
-                cpu[name] += time.process_time() - used
+                with Timer() as timer:
+                    trainer.train()
+                wall[name] += timer.seconds
+                cpu[name] += timer.cpu
     done = tokens * rounds
+    peak = product_rate()
+    flops = 6 * multiplied_weights(start)
     return {
         "rows": len(rows), "batch_size": batch, "tokens": tokens, "rounds": rounds, "threads": torch.get_num_threads(),
         **{f"{name}_tokens_per_second": round(done / wall[name], 1) for name in makers},
         **{f"{name}_tokens_per_cpu_second": round(done / cpu[name], 1) for name in makers},
+        **{f"{name}_share": round(flops * done / cpu[name] / peak, 3) for name in makers},
         "ratio": round(wall["trl"] / wall["potstill"], 2),
         "ratio_unsorted": round(wall["trl"] / wall["potstill_unsorted"], 2),
         "ratio_packed": round(wall["trl_packed"] / wall["potstill_packed"], 2),
@@ -167,9 +181,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=640, help="rows at most")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     hf_logging.disable_progress_bar()
+    torch.set_num_threads(given.threads)
     checkpoint.check_checkpoint(given.checkpoint)
     facts = read_chat_template(AutoTokenizer.from_pretrained(given.checkpoint))
     context = checkpoint.read_context(given.checkpoint)
@@ -178,16 +194,25 @@ def main() -> None:
     if given.json:
         print(json.dumps(found))
         return
+    print(versions("torch", "transformers", "trl"))
     print(
-        f"{found['rows']} rows, {found['tokens']} tokens, {given.batch_size} rows a step, {found['threads']} threads"
+        f"{found['rows']} rows, {found['tokens']} tokens, {given.batch_size} rows a step, {found['threads']} thread(s)"
     )
+    print("| training | tokens a CPU second | by the clock | share of the peak |")
+    print("|---|---|---|---|")
     for name in ("potstill", "potstill_unsorted", "trl", "potstill_packed", "trl_packed"):
-        print(f"  {name:18} {found[f'{name}_tokens_per_second']:8.0f} tokens/s")
-    print(f"  ratio to trl       {found['ratio']:8.2f}   (unsorted {found['ratio_unsorted']:.2f}; per CPU second "
-          f"{found['cpu_ratio']:.2f} and {found['cpu_ratio_unsorted']:.2f})")  # fmt: skip
-    print(
-        f"  both packed        {found['ratio_packed']:8.2f}   (per CPU second {found['cpu_ratio_packed']:.2f})"
-    )
+        cpu_rate = found[f"{name}_tokens_per_cpu_second"]
+        clock_rate, share = found[f"{name}_tokens_per_second"], found[f"{name}_share"]
+        print(f"| {name} | {cpu_rate:,.0f} | {clock_rate:,.0f} | {share:.2f} |")
+    for name, title in (
+        ("", "sorted"),
+        ("_unsorted", "in TRL's order"),
+        ("_packed", "both packed"),
+    ):
+        ratio, by_clock = found[f"cpu_ratio{name}"], found[f"ratio{name}"]
+        print(
+            f"potstill / trl, {title}: {ratio:.2f} times the tokens a CPU second ({by_clock:.2f} by the clock)"
+        )
 
 
 if __name__ == "__main__":

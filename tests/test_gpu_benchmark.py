@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import child
@@ -18,6 +19,10 @@ import gpu_sections
 from gpu_sections import SECTIONS, TINY, Line, Place
 
 pytestmark = pytest.mark.slow
+# What TRL's and liger's loss heads show: milliseconds, where the package is there.
+MEASURED_PEERS = [
+    "left out" if find_spec(name) is None else "ms" for name in ("trl", "liger_kernel")
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         pytest.param("resume", ["the same bits"], marks=pytest.mark.long),
         ("memory", ["8 of 8 answered", "not supported"]),
         ("on-policy", ["tokens/s"]),
+        ("loss-head", 2 * ["ms", "ms", *MEASURED_PEERS]),
     ],
 )
 def test_a_section_measures_what_it_says(place: Place, name: str, values: list[str]) -> None:
@@ -45,7 +51,7 @@ def test_a_section_measures_what_it_says(place: Place, name: str, values: list[s
     assert len(lines) == len(values)
     for line, value in zip(lines, values, strict=True):
         assert line.value.endswith(value), line
-    has_share = name in ("sampling", "full", "lora", "fsdp2")
+    has_share = name in ("sampling", "full", "lora", "fsdp2", "loss-head")
     assert lines[0].share.endswith("%") is has_share
 
 

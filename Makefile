@@ -66,10 +66,15 @@ papers: .venv/dev  ## docs/papers.md and the tables of docs/methods.md, from the
 	$(BIN)/python docs/make_papers.py
 	$(BIN)/python docs/make_methods.py
 
-bench: .venv/dev  ## ratios beside the peers
+# Ratios are of CPU time, on one thread, which other work on the machine hardly changes.
+bench: .venv/dev  ## tables of ratios beside the peers, with their versions
+	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/startup.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kd.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kd.py --beta 1
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/on_policy.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sft.py
 	$(BIN)/python benchmarks/sampling.py
-	$(BIN)/python benchmarks/sft.py
 	$(BIN)/python benchmarks/verifying.py
 
 # 100,000 traces and a million calls: two minutes of CPU time and 1.6 GB, made once.

@@ -98,3 +98,7 @@ def best(runs: list[dict[str, float]], *, highest: tuple[str, ...] = ()) -> dict
         choose: Callable[..., float] = max if key in highest else min
         result[key] = choose(run[key] for run in runs)
     return result
+
+
+if __name__ == "__main__":
+    print(versions())

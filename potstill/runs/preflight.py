@@ -24,6 +24,7 @@ from potstill.runs.recipe import Arm, Recipe
 from potstill.runs.recipe_checks import stage_calls
 from potstill.runs.results import deciding_settings
 from potstill.runs.sources import checkpoint_of
+from potstill.runs.teacher_roles import played_teacher_roles
 from potstill.runs.train import student_chat_mode
 from potstill.store import database, truncation
 from potstill.store.store import Store
@@ -304,6 +305,8 @@ def unused_roles(recipe: Recipe, problems: Sequence[Trace], tests: Sequence[Trac
         entry = method_entry(arm.method)
         used_roles.update(role.name for role in entry.roles)
         used_roles.update(model_keywords(arm.training.objective_config))
+        configs = [arm.training.objective_config]
+        used_roles.update(played_teacher_roles(recipe.roles, configs))
         for call in stage_calls(entry):
             used_roles.update(model_keywords(call.keywords))
     if tests:

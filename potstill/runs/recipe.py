@@ -269,7 +269,9 @@ def from_data(
         mistakes.add("problems", "none given (a file, hf:NAME, gym:TASK or world:TASK)")
     # The roles as they were given, so that a wrong one does not hide what is wrong with the others.
     recipe_checks.check_roles(roles, list(arms.values()), mistakes, rows_only=rows_only)
-    recipe_checks.check_budget(values.get("budget", UNLIMITED), list(arms.values()), mistakes)
+    recipe_checks.check_budget(
+        values.get("budget", UNLIMITED), list(arms.values()), roles, mistakes
+    )
     bound_trainings: dict[str, dict[str, TrainingSettings]] = {}
     for name, arm in arms.items():
         bound_trainings[name] = {}

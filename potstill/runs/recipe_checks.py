@@ -22,6 +22,7 @@ from potstill.methods.role_annotations import keys_of, list_key, needs_weights, 
 from potstill.models.phase import PHASES
 from potstill.models.remote.options import TEXT_SCORES, TOKEN_SCORES
 from potstill.runs.sources import WORLD_MODELS, load_gym_teacher, load_oracle
+from potstill.runs.teacher_roles import played_teacher_roles, teacher_roles, with_role_teachers
 from potstill.training.settings import TrainingSettings
 from potstill.world.tasks import TASKS
 
@@ -91,7 +92,7 @@ def check_roles(
 
     Where nothing is trained, a role that asks for weights may be left out.
     """
-    available = role_names(arms)
+    available = role_names(arms, roles)
     for role, spec in roles.items():
         if role_of(role) not in available:
             mistakes.add_unknown(f"roles.{role}", available, "role")
@@ -124,17 +125,26 @@ def check_roles(
                 mistakes.add(arm.key, f"role {needed.name!r} of {arm.method} has no model ({flag})")
 
 
-def check_budget(budget: RunLimits, arms: Sequence[ArmDraft], mistakes: Mistakes) -> None:
+def check_budget(
+    budget: RunLimits, arms: Sequence[ArmDraft], roles: Mapping[str, Any], mistakes: Mistakes
+) -> None:
     """Refuse limits on roles that nobody plays."""
-    roles = role_names(arms)
+    available = role_names(arms, roles)
     for name in budget.roles:
-        if not is_limit_name(name, roles):
-            mistakes.add_unknown(f"budget.roles.{name}", sorted([*roles, *PHASES]), "role")
+        if not is_limit_name(name, available):
+            mistakes.add_unknown(f"budget.roles.{name}", sorted([*available, *PHASES]), "role")
 
 
-def role_names(arms: Sequence[ArmDraft]) -> list[str]:
-    """Every role that a method of the catalogue or of one of the arms has."""
+def role_names(arms: Sequence[ArmDraft], roles: Mapping[str, Any]) -> list[str]:
+    """Every role that a method of the catalogue or of one of the arms has, and the teachers that an arm chooses among.
+
+    Args:
+        arms: of the recipe.
+        roles: as they were given.
+    """
     names = set(EXTRA_ROLES)
+    drafts = [draft for arm in arms for draft in (arm, *arm.stages.values())]
+    names.update(played_teacher_roles(roles, [draft.objective_config for draft in drafts]))
     for listed in list_methods().values():
         names.update(role.name for role in listed.roles)
     for arm in arms:
@@ -239,9 +249,13 @@ class ObjectiveCheck:
         count = len(mistakes)
         converted = convert_keywords(keyword_settings(name), self.keywords, self.key, mistakes)
         stand_ins = self._stand_in_models(converted, mistakes)
+        stand_in_teachers = {}
+        for role in teacher_roles(self.roles).values():
+            stand_in_teachers[role] = role_stand_in(str(self.roles[role]))
         if len(mistakes) == count and name and call.is_complete:
             try:
-                bind(name, {**call.keywords, **converted, **stand_ins})
+                keywords = {**call.keywords, **converted, **stand_ins}
+                bind(name, with_role_teachers(keywords, stand_in_teachers))
             except PotstillError as error:
                 mistakes.add(self.key, error.found)
         return converted

@@ -18,6 +18,7 @@ from potstill.models.phase import in_training
 from potstill.records import LEARNING_KINDS, Stage, Trace, learnt_stretches
 from potstill.runs.open_folder import STUDENT, TEACHER_WEIGHTS, Folder
 from potstill.runs.stages import read_rows
+from potstill.runs.teacher_roles import teacher_roles, with_role_teachers
 from potstill.runs.training_host import FolderHost
 from potstill.store.cached_model import CachedModel
 from potstill.store.ledger import Ledger
@@ -134,6 +135,10 @@ def stage_keywords(
 ) -> dict[str, Any]:
     """The stage's keywords with the recipe's over them; the name of a role stands for its model."""
     keywords = {**stage.constants, **training.objective_config}
+    teachers = {}
+    for role in teacher_roles(folder.models).values():
+        teachers[role] = folder.wrap_model(folder.models[role], role, arm)
+    keywords = with_role_teachers(keywords, teachers)
     # Behind the store: what a teacher on a server is asked in a training is counted as everything else is.
     for name in ("teacher", "reference"):
         given = keywords.get(name)

@@ -12,6 +12,8 @@ from potstill.runs.open_folder import JUDGE, STUDENT, TEACHER_WEIGHTS
 from potstill.runs.recipe import Arm, Recipe
 from potstill.runs.recipe_checks import role_stand_in
 from potstill.runs.stand_in import Assumptions, CallGroup, RoleCalls
+from potstill.runs.teacher_roles import PREFIX as TEACHER_PREFIX
+from potstill.runs.teacher_roles import teacher_roles, with_role_teachers
 from potstill.runs.train import SCORED_ROWS, merge_settings, role_of
 from potstill.traces.llm_judge import SETTINGS as JUDGE_SETTINGS
 from potstill.training import eval_schedule
@@ -53,6 +55,10 @@ def estimate_training_calls(
     if teacher_role:
         [teacher_key, *_] = keys_of(teacher_role, recipe.roles)
         keywords["teacher"] = role_stand_in(recipe.roles[teacher_key])
+    stand_ins = {}
+    for role in teacher_roles(recipe.roles).values():
+        stand_ins[role] = role_stand_in(recipe.roles[role])
+    keywords = with_role_teachers(keywords, stand_ins)
     bound = bind(keywords.pop("objective", stage.objective), keywords)
     config = bound.config
     settings = merge_settings(arm.training, bound, threads=1)
@@ -88,9 +94,11 @@ def estimate_training_calls(
     ]
     if config.has_teacher:
         teacher = teacher_calls(config, size, steps=steps, step_rows=step_rows, written=written)
-        role = teacher_role or TEACHER_WEIGHTS
-        group = CallGroup(role, TRAINING, number, is_local=not is_server(config))
-        groups.append((group, teacher))
+        # Of several teachers each may be asked about every row: no more is known before the rows are there.
+        names = [TEACHER_PREFIX + name for name in config.teachers]
+        for role in names or [teacher_role or TEACHER_WEIGHTS]:
+            group = CallGroup(role, TRAINING, number, is_local=not is_server(config))
+            groups.append((group, teacher))
     judged_share = sum(row.problem.kind == JUDGE for row in stage.rows) / max(1, len(stage.rows))
     if is_verdict_wanted(config) and judged_share:
         judge = judge_calls(round(written * judged_share), size, assume.get(JUDGE, assume[""]))

@@ -260,23 +260,33 @@ class Budget:
 
         Each request is then settled, or all are given up with `release`.
         """
-        permit = self.permit(role, model, arm)
         while True:
             with self._changed:
-                answer: Answer = "go"
-                for request in requests:
-                    answer = permit.reserve(request)
-                    if answer != "go":
-                        break
-                if answer == "go":
-                    return True
-                # Part of the batch is reserved: give it back, or two threads could wait for each other's part.
-                self.release(role, model, requests)
-                if answer == "stop" or not self._has_reservations():
-                    worst = [_worst_case(request, model, permit.price) for request in requests]
-                    self._note_needed(role, sum_amounts(worst))
-                    return False
+                answer = self.try_reserve_batch(role, model, arm, requests)
+                if answer != "wait":
+                    return answer == "go"
                 self._changed.wait()
+
+    def try_reserve_batch(
+        self, role: str, model: Model, arm: str, requests: Sequence[Request]
+    ) -> Answer:
+        """`reserve_batch` without waiting: "wait" while calls under way may free enough, "stop" if nothing can."""
+        permit = self.permit(role, model, arm)
+        with self._changed:
+            answer: Answer = "go"
+            for request in requests:
+                answer = permit.reserve(request)
+                if answer != "go":
+                    break
+            if answer == "go":
+                return "go"
+            # Part of the batch is reserved: give it back, or two threads could wait for each other's part.
+            self.release(role, model, requests)
+            if answer == "wait" and self._has_reservations():
+                return "wait"
+            worst = [_worst_case(request, model, permit.price) for request in requests]
+            self._note_needed(role, sum_amounts(worst))
+            return "stop"
 
     def release(self, role: str, model: Model, requests: Iterable[Request]) -> None:
         """Free the reservations of requests that were not sent after all."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MODELS = (
     "world:teacher, transformers:PATH (a folder or FILE.gguf), openai:NAME?at=…, litellm:VENDOR/NAME, vllm:PATH, "
-    "recorded:FILE, scripted:FILE, or a kind that an installed package brings"
+    "ray: before one that computes here (docs/models.md), recorded:FILE, scripted:FILE, or a kind that an installed "
+    "package brings"
 )
 PROBLEMS = (
     "a .jsonl, .json, .csv or .parquet file or its URL, hf:NAME, gym:TASK, world:TASK, or what an installed package "

@@ -14,7 +14,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, final
@@ -97,7 +97,7 @@ class ReplicaPool(Generic[Item, Result]):
         items: Iterable[Item | Later],
         *,
         on_lost: Callable[[Item, PotstillError], Result] | None = None,
-    ) -> Iterator[tuple[int, Result]]:
+    ) -> Generator[tuple[int, Result], None, None]:
         """Each item's result with the item's place, in the order in which they land.
 
         Items are drawn in the caller's thread as there is room for them, so there may be more than memory holds; close
@@ -401,7 +401,8 @@ class _Dispatcher:
 
     def _is_alive(self, node: str) -> bool:
         """Whether a node is a part of the cluster."""
-        return any(known["NodeID"] == node and known["Alive"] for known in self._ray.nodes())
+        nodes = self._ray.nodes()
+        return any(each["NodeID"] == node and each["Alive"] for each in nodes)
 
     def _remove(self, actor: _Actor) -> None:
         self._actors.remove(actor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
@@ -12,9 +13,10 @@ from potstill.config import Mistakes, Setting, convert_settings, merge_layers, p
 from potstill.data.urls import local_path
 from potstill.errors import ConfigError
 from potstill.extras import require_extra
+from potstill.models import ray_spec
 from potstill.models.model import Model
 
-KINDS = ("scripted", "recorded", "openai", "litellm", "vllm", "transformers")
+KINDS = ("scripted", "recorded", "openai", "litellm", "vllm", "transformers", ray_spec.KIND)
 REMOTE_KINDS = ("openai", "litellm")  # asked over the network
 SPEED_OPTIONS = (
     *("threads", "concurrency", "rpm", "tpm", "timeout", "deadline", "max_paid_tries"),
@@ -47,10 +49,12 @@ _OPTIONS: Mapping[str, tuple[Setting, ...]] = {
         Setting("dtype", str),
         Setting("chat", str),
         Setting("memory", float),
-        Setting("parallel", int),
+        Setting("tensor_parallel", int),
         Setting("context", int),
     ),
 }
+# Kinds whose paths replicas read, each on its node.
+_REPLICATED_KINDS = ("transformers", "vllm", "scripted")
 # Other words for `columns` of recorded:.
 _COLUMN_ALIASES = ("model", "models", "column", "completion")
 
@@ -64,12 +68,14 @@ def load(
         spec: `scripted:FILE`, `recorded:FILE?model=COLUMN`, `transformers:FOLDER?dtype=bfloat16&chat=plain`,
             `transformers:FILE.gguf`,
             `openai:NAME?url=http://HOST/v1&concurrency=256`, `openai:NAME?at=deepseek`, `litellm:VENDOR/NAME`,
-            `vllm:FOLDER`.
+            `vllm:FOLDER`, `ray:transformers:FOLDER?replicas=4&gpus=1`.
         extra: more kinds, each a function from what stands behind the colon to a model.
         options: win over those in the spec.
     """
     kind, colon, place = spec.partition(":")
     _refuse_secrets(spec, kind)
+    if kind == ray_spec.KIND:
+        return _load_replicated_model(spec, extra, options)
     if colon and extra and kind in extra:
         return extra[kind](place)
     if colon and kind not in KINDS and kind in plugins.plugin_names("models"):
@@ -91,6 +97,8 @@ def identity(spec: str) -> str:
 
     A run folder is the same run under another spec of the same identity.
     """
+    # A completion does not depend on the replica that wrote it.
+    spec = ray_spec.inner_spec(spec)
     kind, _, place = spec.partition(":")
     if kind not in KINDS:
         return spec
@@ -107,6 +115,45 @@ def identity(spec: str) -> str:
     if not options:
         return f"{kind}:{path}"
     return f"{kind}:{path}?{urlencode(sorted(options), safe='/:')}"
+
+
+def _load_replicated_model(
+    spec: str, extra: Mapping[str, Callable[[str], Model]] | None, options: dict[str, Any]
+) -> Model:
+    """The model behind `ray:`, on replicas that load it as this process would."""
+    settings = _replica_settings(spec)
+    inner = _with_absolute_path(ray_spec.inner_spec(spec))
+    load_inner = partial(load, inner, extra=extra, **options)
+    planner = load_inner()
+    from potstill.models.local.replicas import replicate
+
+    return replicate(planner, load_inner, settings, name=inner)
+
+
+def _replica_settings(spec: str) -> ray_spec.ReplicaSettings:
+    """The settings of `ray:`, and a check of the model's own options, as far as they are known here."""
+    inner_kind = ray_spec.inner_spec(spec).partition(":")[0]
+    if inner_kind in (*REMOTE_KINDS, "recorded", ray_spec.KIND):
+        raise ConfigError(
+            f"{spec}: replicas are of models that compute, and {inner_kind}: is none",
+            expected=f"ray: and the spec of a local model, as {ray_spec.EXAMPLE}",
+            available=(*_REPLICATED_KINDS, "world"),
+            fix="a server answers many requests at once by itself: concurrency=N",
+        )
+    inner_options = None
+    if inner_kind in _OPTIONS:
+        # Where a replica computes is said by gpus=.
+        inner_options = [option for option in _OPTIONS[inner_kind] if option.name != "device"]
+    return ray_spec.read_replica_settings(spec, inner_options)
+
+
+def _with_absolute_path(spec: str) -> str:
+    """The spec as other processes can read it, which work in other folders."""
+    kind, _, place = spec.partition(":")
+    path, mark, query = place.partition("?")
+    if kind not in _REPLICATED_KINDS:
+        return spec
+    return f"{kind}:{local_path(path).absolute()}{mark}{query}"
 
 
 def _load_plugin_model(kind: str, place: str) -> Model:
@@ -191,6 +238,10 @@ def check_options(spec: str) -> None:
     kind, _, place = spec.partition(":")
     _refuse_secrets(spec, kind)
     if kind not in KINDS:
+        return
+    if kind == ray_spec.KIND:
+        _replica_settings(spec)
+        check_options(ray_spec.inner_spec(spec))
         return
     name, _, query = place.partition("?")
     if kind not in REMOTE_KINDS:

@@ -357,6 +357,54 @@ class Planned(Model, Protocol):
 
 
 @runtime_checkable
+class LoadsWeights(Protocol):
+    """A local model whose weights are loaded with the first request, or when somebody says so."""
+
+    def load(self) -> None:
+        """Load the weights now."""
+        ...
+
+
+@runtime_checkable
+class ComputesWithTorch(Protocol):
+    """A local model that torch computes, and whose batches another machine may write."""
+
+    @property
+    def device(self) -> str:
+        """What it computes on, or plans for: "cpu" or "cuda"."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """The CPU threads that it computes with in this process."""
+        ...
+
+    @property
+    def gathers(self) -> bool:
+        """Whether requests of several threads may form a batch together."""
+        ...
+
+    def plan_for(self, device: str) -> None:
+        """Plan batches for a device that this machine need not have; the model writes nothing here from now on."""
+        ...
+
+
+@runtime_checkable
+class WritesBatches(Model, Protocol):
+    """A local model with replicas, which answer several batches at once."""
+
+    def answer_batches(
+        self, batches: Iterable[Sequence[Request] | None]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Answers of a batch, in order, with the batch's place among the batches, as they land.
+
+        Batches are drawn as replicas have room for them. None in their place, which is not counted, says that the next
+        one can't be had before something has landed. Closing the iterator gives up what is under way.
+        """
+        ...
+
+
+@runtime_checkable
 class Streamed(Model, Protocol):
     """A remote model: completions come as they land, in any order, and are committed as they come."""
 

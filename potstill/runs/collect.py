@@ -11,6 +11,7 @@ from potstill.extras import extra_error, missing_packages
 from potstill.methods.catalogue import method_entry
 from potstill.methods.role_annotations import keys_of, needs_weights
 from potstill.models.model import Completion, Model, Request
+from potstill.models.ray_spec import inner_spec
 from potstill.records import Stage, Trace, digest
 from potstill.runs.open_folder import Folder
 from potstill.runs.recipe import Recipe
@@ -93,7 +94,7 @@ def left_out_students(recipe: Recipe, models: Mapping[str, Model]) -> dict[str, 
 
 def is_local_checkpoint(spec: str) -> bool:
     """Whether a model's weights are computed with here."""
-    kind, _, name = spec.partition(":")
+    kind, _, name = inner_spec(spec).partition(":")
     return kind == "transformers" or (kind == "world" and name != "oracle")
 
 

@@ -24,6 +24,7 @@ from potstill.methods import METHODS
 from potstill.methods.catalogue import method_entry, short_name
 from potstill.methods.role_annotations import role_of
 from potstill.models.phase import split_account
+from potstill.models.ray_spec import PREFIX, is_ray_spec
 from potstill.plugins import is_object_path
 from potstill.records import Trace, digest
 from potstill.runs import manifest
@@ -233,6 +234,8 @@ def write_card(card: Card, path: Location) -> None:
 
 def public_spec(spec: str) -> str:
     """A spec, of a model, a source or a method, without the folders of whoever ran it."""
+    if is_ray_spec(spec):
+        return PREFIX + public_spec(spec.removeprefix(PREFIX))
     if is_object_path(spec):
         file, _, method = spec.rpartition(":")
         return f"{Path(file).name}:{method}"

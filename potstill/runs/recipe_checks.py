@@ -20,6 +20,7 @@ from potstill.methods.catalogue import MethodEntry
 from potstill.methods.listing import list_methods
 from potstill.methods.role_annotations import keys_of, list_key, needs_weights, role_of
 from potstill.models.phase import PHASES
+from potstill.models.ray_spec import inner_spec
 from potstill.models.remote.options import TEXT_SCORES, TOKEN_SCORES
 from potstill.runs.sources import WORLD_MODELS, load_gym_teacher, load_oracle
 from potstill.runs.teacher_roles import played_teacher_roles, teacher_roles, with_role_teachers
@@ -98,7 +99,7 @@ def check_roles(
             mistakes.add_unknown(f"roles.{role}", available, "role")
         if not isinstance(spec, str):
             continue  # its type is a mistake already
-        kind, _, name_and_query = spec.partition(":")
+        kind, _, name_and_query = inner_spec(spec).partition(":")
         name, _, query = name_and_query.partition("?")
         if kind == "world" and name in TASKS:
             models_listed = ", ".join(WORLD_MODELS)
@@ -279,7 +280,7 @@ class ObjectiveCheck:
 
 def role_stand_in(spec: str) -> RoleWeights:
     """What a spec says about a model's weights and scores, without loading it."""
-    kind, _, name_and_query = spec.partition(":")
+    kind, _, name_and_query = inner_spec(spec).partition(":")
     name, _, query = name_and_query.partition("?")
     options = parse_query(query)
     if kind not in (*models.KINDS, "world") or kind in ("world", "transformers", "vllm"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill.errors import ConfigError, StageError
 from potstill.extras import require_extra
+from potstill.models.ray_spec import inner_spec
 from potstill.records import Progress, no_progress
 from potstill.runs import manifest
 from potstill.runs.row_logprobs import (
@@ -225,7 +226,7 @@ def local_checkpoints(spec: str) -> list[Path]:
     """Where the checkpoint of a model would lie; nothing of a model that has no weights on this machine."""
     from potstill.models.local.gguf_checkpoint import cached_checkpoint, is_gguf
 
-    kind, _, place = spec.partition(":")
+    kind, _, place = inner_spec(spec).partition(":")
     path = Path(place.partition("?")[0]).expanduser()
     if kind == "world":
         return [CHECKPOINTS / path]

@@ -15,6 +15,7 @@ from potstill.errors import ConfigError, InputError, ModelError
 from potstill.extras import require_extra
 from potstill.models.local.gguf_checkpoint import cached_checkpoint, is_gguf
 from potstill.models.model import Model
+from potstill.models.ray_spec import inner_spec
 from potstill.models.token_scoring import TokenScored
 from potstill.records import Problem, Trace, Verdict, blank
 from potstill.template import template_names
@@ -71,7 +72,7 @@ def load_model(spec: str, *, threads: int = 0, batch: bool = False) -> Model:
         batch: whether a remote one that speaks OpenAI's protocol is asked in batches.
     """
     options: dict[str, Any] = {}
-    if threads and spec.startswith("transformers:"):
+    if threads and inner_spec(spec).startswith("transformers:"):
         options["threads"] = threads
     if batch and spec.startswith("openai:"):
         options["batch"] = True
@@ -196,7 +197,7 @@ def missing_key_variable(spec: str) -> str:
 
 def missing_checkpoint(spec: str) -> Path | None:
     """The folder that a spec names and that is not here; None where it is, or where it names none."""
-    kind, _, name_and_query = spec.partition(":")
+    kind, _, name_and_query = inner_spec(spec).partition(":")
     folder = Path(name_and_query.partition("?")[0]).expanduser()
     return folder if kind in ("transformers", "vllm") and not folder.exists() else None
 
@@ -220,7 +221,7 @@ def _no_client(options: Any) -> Any:
 
 def checkpoint_of(spec: str) -> Path | None:
     """The folder of a spec's weights, where it has one."""
-    kind, _, name_and_query = spec.partition(":")
+    kind, _, name_and_query = inner_spec(spec).partition(":")
     name, _, query = name_and_query.partition("?")
     folder = None
     if kind == "world":

@@ -55,7 +55,7 @@ def train_stage(
         label: the stage's name or number in the arm.
         answer_probabilities: also score rows by how probable the answer is behind them without their last line.
     """
-    from potstill.models.local.transformers import TransformersModel
+    from potstill.models.local.replicas import replicate_student
     from potstill.training.fit import fit
 
     chat_mode = student_chat_mode(stage.model)
@@ -90,7 +90,7 @@ def train_stage(
             host=host,
         )
         host.record_use()
-    student = TransformersModel(output_dir, threads=folder.threads, chat=chat_mode)
+    student = replicate_student(stage.model, output_dir, threads=folder.threads, chat=chat_mode)
     training_report = report_to_json(report, arm, student.id)
     folder.store.students.put(
         Student(key.id, student.id, output_dir, settings.identity(), training_report)
@@ -113,7 +113,7 @@ def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
 
     Called again with the same rows and settings it returns the student that is there.
     """
-    from potstill.models.local.transformers import TransformersModel
+    from potstill.models.local.replicas import replicate_student
     from potstill.training.fit import fit
 
     chat_mode = student_chat_mode(stage.model)
@@ -121,7 +121,7 @@ def train_rows(stage: Stage, out: Path, training: TrainingSettings) -> Model:
     settings = merge_settings(training, bound, training.threads)
     settings = dataclasses.replace(settings, chat=chat_mode)
     fit(stage.rows, starting_weights(stage), out, settings, config=bound.config)
-    return TransformersModel(out, threads=settings.threads, chat=chat_mode)
+    return replicate_student(stage.model, out, threads=settings.threads, chat=chat_mode)
 
 
 def role_of(model: Any, default: str) -> str:

@@ -13,6 +13,12 @@ from typing import Literal, TypedDict, TypeVar, Unpack
 
 from potstill.budget.budget import Budget
 from potstill.errors import ModelError
+from potstill.models.answering import (
+    SCORING_BATCH,
+    UNPLANNED_BATCH,
+    answer_batch,
+    check_count,
+)
 from potstill.models.model import (
     Completion,
     Model,
@@ -22,29 +28,23 @@ from potstill.models.model import (
     Scored,
     Streamed,
     Trainable,
+    WritesBatches,
 )
 from potstill.models.phase import COLLECTION, current_phase, current_stage
 from potstill.models.scoring import (
-    CountedScores,
     PassageLike,
     StreamedScores,
-    TokenScoring,
     is_scoring,
-    scored_completion,
-    scored_passage,
     scoring_request,
     to_passages,
 )
 from potstill.models.token_scoring import StreamedTokenScores, TokenScored
 from potstill.records import Progress
+from potstill.store.batch_stream import BatchStream
 from potstill.store.cache_client import UNPAID, CacheClient, NewCompletion
 from potstill.store.store import Store
 from potstill.store.streaming import RequestStream
 from potstill.store.truncation import Policy, check_policy, final_answer, next_request
-
-# Requests sent at once to a model without a plan: few enough that a crash costs little.
-UNPLANNED_BATCH = 64
-SCORING_BATCH = 256  # passages
 
 _Item = TypeVar("_Item")
 
@@ -215,8 +215,16 @@ class CachedModel:
         # Equal requests in one call are one completion, asked for and counted once.
         answers = self._client.read_stored(distinct_keys)
         self._client.report_progress(len(answers), total)
+        batches = list(self._plan_batches(requests, keys, answers))
+        if isinstance(self.inner, WritesBatches) and len(batches) > 1:
+            stream = BatchStream(self._client, self.inner, batches)
+            for new_answers in stream.answers():
+                answers |= new_answers
+                self._client.report_progress(len(answers), total)
+            # What other threads were asking for is asked for alone, if they failed.
+            batches = stream.left_batches
         budget_ended = False
-        for batch in self._plan_batches(requests, keys, answers):
+        for batch in batches:
             # Once the budget has refused a batch, a later and shorter one, which may fit, is not preferred to it.
             if budget_ended and self._client.accepts_unpaid(len(batch)):
                 answers |= dict.fromkeys(batch, UNPAID)
@@ -308,11 +316,7 @@ class CachedModel:
             raise budget.spent_error(client.role, self.arm, done, total)
         try:
             # Whatever happens here, Ctrl-C too, no reservation may stay: other threads would wait for it for ever.
-            if is_scoring(requests[0]):
-                completions = self._score_texts(requests)
-            else:
-                completions = self._write_texts(requests, done=done, total=total)
-                self._check_count(len(completions), len(requests), "write")
+            completions = self._answer(requests, done=done, total=total)
         except BaseException:
             if budget:
                 budget.release(client.role, self.inner, requests)
@@ -322,31 +326,16 @@ class CachedModel:
             new.append(NewCompletion(key, request, completion))
         return dict(zip(missing, client.commit(new), strict=True))
 
-    def _write_texts(
-        self, requests: Sequence[Request], *, done: int, total: int
-    ) -> list[Completion]:
-        """Ask for completions; a model that can say how far it is moves the progress meanwhile."""
-        if not isinstance(self.inner, ReportsRows):
-            return list(self.inner.write(requests))
+    def _answer(self, requests: Sequence[Request], *, done: int, total: int) -> list[Completion]:
+        """Ask for answers; a model that can say how far it is with what it writes moves the progress meanwhile."""
+        if is_scoring(requests[0]) or not isinstance(self.inner, ReportsRows):
+            return answer_batch(self.inner, requests)
         watch = self._client.watch_batch(done, total)
         completions = self.inner.write_reporting(requests, watch)
+        check_count(self.inner, len(completions), len(requests), "write")
         # What was written since the last report is counted too.
         watch.count_tokens(sum(completion.tokens.completion for completion in completions))
         return completions
-
-    def _score_texts(self, requests: Sequence[Request]) -> list[Completion]:
-        """Ask a local model for the log-probabilities of given texts, or for the scores of given tokens."""
-        if isinstance(requests[0].sampling, TokenScoring):
-            answers: list[Completion] = self.inner.score_tokens(requests)
-            self._check_count(len(answers), len(requests), "score_tokens")
-            return answers
-        if isinstance(self.inner, CountedScores):
-            answers = self.inner.score(requests)
-            self._check_count(len(answers), len(requests), "score")
-            return answers
-        values = self.inner.likelihood([scored_passage(request) for request in requests])
-        self._check_count(len(values), len(requests), "likelihood")
-        return [scored_completion(logprobs) for logprobs in values]
 
     def _stream_scores(self, requests: Sequence[Request]) -> list[Completion]:
         """One answer a request to score, of a remote model."""
@@ -357,13 +346,6 @@ class CachedModel:
         for portion in stream.portions():
             answers.update(portion)
         return [answers[place] for place in range(len(requests))]
-
-    def _check_count(self, count: int, expected: int, method: str) -> None:
-        if count != expected:
-            raise ModelError(
-                f"{self.id}.{method} returned {count} results for {expected} requests",
-                expected="one result a request",
-            )
 
 
 class _PlannedCachedModel(CachedModel):

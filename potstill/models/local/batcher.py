@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,21 +15,29 @@ WAIT_SHARE = 0.05  # of the last batch's time: how long to wait for the threads 
 
 @final
 class RequestBatcher:
-    """A `write` that many threads may call at once; it computes one batch at a time.
+    """A `write` that many threads may call at once; it computes one batch at a time, or one on each of several lanes.
 
     A thread alone is served at once, by itself. While it computes, others queue; one of them then takes all that wait,
-    and the rest find their completions made. Threads that were just served usually ask again within moments, so fewer
-    threads than the last batch had wait `WAIT_SHARE` of that batch's time for the others.
+    or its lane's share of them, and the rest find their completions made. Threads that were just served usually ask
+    again within moments, so fewer threads than the last batch had wait `WAIT_SHARE` of its time for the others.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[Request], RowReport | None], list[Completion]]
+        self,
+        write: Callable[[Sequence[Request], RowReport | None], list[Completion]],
+        *,
+        lanes: int = 1,
     ) -> None:
-        """Batch calls of this function, which takes requests and whom to tell how far they are."""
-        self._write = write
+        """Batch calls of this function, which takes requests and whom to tell how far they are.
+
+        Args:
+            write: the function.
+            lanes: calls of it that may run at once.
+        """
+        self._write, self._lanes = write, lanes
         self._changed = threading.Condition()
         self._waiting: list[_Job] = []
-        self._is_busy = False
+        self._busy_lanes = 0
         self._last_job_count, self._last_seconds = 1, 0.0
 
     def __call__(
@@ -44,22 +53,36 @@ class RequestBatcher:
         with self._changed:
             self._waiting.append(job)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: job.is_done or not self._is_busy)
-            if not job.is_done:
-                # Wait before this thread takes the turn, so that a Ctrl-C in the wait leaves the turn free.
+            self._changed.wait_for(lambda: job.is_taken or self._has_free_lane())
+            if not job.is_taken:
+                # Wait before this thread takes a lane, so that a Ctrl-C in the wait leaves it free.
                 self._changed.wait_for(
-                    lambda: job.is_done or self._is_busy or self._all_are_back(),
+                    lambda: job.is_taken or not self._has_free_lane() or self._all_are_back(),
                     self._last_seconds * WAIT_SHARE,
                 )
-                self._changed.wait_for(lambda: job.is_done or not self._is_busy)
-            if not job.is_done:
-                self._is_busy = True  # this thread serves all that wait
-                jobs, self._waiting = self._waiting, []
-        if not job.is_done:
+                self._changed.wait_for(lambda: job.is_taken or self._has_free_lane())
+            jobs = [] if job.is_taken else self._take_share(job)
+            if not jobs:
+                self._changed.wait_for(lambda: job.is_done)
+        if jobs:
             self._serve(jobs)
         if job.failure is not None:
             raise job.failure
         return job.completions
+
+    def _has_free_lane(self) -> bool:
+        return self._busy_lanes < self._lanes
+
+    def _take_share(self, job: _Job) -> list[_Job]:
+        """Take a lane, and for it a thread's own job and as many of the others that wait as fall to each free lane."""
+        share = math.ceil(len(self._waiting) / (self._lanes - self._busy_lanes))
+        others = [waiting for waiting in self._waiting if waiting is not job]
+        jobs = [job, *others[: share - 1]]
+        self._waiting = others[share - 1 :]
+        self._busy_lanes += 1
+        for taken_job in jobs:
+            taken_job.is_taken = True
+        return jobs
 
     def _all_are_back(self) -> bool:
         """Whether as many threads wait as the last batch served."""
@@ -79,7 +102,7 @@ class RequestBatcher:
                 job.failure = failure
         finally:
             with self._changed:
-                self._is_busy = False
+                self._busy_lanes -= 1
                 self._last_job_count, self._last_seconds = len(jobs), time.perf_counter() - began
                 for job in jobs:
                     job.is_done = True
@@ -91,6 +114,7 @@ class _Job:
 
     def __init__(self, requests: Sequence[Request], report: RowReport | None) -> None:
         self.requests, self.report = requests, report
+        self.is_taken = False
         self.is_done = False
         self.completions: list[Completion] = []
         self.failure: BaseException | None = None

@@ -66,12 +66,27 @@ class TransformersModel:
         checkpoint.check_checkpoint(self.weights)
         self.device = weights.resolve_device(device)
         self.dtype = weights.resolve_dtype(dtype, self.device)
+        self._dtype_name = dtype
         self.encoder = PromptEncoder(self.weights, chat)
         self.context = checkpoint.read_context(self.weights)  # the most positions it can attend to
         self.max_rows, self._threads = batch, threads
         # `each` asks from many threads; one model computes one batch at a time.
         self._lock = threading.RLock()
+        self.gathers = gather
         self._write_batched = RequestBatcher(self._write) if gather else self._write
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of torch that it computes with in this process."""
+        return self._threads or torch.get_num_threads()
+
+    def plan_for(self, device: str) -> None:
+        """Plan batches for a device that this machine need not have: another one writes them."""
+        self.device, self.dtype = device, weights.resolve_dtype(self._dtype_name, device)
+
+    def load(self) -> None:
+        """Load the weights now."""
+        _ = self.model
 
     @cached_property
     def id(self) -> str:

@@ -33,7 +33,7 @@ class VllmModel:
         dtype: "auto" takes what the checkpoint was saved in.
         chat: see `models.local.prompt.PromptEncoder`.
         memory: share of the GPU's memory that the engine may take.
-        parallel: over how many GPUs the weights are spread.
+        tensor_parallel: over how many GPUs the weights are spread.
         context: positions at most; 0 is what the checkpoint allows.
     """
 
@@ -44,7 +44,7 @@ class VllmModel:
         dtype: str = "auto",
         chat: str | bool = "auto",
         memory: float = 0.9,
-        parallel: int = 1,
+        tensor_parallel: int = 1,
         context: int = 0,
     ) -> None:
         self.weights = Path(path)
@@ -55,7 +55,7 @@ class VllmModel:
         self._engine_options = {
             "dtype": dtype,
             "gpu_memory_utilization": memory,
-            "tensor_parallel_size": parallel,
+            "tensor_parallel_size": tensor_parallel,
         }
         self._write_batched = RequestBatcher(lambda requests, report: self._write(requests))
 
@@ -75,6 +75,10 @@ class VllmModel:
             max_model_len=self.context if self.context < checkpoint.UNLIMITED_CONTEXT else None,
             **self._engine_options,
         )
+
+    def load(self) -> None:
+        """Start the engine now."""
+        _ = self.engine
 
     @cached_property
     def _vocabulary_size(self) -> int:

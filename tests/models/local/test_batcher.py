@@ -60,6 +60,22 @@ def test_what_is_asked_while_a_batch_is_computed_forms_the_next():
     assert len({rows[0][0] for rows in reports}) == 4
 
 
+def test_lanes_share_what_waits():
+    slow = Slow(5)
+    gather = RequestBatcher(slow, lanes=2)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(gather, [Request("first")])
+        while not slow.sizes:
+            threading.Event().wait(0.001)
+        # The second lane is free: a thread alone is served at once, beside the first.
+        assert [c.text for c in gather([Request("second")])] == ["SECOND"]
+        others = [pool.submit(gather, [Request(f"a{i}")]) for i in range(5)]
+        assert [f.result()[0].text for f in others] == [f"A{i}" for i in range(5)]
+        slow.gate.set()
+        first.result()
+    assert slow.sizes[:2] == [1, 1] and sum(slow.sizes) == 7
+
+
 def test_a_thread_alone_is_served_at_once():
     calls = []
     gather = RequestBatcher(

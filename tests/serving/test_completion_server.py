@@ -6,16 +6,20 @@ import json
 import threading
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra potstill[local]")
+from aiohttp.test_utils import make_mocked_request
 from serving_thread import Served, serving
 
 from potstill.models import load
 from potstill.models.local.running_batch import Row
 from potstill.models.model import Request, Sampling
+from potstill.serving.api_error import ApiError
+from potstill.serving.server import CompletionServer
 
 pytestmark = pytest.mark.slow  # a server, and a model behind it
 
@@ -229,3 +233,18 @@ def test_weights_are_updated_from_the_folder_that_was_allowed(
     )
     assert after["choices"][0]["text"] == expected.text != before["choices"][0]["text"]
     assert after["system_fingerprint"] == answer["id"] != before["system_fingerprint"]
+
+
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Bearer secret"])
+def test_a_key_is_asked_for(served: Served, header: str) -> None:
+    guarded = replace(served.server.served, api_key="secret")
+    server = CompletionServer(served.server.engine, guarded)
+    headers = {"Host": "127.0.0.1:1", "Authorization": header}
+    server._refuse_strangers(make_mocked_request("GET", "/health", headers=headers))
+    call = make_mocked_request("GET", "/v1/models", headers=headers)
+    if header == "Bearer secret":
+        server._refuse_strangers(call)
+        return
+    with pytest.raises(ApiError) as error:
+        server._refuse_strangers(call)
+    assert error.value.status == 401 and "secret" not in error.value.message

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from potstill.errors import StageError
 from potstill.records import Problem, Trace
 from potstill.traces import session
-from potstill.traces.question_text import QuestionText, Words, read_question
+from potstill.traces.question_text import QuestionText, Words, read_once, read_question
 
 # Word runs of this length are the custom since GPT-3 (arXiv:2005.14165, appendix C).
 NGRAM = 13
@@ -154,7 +154,7 @@ class OverlapIndex:
             return equal.overlap("its prompt is the question of evaluation problem {}")
         texts = [question, prompt]
         if in_text:
-            texts.append(read_question(trace.text))
+            texts.append(read_once(trace.text))
         for text in dict.fromkeys(texts):
             overlap = self._find_part(text, options)
             if overlap:

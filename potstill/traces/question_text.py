@@ -129,7 +129,12 @@ MIN_CORE = 3  # words: fewer are no question
 
 @lru_cache(maxsize=8192)
 def read_question(text: str) -> QuestionText:
-    """Return what is compared of a text."""
+    """Return what is compared of a question; the latest are remembered."""
+    return read_once(text)
+
+
+def read_once(text: str) -> QuestionText:
+    """Return what is compared of a text, and remember nothing: of completions, which are long and come once."""
     plain = _plain_text(text)
     while label := _LABEL.match(plain):
         if not plain[label.end() :].strip():

@@ -229,6 +229,16 @@ def test_what_can_not_be_done_is_refused_before_anything_is_read(wrong, message)
 
 
 @pytest.mark.slow
+def test_rows_that_are_there_are_not_replaced(tmp_path, answers):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "train-00000.jsonl").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds train-00000.jsonl already"):
+        run(settings_of(answers), out)
+    assert contents(out) == {"train-00000.jsonl": b"mine"}
+
+
+@pytest.mark.slow
 def test_an_input_that_changed_and_one_without_rows(tmp_path, answers):
     run(settings_of(answers), tmp_path / "out")
     write_rows(answers, 10)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.data import problems, row_files, uploads
+from potstill.data.shards import MANIFEST_FILE, PARTIAL_FILE
 from potstill.data.trace_json import to_json
 from potstill.data.urls import Location, Url
 from potstill.errors import ConfigError
@@ -143,12 +144,6 @@ def curate(
         InputError: an input that can't be read, or of which nothing is left.
         ConfigError: the folders hold another curation.
     """
-    if form.suffix == ".parquet" and settings.layout == TRACES:
-        raise ConfigError(
-            "traces can't be written as Parquet: their parts have no one type",
-            expected="JSON lines, or another layout",
-            fix="--format messages --parquet",
-        )
     # What was finished before, or is under way.
     fingerprint = settings.fingerprint()
     finished = _read_report(out, fingerprint)
@@ -157,22 +152,25 @@ def curate(
         if work_path.is_dir():
             WorkFolder(work_path, fingerprint).remove()
         return finished
-    uploads.check_writable(out / REPORT_FILE)
+    _check_output(settings, out, work_path, form)
     held_out = load_held_out(settings)
     work = WorkFolder(work_path, fingerprint)
     shards, inputs = import_inputs(settings, work, progress)
     check_rows(shards, settings, held_out, work, processes=processes, progress=progress)
 
-    # The steps of all rows together, each over those that the earlier ones left.
     table = RowTable()
     funnel = _read_findings(shards, settings, work, table)
     traces = ShardedTraces(shards, work)
-    duplicates = minhash.NearDuplicates()
-    if settings.near_duplicates:
-        duplicates = find_duplicates(shards, settings, traces, work, progress)
-        funnel.append(_drop_duplicates(duplicates, settings, table))
-    if settings.decontaminate:
-        funnel.append(_drop_overlaps(shards, settings, work, table, held_out))
+    duplicates = _decide_together(
+        shards,
+        settings,
+        traces,
+        work,
+        table=table,
+        funnel=funnel,
+        held_out=held_out,
+        progress=progress,
+    )
     mix = choose_mix(_rows_by_input(shards, table), table.id_of, settings)
     funnel += _drop_surplus(mix, settings, table)
 
@@ -196,6 +194,27 @@ def curate(
     work.remove()
     as_read: dict[str, Any] = json.loads(content)  # as the next call gets it
     return as_read
+
+
+def _decide_together(
+    shards: Sequence[Shard],
+    settings: CurationSettings,
+    traces: ShardedTraces,
+    work: WorkFolder,
+    *,
+    table: RowTable,
+    funnel: list[StepCounts],
+    held_out: Sequence[Problem],
+    progress: Progress,
+) -> minhash.NearDuplicates:
+    """Drop near-duplicates, then overlaps, each among the rows that the earlier steps left; the near-duplicates."""
+    duplicates = minhash.NearDuplicates()
+    if settings.near_duplicates:
+        duplicates = find_duplicates(shards, settings, traces, work, progress)
+        funnel.append(_drop_duplicates(duplicates, settings, table))
+    if settings.decontaminate:
+        funnel.append(_drop_overlaps(shards, settings, work, table, held_out))
+    return duplicates
 
 
 def work_folder_for(out: Location, work: Path | None) -> Path:
@@ -240,6 +259,35 @@ def _read_report(out: Location, fingerprint: str) -> dict[str, Any] | None:
             fix="another folder with --out",
         )
     return report
+
+
+def _check_output(
+    settings: CurationSettings, out: Location, work_path: Path, form: row_files.ShardFormat
+) -> None:
+    """Refuse, before anything is read, rows that could not be written in the end."""
+    if form.suffix == ".parquet" and settings.layout == TRACES:
+        raise ConfigError(
+            "traces can't be written as Parquet: their parts have no one type",
+            expected="JSON lines, or another layout",
+            fix="--format messages --parquet",
+        )
+    uploads.check_writable(out / REPORT_FILE)
+    if not WorkFolder.is_begun(work_path):
+        _refuse_other_rows(out, work_path, form)
+
+
+def _refuse_other_rows(out: Location, work_path: Path, form: row_files.ShardFormat) -> None:
+    """Refuse a folder with something in it, before anything is begun: a set of rows there would be replaced."""
+    names = [MANIFEST_FILE, PARTIAL_FILE, DROPPED_FILE, form.shard_name(0)]
+    if isinstance(out, Path) and out.is_dir():
+        names += [path.name for path in out.iterdir() if path != work_path]
+    for name in names:
+        if (out / name).is_file():
+            raise ConfigError(
+                f"{out} holds {name} already",
+                expected="a new folder",
+                fix="another folder with --out",
+            )
 
 
 def _read_findings(

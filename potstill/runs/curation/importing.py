@@ -46,9 +46,17 @@ def import_inputs(
 def _import_input(
     settings: CurationSettings, spec: str, work: WorkFolder, index: int, progress: Progress
 ) -> None:
+    with atomic_write.building_folder(work.input_folder(index)) as draft:
+        # None: another process of the same command has imported it meanwhile.
+        if draft is not None:
+            _write_input(settings, spec, work, draft, progress)
+
+
+def _write_input(
+    settings: CurationSettings, spec: str, work: WorkFolder, draft: Path, progress: Progress
+) -> None:
     counts: list[int] = []
     with (
-        atomic_write.building_folder(work.input_folder(index)) as draft,
         files.skipping(files.is_skipping()) as bad_rows,
         stream_traces(
             spec,
@@ -59,7 +67,6 @@ def _import_input(
             scratch=work.path,
         ) as stream,
     ):
-        assert draft is not None, "another process works on this folder"
         # The traces pass through one by one: a shard is never in memory.
         shards = itertools.groupby(
             enumerate(_report_traces(stream.traces, spec, progress)),
@@ -83,7 +90,7 @@ def _import_input(
             "notes": stream.notes,
             "shards": counts,
         }
-        atomic_write.write_text(draft / _SUMMARY_FILE, json.dumps(summary))
+    atomic_write.write_text(draft / _SUMMARY_FILE, json.dumps(summary))
 
 
 def _write_shard(numbered_traces: Iterator[tuple[int, Trace]], path: Path) -> int:

@@ -7,6 +7,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +150,14 @@ def _counts_of_mix(
         count = min(settings.rows or total, total)
         counts = [count]
     else:
-        shares = [settings.shares[name] for name in settings.inputs]
+        # Fractions, so that no row is lost to rounding: 0.1 is a tenth.
+        shares = [Fraction(str(settings.shares[name])) for name in settings.inputs]
         whole = sum(shares)
         # So many rows that no input has to give more than it has.
         possible = min(len(pool) * whole / share for pool, share in zip(pools, shares, strict=True))
-        total = int(possible + 1e-9)
+        total = int(possible)
         count = min(settings.rows or total, total)
-        counts = [int(count * share / whole + 1e-9) for share in shares]
+        counts = [int(count * share / whole) for share in shares]
     if not sum(counts):
         raise ConfigError(
             "no row is left for the mix",

@@ -76,6 +76,11 @@ class WorkFolder:
         else:
             atomic_write.write_text(command_file, json.dumps({"fingerprint": fingerprint}) + "\n")
 
+    @staticmethod
+    def is_begun(path: Path) -> bool:
+        """Whether a command has begun its work in a folder."""
+        return (path / _COMMAND_FILE).is_file()
+
     def input_folder(self, index: int) -> Path:
         """Where the traces of an input lie."""
         return self.path / f"input-{index}"

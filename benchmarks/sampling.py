@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 def main() -> None:
     """Parse, measure, print."""
     args = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end too
     torch.set_num_threads(args.threads)
     checkpoint = args.checkpoint
     if args.gguf:
@@ -200,8 +202,10 @@ def serve(checkpoint: Path, args: Any) -> Iterator[tuple[Way, int]]:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
         spec = f"openai:model?at=potstill&url={url}&concurrency={args.batch}"
-        yield ask_server(spec, args), process.pid
-        process.terminate()
+        try:
+            yield ask_server(spec, args), process.pid
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -214,8 +218,10 @@ def serve_llama(file: Path, positions: int, args: Any) -> Iterator[tuple[Way, in
         lines = iter(process.stdout.readline, "")
         address = next(line.strip() for line in lines if line.startswith("http"))
         spec = f"openai:model?at=llamacpp&url={address}/v1&concurrency={args.batch}"
-        yield ask_server(spec, args), process.pid
-        process.kill()
+        try:
+            yield ask_server(spec, args), process.pid
+        finally:
+            process.kill()
 
 
 def ask_server(spec: str, args: argparse.Namespace) -> Way:

@@ -159,6 +159,8 @@ def _check_fsdp(config: ObjectiveConfig, settings: TrainingSettings) -> None:
         unsupported.append(f"teacher_model_kind={config.teacher_model_kind}")
     if settings.lora:
         unsupported.append("lora")
+    if config.rollout_server:
+        unsupported.append("rollout_server")
     if settings.optimizer != "adamw":
         unsupported.append(settings.optimizer)
     if unsupported:
@@ -173,6 +175,8 @@ def _check_deepspeed(config: ObjectiveConfig, settings: TrainingSettings) -> Non
     unsupported = [
         need for need in config.needs if need == "projectors"
     ]  # no part of its engine's model
+    if config.rollout_server:
+        unsupported.append("rollout_server")
     if settings.optimizer != "adamw":  # matrices are cut into flat pieces
         unsupported.append(settings.optimizer)
     if unsupported:

@@ -42,6 +42,7 @@ from potstill.training.full_disk import explain_full_disk
 from potstill.training.host import NO_HOST, TrainingHost
 from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.objective_inputs import ObjectiveInputs, StepRows, prepare_objective
+from potstill.training.rollout.rollout_servers import RolloutServers
 from potstill.training.rollout.rollouts import Rollouts
 from potstill.training.rollout_log import ROLLOUTS_FILE, RolloutLog
 from potstill.training.row_sample import sample_rows
@@ -275,6 +276,9 @@ def _prepare(
             bf16=bf16,
             host=host,
             teacher_prompts=teacher_prompts,
+            servers=RolloutServers(config, start, template.end_ids)
+            if config.rollout_server
+            else None,
         )
         rollouts.choose_among(split.train.item_rows)
     step_rows: StepRows | None = rollouts if config.writes_rows else None

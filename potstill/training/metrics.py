@@ -37,6 +37,7 @@ ENTROPY_FLOOR, LOSS_RISE = 0.05, 0.1
 ANSWERING = 0.5  # share of texts with an answer, in each of the first evaluations, below which nothing can be lost
 TEACHER_BEST = 16  # of a teacher's likeliest tokens, on which the student's mass is reported
 GRAM = 4  # tokens in a row that are not written twice by chance
+OF_SERVERS = ("drift", "importance", "staleness")  # of rows that a server wrote
 PAIR_FALL = 0.5  # nats a token by which both sides of pairs have fallen
 
 
@@ -129,7 +130,7 @@ def rollout_statistics(window: Sequence[Batch]) -> dict[str, Sum]:
         "truncated": summed(torch.cat(truncated)),
         "repeated": summed(torch.tensor(repeated)),
     }
-    for name in ("reward", "answered", "unscored", "solved", "tries", "swapped"):
+    for name in ("reward", "answered", "unscored", "solved", "tries", "swapped", *OF_SERVERS):
         if name in rolled[0]:
             statistics[name] = column(name)
     if "advantages" in rolled[0] and "reward" in rolled[0]:

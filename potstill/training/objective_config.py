@@ -78,6 +78,13 @@ class ObjectiveConfig:
         rollout_temperature: temperature of rollouts.
         rollout_sampling: who writes rollouts: "student", or "speculative", student and teacher interleaved
             (`objectives.joint_sampling`).
+        rollout_server: servers that write rollouts in the student's place, URLs with commas between them; they are
+            given its weights (`rollout.rollout_servers`).
+        rollout_backend: what kind of server that is.
+        rollout_weights_dir: a folder through which they get weights, under the same path there.
+        rollout_sync_steps: steps between two updates of their weights; in between their texts are of older ones.
+        rollout_importance_cap: the most that a token's weight p_student / p_server may be; 0 weighs none.
+        max_rollout_drift: nats a token by which a server's log-probabilities may differ on fresh weights.
         replay_buffer_size: completions kept to be trained on again; 0 is none. `on_policy_fraction` is then where the
             share of student text starts, which grows with the evaluation loss.
         num_iterations: steps made on the same rollouts: the second is off-policy already, which is what ratios and
@@ -114,6 +121,12 @@ class ObjectiveConfig:
     loss_reduction: Literal["token", "sequence", "fixed"] = "token"
     rollout_temperature: float = 1.0
     rollout_sampling: Literal["student", "speculative"] = "student"
+    rollout_server: str = ""
+    rollout_backend: Literal["potstill", "sglang", "vllm"] = "potstill"
+    rollout_weights_dir: str = ""
+    rollout_sync_steps: int = 1
+    rollout_importance_cap: float = 2.0
+    max_rollout_drift: float = 0.05
     replay_buffer_size: int = 0
     num_iterations: int = 1
     difficulty_pools: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -147,6 +160,7 @@ class ObjectiveConfig:
             *self._mistakes_in_constants(),
             *self._mistakes_in_inputs(),
             *self._mistakes_in_rollouts(),
+            *self._mistakes_in_rollout_server(),
             *self._mistakes_in_teacher(),
             *teacher_checks.several_teachers_mistakes(self),
             *self._mistakes_in_own_teacher(),
@@ -280,6 +294,28 @@ class ObjectiveConfig:
                     "on_policy_fraction=0, teacher= in the place of teacher_cache=",
                 )
             )
+        return mistakes
+
+    def _mistakes_in_rollout_server(self) -> list[Mistake]:
+        """What contradicts itself where a server writes rollouts."""
+        if not self.rollout_server:
+            of_servers = ("rollout_backend", "rollout_weights_dir", "rollout_sync_steps")
+            defaults = {f.name: f.default for f in fields(self)}
+            unused = [name for name in of_servers if getattr(self, name) != defaults[name]]
+            if not unused:
+                return []
+            message = f"{', '.join(unused)}: of a rollout_server, which is not named"
+            return [Mistake(message, "rollout_server=http://127.0.0.1:8747/v1")]
+        mistakes = []
+        if self.on_policy_fraction == 0:
+            message = "a rollout_server writes what the student would: on_policy_fraction above 0"
+            mistakes.append(Mistake(message, "on_policy_fraction=1"))
+        if not self.rollout_weights_dir:
+            message = "a rollout_server is given weights through a folder: rollout_weights_dir="
+            mistakes.append(Mistake(message, "rollout_weights_dir=/shared/weights"))
+        if self.writes_with_teacher:
+            message = "student and teacher write together in this process alone: rollout_server="
+            mistakes.append(Mistake(message, "rollout_server="))
         return mistakes
 
     def _mistakes_in_teacher(self) -> list[Mistake]:
@@ -518,12 +554,20 @@ class ObjectiveConfig:
         newer += ["mask_truncated_completions", "eval_rows", "loss_top_k", "teacher_by"]
         newer += ["teacher_model_kind", "teacher_update_rate", "teacher_sync_steps"]
         newer += ["teacher_prompt_template", "recheck_steps", "max_resample_times"]
+        newer += ["rollout_server", "rollout_sync_steps"]
+        if (
+            self.rollout_server
+        ):  # where they are asked and how is no part of it, but how they are weighed
+            newer.append("rollout_importance_cap")
         if self.replay_buffer_size:  # evaluations move the share of student text
             newer.append("eval_steps")
         defaults = {f.name: f.default for f in fields(self)}
         for name in newer:
             if getattr(self, name) != defaults[name]:
                 parts[name] = getattr(self, name)
+        if self.rollout_server:  # not where, but by what
+            parts["rollout_backend"] = self.rollout_backend
+            parts["rollout_importance_cap"] = self.rollout_importance_cap
         if self.difficulty_pools:
             pools = {name: list(values) for name, values in self.difficulty_pools.items()}
             parts["difficulty_pools"] = pools

@@ -81,6 +81,13 @@ class HttpClient:
         self.breaker.record_success()
         return body
 
+    async def command(self, url: str, data: bytes) -> bytes:
+        """The body of the answer to a call that asks for no completion: its status alone says whether it failed."""
+        status, body, headers = await self._request("POST", url, data)
+        if not is_success(status):
+            raise failure_from_status(status, body, headers, self._key)
+        return self._without_key(body)
+
     async def get(self, path: str) -> bytes:
         """The body at a path; raises `Failure`."""
         status, body, headers = await self._request("GET", self._base + path, None)

@@ -29,6 +29,7 @@ from potstill.training.rollout import rewards, speculative
 from potstill.training.rollout.prompt_choice import Observation, PromptChoice, has_spread
 from potstill.training.rollout.replay_buffer import ReplayBuffer, row_from_state, row_to_state
 from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout
+from potstill.training.rollout.rollout_servers import RolloutServers
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher.prompts import Feedback, TeacherPrompts
@@ -48,6 +49,7 @@ class Rollouts:
         bf16: write in bfloat16, as the training computes.
         host: the run around the training.
         teacher_prompts: what the teacher reads in the place of the rows' prompts; None where it reads the same.
+        servers: write in the student's place; None where it writes itself.
     """
 
     def __init__(
@@ -60,11 +62,12 @@ class Rollouts:
         bf16: bool = False,
         host: TrainingHost = NO_HOST,
         teacher_prompts: TeacherPrompts | None = None,
+        servers: RolloutServers | None = None,
     ) -> None:
         self._rows, self._chat, self._config = rows, template, config
         self._seed, self._bf16 = settings.seed, bf16
         self.host = host
-        self._teacher_prompts = teacher_prompts
+        self._teacher_prompts, self._servers = teacher_prompts, servers
         self._rewards = Rewards(config.reward, host)
         if "advantages" in config.needs:
             self._rewards.check(row.problem for row in rows)
@@ -112,6 +115,8 @@ class Rollouts:
     ) -> list[list[TokenizedRow]]:
         was_training = model.training
         model.eval()
+        if self._servers is not None:
+            self._servers.update_weights(model, when.step)
         rows_of_batches = []
         for index, batch in enumerate(window):
             place = f"{when.step}/{index}"
@@ -233,12 +238,14 @@ class Rollouts:
         requests = self.requests([prompt_rows[index].trace_index for index in group_of], names)
         with self.host.asking(requests) as answers:
             limits = [self.completion_limit(model, prompt_rows[index]) for index in group_of]
-            pair = self._pair(model, teacher)
-            drawn = self.write_completions(model, prompts_drawn, seeds, pair, limits=limits)
+            drawn, writers = self._draw(model, prompts_drawn, seeds, limits, teacher)
             answers += self.completions(prompts_drawn, drawn)
         rows = []
         for index, completion in zip(group_of, drawn):
             rows.append(self.as_row(prompt_rows[index], completion))
+        if self._servers is not None:
+            own_log_probs = rewards.score_rows(model, rows)
+            rows = self._servers.compared(rows, writers, own_log_probs, when.step)
 
         if config.writes_with_teacher:
             # They were not drawn from the student alone, so the student is asked for its own share.
@@ -258,6 +265,21 @@ class Rollouts:
             assert verdicts is not None
             rows = self._add_feedback(rows, group_of, verdicts)
         return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def _draw(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        limits: Sequence[int],
+        teacher: Any,
+    ) -> tuple[list[generate.GeneratedRow], list[int]]:
+        """A completion of each prompt, and which server wrote it, where servers write."""
+        if self._servers is None:
+            pair = self._pair(model, teacher)
+            return self.write_completions(model, prompts, seeds, pair, limits=limits), []
+        written = self._servers.write(prompts, seeds, limits, self._config.rollout_temperature)
+        return [one.row for one in written], [one.server for one in written]
 
     @property
     def _judges_unrewarded(self) -> bool:

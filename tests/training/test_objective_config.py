@@ -222,8 +222,11 @@ def test_every_keyword_has_an_example_that_is_taken():
         "reference",
         "teacher_cache",
     }
+    server = {"rollout_server": "http://a/v1", "rollout_weights_dir": "/w", "on_policy_fraction": 1}
     for name, value in checked.items():
         rest = {
+            **dict.fromkeys(("rollout_backend", "rollout_sync_steps", *server), server),
+            "on_policy_fraction": {},
             "replay_buffer_size": {"on_policy_fraction": 0.5},
             "num_iterations": {"on_policy_fraction": 1},
             "schedule": {"teacher": "t"},
@@ -234,7 +237,7 @@ def test_every_keyword_has_an_example_that_is_taken():
             "max_resample_times": {"on_policy_fraction": 1, "num_generations": 2},
         }.get(name, {})
         objective = {"schedule": "jsd"}.get(name, "grpo" if "num_generations" in rest else "sft")
-        config = bind(objective, {name: value, **rest}).config
+        config = bind(objective, {**rest, name: value}).config
         assert getattr(config, name) == value
 
 

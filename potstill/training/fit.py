@@ -268,6 +268,9 @@ def _prepare(
     rollouts: Rollouts | None = None
     if is_evaluated(config):
         split = split_eval_rows(dataset, config.eval_rows)
+        servers = None
+        if config.rollout_server:
+            servers = RolloutServers(config, start, template.end_ids)
         rollouts = Rollouts(
             traces,
             template,
@@ -276,16 +279,10 @@ def _prepare(
             bf16=bf16,
             host=host,
             teacher_prompts=teacher_prompts,
-            servers=RolloutServers(config, start, template.end_ids)
-            if config.rollout_server
-            else None,
+            servers=servers,
         )
         rollouts.choose_among(split.train.item_rows)
-    step_rows: StepRows | None = rollouts if config.writes_rows else None
-    if config.shortens_rows:
-        step_rows = RowShortener(traces, template, config, settings)
-    elif config.replaced_share:
-        step_rows = TokenReplacer(config, settings, bf16=bf16)
+    step_rows = _step_rows(rollouts, traces, template, config, settings)
     cross_tokenizer = None
     if config.crosses_tokenizers:
         cross_tokenizer = CrossTokenizerReader(make_tokenizer_pair(start, settings, config), traces)
@@ -339,6 +336,21 @@ def _with_teachers(
     if lost:
         dataset = dataset.select(taught).with_skipped({SKIPPED: lost})
     return dataset, row_teachers
+
+
+def _step_rows(
+    rollouts: Rollouts | None,
+    traces: Sequence[Trace],
+    template: ChatTemplate,
+    config: ObjectiveConfig,
+    settings: TrainingSettings,
+) -> StepRows | None:
+    """What replaces a step's rows: rollouts, shortened rows, or rows with tokens of the student's; None for none."""
+    if config.shortens_rows:
+        return RowShortener(traces, template, config, settings)
+    if config.replaced_share:
+        return TokenReplacer(config, settings, bf16=use_bf16(settings))
+    return rollouts if config.writes_rows else None
 
 
 def _load_student(

@@ -168,7 +168,9 @@ def _read_sglang(
         if entries is None:
             raise BadScoresError(NOT_KEPT.format(place=place))
         top = [(int(entry_id), _number(value)) for value, entry_id, _ in entries]
-        positions.append(ScoredPosition(int(token_id), _number(logprob), top))
+        # It says 0 of the last id of its vocabulary, which it takes for an image's.
+        read_id = int(token_id) or token_ids[min(place, len(token_ids) - 1)]
+        positions.append(ScoredPosition(read_id, _number(logprob), top))
     return positions
 
 

@@ -129,7 +129,7 @@ def test_all_mistakes_are_told_at_once():
         "values.nn: unknown parameter 'nn' (nearest: values.n)",
         "values.n: expected a whole number, found 'many'",
         "values.arm: expected one of 'own', 'none', 'shuffled', 'errors-only', 'no-rewriting', 'teacher-refines', "
-        "found 'owm'",
+        "'on-policy', 'on-policy-none', 'on-policy-shuffled', found 'owm'",
         "values.settings.resample: unknown setting 'resample' (nearest: values.settings.resamples)",
         "values.settings.attempts_per_prompt: expected a whole number, found 1.5",
         "training.learning_rte: unknown setting 'learning_rte' (nearest: training.learning_rate)",

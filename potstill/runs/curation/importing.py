@@ -49,12 +49,10 @@ def _import_input(
     with atomic_write.building_folder(work.input_folder(index)) as draft:
         # None: another process of the same command has imported it meanwhile.
         if draft is not None:
-            _write_input(settings, spec, work, draft, progress)
+            _write_input(settings, spec, draft, progress)
 
 
-def _write_input(
-    settings: CurationSettings, spec: str, work: WorkFolder, draft: Path, progress: Progress
-) -> None:
+def _write_input(settings: CurationSettings, spec: str, draft: Path, progress: Progress) -> None:
     counts: list[int] = []
     with (
         files.skipping(files.is_skipping()) as bad_rows,
@@ -64,7 +62,8 @@ def _write_input(
             kind=settings.kind,
             limit=settings.limit,
             progress=lambda label, done, total: progress(f"{spec}: {label}", done, total),
-            scratch=work.path,
+            # What a kill leaves of the scratch files goes with the draft.
+            scratch=draft,
         ) as stream,
     ):
         # The traces pass through one by one: a shard is never in memory.

@@ -75,7 +75,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "store": ("budget", "models", "data"),
     "traces": ("models", "verifiers"),
     "methods": ("traces", "models.model", "models.scoring", "models.token_scoring"),
-    "training": ("objectives", "models", "verifiers", "data"),
+    "training": ("objectives", "models", "verifiers", "data", "cluster"),
     "evaluation": (
         "traces",
         "verifiers",

@@ -106,6 +106,7 @@ def execute(args: argparse.Namespace) -> None:
 
 def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
     require_extra("local", "reading a teacher's logits")
+    from potstill.models.local.replicas import ReplicatedModel
     from potstill.runs.sources import load_checkpoint
     from potstill.training.dataset.build import tokenize_for_teacher
     from potstill.training.teacher import cached_logits
@@ -130,6 +131,7 @@ def _cache_teacher(args: argparse.Namespace) -> dict[str, Any]:
             temperature=args.temperature,
             device=args.device,
             progress=progress,
+            replicas=teacher.settings if isinstance(teacher, ReplicatedModel) else None,
         )
     bytes_per_token = cache.bytes / max(cache.tokens, 1)
     return {

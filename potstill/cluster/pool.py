@@ -27,7 +27,9 @@ from potstill.errors import ModelError, PotstillError, PotstillWarning
 MAX_ITEM_DEATHS = 3  # replicas that may die over one item
 MAX_START_DEATHS = 5  # replicas that may die in a row while they start
 TICK_SECONDS = 2.0  # between two looks at replicas that Ray has found no place for
-PLACEMENT_WARNING_SECONDS = 30.0  # without any replica, until it is said why
+PLACEMENT_WARNING_SECONDS = (
+    120.0  # without any replica, until it is said why; a large model takes a while
+)
 MAX_PLACEMENT_SECONDS = 30 * 60.0  # a cluster that grows on demand takes some minutes
 IDLE_SECONDS = 2.0  # without work, until a pool's replicas may make room for those of another
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -20,9 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from potstill import __version__
+from potstill.cluster.pool import ReplicaPool, Resources
 from potstill.data.atomic_write import replacing, write_text
 from potstill.errors import StageError, StoreError
 from potstill.models.local import checkpoint, weights
+from potstill.models.ray_spec import ReplicaSettings
 from potstill.objectives.truncated import top_k
 from potstill.records import Progress
 from potstill.training import logprobs
@@ -35,6 +38,13 @@ from potstill.training.teacher.tokenizer_check import PROBES
 ROWS_A_SHARD = 512
 ROWS_A_BATCH = 8  # in a forward pass of the teacher
 POSITIONS_A_BATCH = 256  # whose logits are computed at once
+
+Entries: TypeAlias = tuple[Tensor, Tensor]
+"""Of one row: ids and log-probabilities, [n, k] each."""
+ComputeParts: TypeAlias = Callable[
+    [Sequence[list[TokenizedRow]]], Iterator[tuple[int, list[Entries]]]
+]
+"""The entries of parts, each with the part's place, in any order."""
 
 
 class CachedLogits(NamedTuple):
@@ -60,6 +70,7 @@ def write(
     temperature: float = 1.0,
     device: str = "auto",
     progress: Progress | None = None,
+    replicas: ReplicaSettings | None = None,
 ) -> CachedLogits:
     """Store the teacher's k best entries at every counted target of the rows; return what was stored.
 
@@ -91,19 +102,22 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     for old_shard in folder.glob("teacher_cache-*"):
         old_shard.unlink()
-    model = load_teacher(teacher, device)
-    weights.check_token_ids(model, max(int(row.input_ids.max()) for row in distinct))
+    worker = EntriesWorker(teacher, device, k=k, temperature=temperature, width=width)
+    compute_parts = _compute_here(worker) if replicas is None else _compute_on(worker, replicas)
     by_length = sorted(distinct, key=len)  # less padding
     token_count = byte_count = 0
     for number, start in enumerate(range(0, len(by_length), ROWS_A_SHARD)):
         shard_rows = by_length[start : start + ROWS_A_SHARD]
-        tensors: dict[str, Tensor] = {}
-        for at in range(0, len(shard_rows), ROWS_A_BATCH):
+        parts = split_rows(shard_rows)
+        entries_of_part: dict[int, list[Entries]] = {}
+        for place, entries in compute_parts(parts):
             if progress:
-                progress("rows", start + at, len(by_length))
-            part = shard_rows[at : at + ROWS_A_BATCH]
-            entries = compute_entries(model, part, k=k, temperature=temperature, width=width)
-            for row, (ids_NK, log_probs_NK) in zip(part, entries, strict=True):
+                # Of those before this one: a shard counts as done once it is on the disk.
+                progress("rows", start + len(entries_of_part) * ROWS_A_BATCH, len(by_length))
+            entries_of_part[place] = entries
+        tensors: dict[str, Tensor] = {}
+        for place, part in enumerate(parts):
+            for row, (ids_NK, log_probs_NK) in zip(part, entries_of_part[place], strict=True):
                 tensors[f"{row_id(row)}/ids"] = ids_NK
                 tensors[f"{row_id(row)}/logp"] = log_probs_NK.to(torch.float16)
         path = folder / f"teacher_cache-{number:05d}.safetensors"
@@ -118,6 +132,76 @@ def write(
     # Last: a folder without it was never finished.
     write_text(folder / MANIFEST, json.dumps(manifest._asdict(), indent=1, sort_keys=True))
     return manifest
+
+
+def split_rows(rows: Sequence[TokenizedRow]) -> list[list[TokenizedRow]]:
+    """The rows that are read in one forward pass each."""
+    parts = []
+    for start in range(0, len(rows), ROWS_A_BATCH):
+        parts.append([row.without_columns() for row in rows[start : start + ROWS_A_BATCH]])
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesWorker:
+    """Makes what computes the entries of a part of the rows, here or in a replica; picklable.
+
+    Args:
+        teacher: its checkpoint.
+        device: see `load_teacher`.
+        k: entries a token.
+        temperature: divides the teacher's logits.
+        width: token ids that count.
+        threads: CPU threads of torch; 0 leaves them as they are.
+    """
+
+    teacher: Path
+    device: str
+    _: KW_ONLY
+    k: int
+    temperature: float
+    width: int
+    threads: int = 0
+
+    def __call__(self) -> Callable[[list[TokenizedRow]], list[Entries]]:
+        """The function that reads a part, with the teacher loaded."""
+        model = load_teacher(self.teacher, self.device)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+        def read_part(part: list[TokenizedRow]) -> list[Entries]:
+            weights.check_token_ids(model, max(int(row.input_ids.max()) for row in part))
+            return compute_entries(
+                model, part, k=self.k, temperature=self.temperature, width=self.width
+            )
+
+        return read_part
+
+
+def _compute_here(worker: EntriesWorker) -> ComputeParts:
+    read_part = worker()
+
+    def compute_parts(parts: Sequence[list[TokenizedRow]]) -> Iterator[tuple[int, list[Entries]]]:
+        for place, part in enumerate(parts):
+            yield place, read_part(part)
+
+    return compute_parts
+
+
+def _compute_on(worker: EntriesWorker, replicas: ReplicaSettings) -> ComputeParts:
+    """On replicas with as many threads as this process has, so that they make the same bits."""
+    thread_count = replicas.threads or torch.get_num_threads()
+    cpus = float(thread_count)
+    device = "cpu"
+    if replicas.gpus:
+        device, thread_count, cpus = "cuda", replicas.threads, float(replicas.threads or 1)
+    pool: ReplicaPool[list[TokenizedRow], list[Entries]] = ReplicaPool(
+        replace(worker, teacher=worker.teacher.absolute(), device=device, threads=thread_count),
+        replicas=replicas.replicas,
+        resources=Resources(cpus=cpus, gpus=replicas.gpus),
+        name=f"replica of {worker.teacher}",
+    )
+    return pool.map
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tiny import tiny_checkpoint as make_checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from potstill.errors import StageError, StoreError
+from potstill.models.ray_spec import ReplicaSettings
 from potstill.objectives.truncated import top_k
 from potstill.records import Span
 from potstill.training.dataset.build import tokenize_for_teacher
@@ -64,6 +65,19 @@ def test_a_token_takes_at_most_600_bytes(tmp_path, k, least):
         row.is_learnt.sum() for row in tokenized(pairs(), tmp_path / "teacher")
     )
     assert least < told.bytes / told.tokens < 600, told.bytes / told.tokens
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_replicas_store_the_same_bytes(tmp_path, ray_cluster):
+    folder = stored(tmp_path, k=8)
+    other, teacher = tmp_path / "by replicas", tmp_path / "teacher"
+    settings = ReplicaSettings(replicas=2, threads=torch.get_num_threads())
+    read = tokenized(pairs(), teacher)
+    manifest = cached_logits.write(other, teacher, read, k=8, replicas=settings)
+    assert manifest == cached_logits.load_manifest(folder)
+    for path in folder.iterdir():
+        assert (other / path.name).read_bytes() == path.read_bytes()
 
 
 def test_other_rows_weights_and_tokens_are_refused(tmp_path):

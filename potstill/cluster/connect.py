@@ -39,6 +39,13 @@ def connect(purpose: str = "ray:") -> Any:
         ConfigError: Ray is not installed, or there is no cluster at RAY_ADDRESS that this process can join.
     """
     require_extra("ray", purpose)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and not os.environ.get(ADDRESS):
+        raise ConfigError(
+            f"{purpose} in {processes} processes would start {processes} Ray clusters",
+            expected=f"one cluster for all of them, named by {ADDRESS}",
+            fix=f"ray start --head, then {ADDRESS}=HOST:6379 in the environment of the launcher",
+        )
     # Nobody is asked whether figures of the use of Ray may be sent over the network, so none are.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # What Ray will do one day about GPUs of tasks without any: announced in each process, and of no effect here.

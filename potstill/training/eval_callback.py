@@ -109,6 +109,7 @@ class Evaluator:
         prompts = [row.prompt_ids for row in rows]
         limits = [self._rollouts.completion_limit(model, row) for row in rows]
         places = [f"eval/{place}/{index}" for index in range(len(rows))]
+        self._rollouts.use_weights(model)
         requests = self._rollouts.requests([row.trace_index for row in rows], places)
         with self._rollouts.host.asking(requests) as answers:
             drawn = self._rollouts.write_completions(model, prompts, seeds, limits=limits)

@@ -168,7 +168,11 @@ def _fit(
             resume_from = distributed.of_first_process(last_checkpoint(work_folder))
             if resume_from:
                 node_checks.wait_for_folder(resume_from)
-            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+            try:
+                trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+            finally:
+                if prepared.rollouts:
+                    prepared.rollouts.close()
             trained = trainer.gather_student(lambda: student.load_student(start, settings))
             if is_first_process:
                 _finish(trained, prepared, traces, output_dir, settings, key=key, start_id=start_id)
@@ -233,6 +237,7 @@ class _Prepared(NamedTuple):
     dataset: TrainingDataset
     start: Path
     template: ChatTemplate
+    rollouts: Rollouts | None
 
 
 def _prepare(
@@ -313,7 +318,7 @@ def _prepare(
         decode=template.codec.decode,
         host=host,
     )
-    return _Prepared(trainer, split.train, start, template)
+    return _Prepared(trainer, split.train, start, template, rollouts)
 
 
 def _with_teachers(

@@ -27,6 +27,7 @@ NOT_NEGATIVE = (
     "threads",
     "save_steps",
     "save_minutes",
+    "rollout_replicas",
 )
 
 
@@ -86,6 +87,8 @@ class TrainingSettings:
             off.
         save_minutes: minutes between two checkpoints at most, so that a kill costs no more on a slow machine; 0 leaves
             it to `save_steps`. A step is never broken off for it.
+        rollout_replicas: replicas of the student on the Ray cluster of RAY_ADDRESS (or of this machine) that write its
+            rollouts, at most so many; 0 writes in this process. docs/scale.md.
         packing: rows of a micro-batch lie one after another instead of side by side, without padding and without
             seeing each other; the result is the same to rounding. Pays where lengths differ much within a batch.
         report_to: where each step's record goes too: "wandb", "trackio", or "tensorboard" (`runs/` of the output_dir).
@@ -117,6 +120,7 @@ class TrainingSettings:
     chat: Literal["auto", "thinking", "no-thinking"] = "auto"
     save_steps: int = 500
     save_minutes: float = 10.0
+    rollout_replicas: int = 0
     packing: bool = False
     report_to: Literal["", "tensorboard", "wandb", "trackio"] = ""
     objective_config: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -170,8 +174,8 @@ class TrainingSettings:
     def to_json(self) -> dict[str, Any]:
         """As plain data; what came later than the first runs only where it says something, so their ids stay."""
         values = dataclasses.asdict(self)
-        # When checkpoints are written decides nothing: another run of the same recipe may say otherwise.
-        del values["save_minutes"]
+        # When checkpoints and where rollouts are written decides nothing: another run of the recipe may say otherwise.
+        del values["save_minutes"], values["rollout_replicas"]
         for name in ("packing", "report_to", "objective_config", "max_train_samples"):
             if not values[name]:
                 del values[name]

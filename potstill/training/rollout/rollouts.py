@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 
+from potstill.errors import StageError
 from potstill.models.local import checkpoint, generate
 from potstill.models.model import Completion, Request, Sampling
 from potstill.objectives.policy import group_advantages
@@ -28,6 +29,7 @@ from potstill.training.objective_config import ObjectiveConfig
 from potstill.training.rollout import rewards, speculative
 from potstill.training.rollout.prompt_choice import Observation, PromptChoice, has_spread
 from potstill.training.rollout.replay_buffer import ReplayBuffer, row_from_state, row_to_state
+from potstill.training.rollout.replicas import ReplicaWriter
 from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout
 from potstill.training.rollout.rollout_servers import RolloutServers
 from potstill.training.schedules import When
@@ -68,6 +70,17 @@ class Rollouts:
         self._seed, self._bf16 = settings.seed, bf16
         self.host = host
         self._teacher_prompts, self._servers = teacher_prompts, servers
+        self._replicas: ReplicaWriter | None = None
+        if settings.rollout_replicas:
+            if config.writes_with_teacher or servers is not None:
+                raise StageError(
+                    "rollout_replicas write for the student alone, and here it writes with a teacher or by a server",
+                    expected="rollout_sampling=student, none of the teacher's share in sampling, no rollout_server",
+                    fix="--set rollout_replicas=0",
+                )
+            self._replicas = ReplicaWriter(
+                settings.rollout_replicas, trains_all=settings.lora is None, bf16=bf16
+            )
         self._rewards = Rewards(config.reward, host)
         if "advantages" in config.needs:
             self._rewards.check(row.problem for row in rows)
@@ -117,6 +130,7 @@ class Rollouts:
         model.eval()
         if self._servers is not None:
             self._servers.update_weights(model, when.step)
+        self.use_weights(model)
         rows_of_batches = []
         for index, batch in enumerate(window):
             place = f"{when.step}/{index}"
@@ -369,8 +383,20 @@ class Rollouts:
             end_ids=self._chat.end_ids,
             unknown_ids=self._chat.codec.unknown_ids(text_config.vocab_size),
         )
+        if self._replicas is not None:
+            return self._replicas.write(batch)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self._bf16):
             return generate.generate_batch(pair or model, batch)
+
+    def use_weights(self, model: Any) -> None:
+        """Have replicas write with the weights that the student has now; to be called when these are others."""
+        if self._replicas is not None:
+            self._replicas.use_weights(model)
+
+    def close(self) -> None:
+        """End the replicas, where there are some."""
+        if self._replicas is not None:
+            self._replicas.close()
 
     def requests(self, traces: Sequence[int], places: Sequence[str]) -> list[Request]:
         """What the student is asked, as a run counts it: the rows' prompts, each at its place in the training."""

@@ -155,10 +155,11 @@ class ReplicaPool(Generic[Item, Result]):
         return self._dispatcher.places()
 
 
-def release_idle_replicas() -> None:
-    """End the replicas of all pools that have no work, so that what needs their GPUs finds them free."""
+def release_idle_gpus() -> None:
+    """End the replicas on GPUs that have no work: a training in this process may need the memory that they hold."""
     for dispatcher in list(_dispatchers):
-        dispatcher.release_if_idle(0.0)
+        if dispatcher.resources.gpus:
+            dispatcher.release_if_idle(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,7 @@ class _Dispatcher:
         name: str,
         items_per_replica: int,
     ) -> None:
-        self._make_worker, self._resources, self._name = make_worker, resources, name
+        self._make_worker, self.resources, self._name = make_worker, resources, name
         self._max_replicas, self._items_per_replica = max_replicas, items_per_replica
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -306,8 +307,8 @@ class _Dispatcher:
     def _start_replica(self) -> None:
         self._make_room()
         options = {
-            "num_cpus": self._resources.cpus,
-            "num_gpus": self._resources.gpus,
+            "num_cpus": self.resources.cpus,
+            "num_gpus": self.resources.gpus,
             # The pool starts another one by itself, and gives its items to those that are there.
             "max_restarts": 0,
             "max_task_retries": 0,
@@ -428,8 +429,8 @@ class _Dispatcher:
         """Ask pools without work for their replicas' places, where the cluster has none left."""
         free = self._ray.available_resources()
         has_room = (
-            free.get("CPU", 0.0) >= self._resources.cpus
-            and free.get("GPU", 0.0) >= self._resources.gpus
+            free.get("CPU", 0.0) >= self.resources.cpus
+            and free.get("GPU", 0.0) >= self.resources.gpus
         )
         if has_room:
             return
@@ -453,7 +454,7 @@ class _Dispatcher:
         if seconds >= PLACEMENT_WARNING_SECONDS and not self._has_warned:
             self._has_warned = True
             self._warn(
-                f"no {self._name} is ready after {seconds:.0f} s: each needs {self._resources}; "
+                f"no {self._name} is ready after {seconds:.0f} s: each needs {self.resources}; "
                 f"{self._describe_cluster()}. Waiting for it to load, or for the cluster to grow",
                 self._open_jobs(),
             )
@@ -508,7 +509,7 @@ class _Dispatcher:
         return ModelError(
             f"{MAX_START_DEATHS} replicas of the {self._name} died one after the other while they started "
             f"({_one_line(error)})",
-            expected=f"room for one on a node: {self._resources}, and the memory that it takes",
+            expected=f"room for one on a node: {self.resources}, and the memory that it takes",
             fix="fewer replicas a node (a larger gpus= or threads=), or nodes with more memory; Ray's logs say more",
         )
 
@@ -521,7 +522,7 @@ class _Dispatcher:
 
     def _placement_error(self, seconds: float) -> ModelError:
         return ModelError(
-            f"no replica of the {self._name} was ready in {seconds / 60:.0f} minutes: each needs {self._resources}; "
+            f"no replica of the {self._name} was ready in {seconds / 60:.0f} minutes: each needs {self.resources}; "
             f"{self._describe_cluster()}",
             expected="a node with that much",
             fix="a smaller gpus= or threads=, or a larger cluster; the same command goes on",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from potstill.cluster.pool import release_idle_gpus
 from potstill.data.atomic_write import write_text
 from potstill.data.metadata_columns import columns_of
 from potstill.errors import StageError
@@ -78,6 +79,7 @@ def train_stage(
 
     output_dir = folder.path / "students" / key.id
     host = FolderHost(folder, key.id, arm, roles=roles)
+    release_idle_gpus()
     with in_training(key.id):
         report = fit(
             stage.rows,

@@ -53,6 +53,7 @@ KINDS = [
     "litellm",
     "vllm",
     pytest.param("serve", marks=pytest.mark.slow),
+    pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.xdist_group("ray")]),
 ]
 
 
@@ -81,8 +82,26 @@ def case(
         yield _served(
             request.getfixturevalue("real_url"), request.getfixturevalue("tiny_checkpoint")
         )
+    elif kind == "ray":
+        yield request.getfixturevalue("replicated")
     else:
         yield _local(kind, request, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def replicated(ray_cluster: object, tiny_checkpoint: Path) -> Iterator[Case]:
+    from potstill.models.local.replicas import ReplicatedModel
+
+    model = load(f"ray:transformers:{tiny_checkpoint}?replicas=1&threads=1")
+    assert isinstance(model, ReplicatedModel)
+    yield Case(
+        model,
+        lambda to: load(f"ray:transformers:{shutil.copytree(tiny_checkpoint, to / 'c')}"),
+        CUT,
+        real=True,
+        failing=LONG,
+    )
+    model.release()
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,10 @@ class ReplicatedModel:
         with closing(self._pool.map(_with_later(batches))) as landed_batches:
             yield from landed_batches
 
+    def release(self) -> None:
+        """End the replicas; the next request starts them again."""
+        self._pool.release()
+
     @cached_property
     def _pool(self) -> ReplicaPool[Sequence[Request], list[Completion]]:
         """The replicas, none of which has started yet."""

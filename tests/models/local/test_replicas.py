@@ -56,7 +56,7 @@ def test_replicas_write_what_the_model_writes(
             assert len(stored) == len({row.key for row in stored}) == len(written) + len(scores)
             assert not list(store.attempts.iterate())
     assert answers[0] == answers[1]
-    replicas._pool.release()
+    replicas.release()
 
 
 def test_a_student_stays_on_the_cluster(tiny_checkpoint: Path) -> None:

@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,32 +62,35 @@ def two_nodes() -> Iterator[Any]:
 # The same bits.
 
 
-def compare_runs(args: argparse.Namespace) -> dict[str, Any]:
+def compare_runs(args: argparse.Namespace) -> None:
     """Run the quickstart in one process, on a cluster, and on one whose nodes die; say what is equal."""
     base = Path(tempfile.mkdtemp(prefix="ray-cluster-"))
-    report: dict[str, Any] = {"folders": str(base)}
-    run_quickstart(args, base / "alone", replicas=0)
+    print(f"folders: {base}", flush=True)
+    seconds = run_quickstart(args, base / "alone", replicas=0)
     alone = read_run(base / "alone")
-    report["completions"] = len(alone["completions"])
+    count = len(alone["completions"])
+    print(f"one process: {count} completions, {seconds:.0f} s", flush=True)
     with two_nodes() as cluster:
         seconds = run_quickstart(args, base / "cluster", replicas=args.replicas)
-        report["on the cluster"] = differences(alone, read_run(base / "cluster"))
-        report["seconds on the cluster"] = round(seconds)
+        verdict = differences(alone, read_run(base / "cluster"))
+        print(f"two nodes: {verdict}; {seconds:.0f} s", flush=True)
 
-        moments = random.Random(args.seed).sample(range(1, len(alone["completions"])), args.kills)
-        killer = NodeKiller(cluster, base / "killed", sorted(moments))
-        killer.start()
-        seconds = run_quickstart(args, base / "killed", replicas=args.replicas)
-        killer.is_over = True
-        killer.join()
-        report["nodes killed at completions"] = killer.killed_at
-        report["where nodes died"] = differences(alone, read_run(base / "killed"))
-        report["seconds where nodes died"] = round(seconds)
-    return report
+        moments = sorted(random.Random(args.seed).sample(range(1, count), args.kills))
+        killer = NodeKiller(cluster, base / "killed", moments)
+        seconds = run_quickstart(args, base / "killed", replicas=args.replicas, watch=killer)
+        verdict = differences(alone, read_run(base / "killed"))
+        places = ", ".join(map(str, killer.killed_at))
+        print(f"a node killed at completions {places}: {verdict}; {seconds:.0f} s", flush=True)
 
 
-def run_quickstart(args: argparse.Namespace, folder: Path, *, replicas: int) -> float:
-    """The quickstart's stories; its wall-clock seconds."""
+def run_quickstart(
+    args: argparse.Namespace,
+    folder: Path,
+    *,
+    replicas: int,
+    watch: Callable[[], None] | None = None,
+) -> float:
+    """The quickstart's stories; its wall-clock seconds. `watch` is called now and then meanwhile."""
     command = [sys.executable, "-m", "potstill", "quickstart", "--family", "story", "--quiet"]
     command += ["--threads", "1", "--limit", str(args.limit), "--test", str(args.test)]
     command += ["--n", str(args.n), "--out", str(folder)]
@@ -98,12 +100,18 @@ def run_quickstart(args: argparse.Namespace, folder: Path, *, replicas: int) -> 
             command += ["--set", f"roles.{role}={spec}"]
     began = time.monotonic()
     log = folder.with_suffix(".log")
-    with log.open("w") as file:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, check=False, stdout=file, stderr=subprocess.STDOUT, env=environment
-        )
-    if done.returncode:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment
+        ) as process,
+    ):
+        while process.poll() is None:
+            time.sleep(0.2)
+            if watch is not None:
+                watch()
+    if process.returncode:
         raise SystemExit(f"{' '.join(command)}\n{log.read_text()[-3000:]}")
     return time.monotonic() - began
 
@@ -157,27 +165,23 @@ def without_clocks(value: Any) -> Any:
     return value
 
 
-class NodeKiller(threading.Thread):
+class NodeKiller:
     """Kills the cluster's second node, with all its processes, each time a store has so many completions."""
 
     def __init__(self, cluster: Any, folder: Path, moments: list[int]) -> None:
-        super().__init__(daemon=True)
         self.cluster, self.folder, self.moments = cluster, folder, moments
         self.killed_at: list[int] = []
-        self.is_over = False
 
-    def run(self) -> None:
-        """Watch and kill."""
-        for moment in self.moments:
-            while self.count_completions() < moment:
-                if self.is_over:
-                    return
-                time.sleep(0.2)
-            self.killed_at.append(self.count_completions())
-            [node] = self.cluster.worker_nodes
-            kill_processes(node)
-            self.cluster.remove_node(node, allow_graceful=False)
-            self.cluster.add_node(**NODE)
+    def __call__(self) -> None:
+        """Kill the node if it is time; another one joins."""
+        count = self.count_completions()
+        if len(self.killed_at) == len(self.moments) or count < self.moments[len(self.killed_at)]:
+            return
+        self.killed_at.append(count)
+        [node] = self.cluster.worker_nodes
+        kill_processes(node)
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.cluster.add_node(**NODE)
 
     def count_completions(self) -> int:
         """How many the run has stored so far."""
@@ -316,7 +320,10 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    report = compare_runs(args) if args.what == "equal" else measure_speed(args)
+    if args.what == "equal":
+        compare_runs(args)
+        return
+    report = measure_speed(args)
     for name, value in report.items():
         if isinstance(value, dict):
             print(f"{name}:")

@@ -52,7 +52,7 @@ def test_nothing_stays_behind(number: signal.Signals, tmp_path: Path) -> None:
         assert processes_of(process.pid)
         process.send_signal(number)
         process.wait()
-        for _ in range(100):
+        for _ in range(600):  # after a kill Ray itself looks every now and then
             if not processes_of(process.pid):
                 break
             time.sleep(0.1)

@@ -16,7 +16,6 @@ with the model in this process. Medians; wall-clock ratios are of one run, on wh
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cluster.connect import ADDRESS, disconnect
+from potstill.evaluation.results import load as load_results
+from potstill.evaluation.results import outcome
 from potstill.models.model import Request, Sampling
 from potstill.runs.sources import load_model
 from potstill.store import Store, with_cache
@@ -38,8 +39,6 @@ from potstill.world.tasks import make_problems
 
 NODE = {"num_cpus": 8, "object_store_memory": 100 << 20}  # logical CPUs: room for all models
 ROLES = ("teacher", "student")
-# What differs between two runs of one recipe under other specs: clocks, and how the roles were written.
-UNCOMPARED = ("timing", "fingerprint", "manifest")
 
 
 @contextmanager
@@ -118,7 +117,6 @@ def run_quickstart(
 
 def read_run(folder: Path) -> dict[str, Any]:
     """What a run left, without clocks."""
-    results = json.loads((folder / "results.json").read_bytes())
     rows = {}
     for path in sorted((folder / "rows").glob("*.jsonl")):
         rows[path.name] = path.read_text()
@@ -131,7 +129,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         attempts = len(list(store.attempts.iterate()))
         students = sorted(student.model for student in store.students.all())
     return {
-        "results": {name: part for name, part in results.items() if name not in UNCOMPARED},
+        "results": outcome(load_results(folder / "results.json")),
         "rows": rows,
         "students": students,
         "completions": completions,
@@ -141,28 +139,10 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def differences(alone: dict[str, Any], other: dict[str, Any]) -> str:
     """In a line, what of two runs is not equal."""
-    unequal = []
-    for name in ("rows", "students", "completions"):
-        if alone[name] != other[name]:
-            unequal.append(name)
-    for name, part in alone["results"].items():
-        if without_clocks(part) != without_clocks(other["results"].get(name)):
-            unequal.append(f"results.{name}")
+    parts = ("results", "rows", "students", "completions")
+    unequal = [name for name in parts if alone[name] != other[name]]
     verdict = f"DIFFERENT: {', '.join(unequal)}" if unequal else "equal"
     return f"{verdict}; {len(other['completions'])} completions, {other['written twice']} of them twice"
-
-
-def without_clocks(value: Any) -> Any:
-    """A part of the results without seconds and what is derived of them."""
-    if isinstance(value, dict):
-        parts = {}
-        for name, part in value.items():
-            if "second" not in name:
-                parts[name] = without_clocks(part)
-        return parts
-    if isinstance(value, list):
-        return [without_clocks(part) for part in value]
-    return value
 
 
 class NodeKiller:

@@ -10,7 +10,8 @@ rows, students and every stored completion, and counts completions that were sto
 
 `speed` lets two replicas of the built-in student write the same requests in turns: driven directly (a loop that gives
 each replica of the same pool a batch and waits for it), and as a model behind the store. Then one replica, in turns
-with the model in this process. Medians; wall-clock ratios are of one run, on whatever else the machine is doing.
+with the model in this process. Last, two replicas that sleep for a tenth of a second an item, which a busy machine does
+not slow: what handing out an item costs. Medians; the ratios are of one run.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.cluster.connect import ADDRESS, disconnect
+from potstill.cluster.pool import ReplicaPool
 from potstill.evaluation.results import load as load_results
 from potstill.evaluation.results import outcome
 from potstill.models.model import Request, Sampling
@@ -202,7 +204,7 @@ def measure_speed(args: argparse.Namespace) -> dict[str, Any]:
         replicas: Any = load_model(f"ray:{spec}&replicas=2")
         batches = [[requests[i] for i in batch] for batch in replicas.plan(requests)]
         behind_store(replicas, requests[: 4 * args.batch])  # starts them
-        direct = Direct(replicas)
+        direct = Direct(replicas._pool)
         both = take_turns(
             {
                 "driven directly": lambda: direct.write(batches),
@@ -221,6 +223,7 @@ def measure_speed(args: argparse.Namespace) -> dict[str, Any]:
             },
             args.rounds,
         )
+        sleepers = measure_sleepers(args.rounds)
     extra = both["ray: behind the store"]["median"] - both["driven directly"]["median"]
     return {
         "requests": len(requests),
@@ -234,16 +237,47 @@ def measure_speed(args: argparse.Namespace) -> dict[str, Any]:
         "one replica, of transformers:": round(
             single["transformers:"]["median"] / single["ray: with one replica"]["median"], 3
         ),
+        "two replicas that sleep": sleepers,
+        "sleeping, of directly driven": round(
+            sleepers["driven directly"]["median"] / sleepers["ReplicaPool"]["median"], 3
+        ),
     }
 
 
+def make_sleeper() -> Callable[[float], float]:
+    """A worker that takes no time of the machine."""
+
+    def sleep(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    return sleep
+
+
+def measure_sleepers(rounds: int) -> dict[str, Any]:
+    """Items of a tenth of a second on two replicas, by the pool and driven directly."""
+    pool = ReplicaPool(make_sleeper, replicas=2)
+    items = [0.1] * 100
+    list(pool.map([0.1] * 8))
+    while len(pool.places()) < 2:
+        list(pool.map([0.1] * 2))
+    direct = Direct(pool)
+    return take_turns(
+        {
+            "driven directly": lambda: direct.write(items),
+            "ReplicaPool": lambda: list(pool.map(items)),
+        },
+        rounds,
+    )
+
+
 class Direct:
-    """The replicas of a model's pool without the pool: each gets a batch, and the next one when it is done."""
+    """The replicas of a pool without the pool: each gets a batch, and the next one when it is done."""
 
-    def __init__(self, model: Any) -> None:
-        self.handles = [actor.handle for actor in model._pool._dispatcher._actors]
+    def __init__(self, pool: ReplicaPool[Any, Any]) -> None:
+        self.handles = [actor.handle for actor in pool._dispatcher._actors]
 
-    def write(self, batches: list[list[Request]]) -> None:
+    def write(self, batches: list[Any]) -> None:
         """Write all batches."""
         import ray
 
@@ -265,7 +299,7 @@ def behind_store(model: Any, requests: list[Request]) -> None:
         with_cache(model, store, role="student", arm="a", seed=0).write(requests)
 
 
-def take_turns(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict[str, float]]:
+def take_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of each way, in turns."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):

@@ -133,15 +133,15 @@ class ClusterPlace:
         """The nodes that are alive, each with a process."""
         with self._lock:
             alive: dict[str, Mapping[str, Any]] = {}
-            for known in self._ray.nodes():
+            for node in self._ray.nodes():
                 # A node without CPUs, as a head may be, is not for work.
-                if known["Alive"] and known["Resources"].get("CPU", 0) >= 1:
-                    alive[known["NodeID"]] = known
+                if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
+                    alive[node["NodeID"]] = node
             for node_id in set(self._nodes) - set(alive):
                 del self._nodes[node_id]
-            for node_id, known in alive.items():
+            for node_id, node in alive.items():
                 if node_id not in self._nodes:
-                    self._nodes[node_id] = self._start(known)
+                    self._nodes[node_id] = self._start(node)
             return list(self._nodes.values())
 
     def _start(self, known: Mapping[str, Any]) -> _Node:

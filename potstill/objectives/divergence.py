@@ -43,6 +43,9 @@ from potstill.objectives.numerics import LEAST, finite, vecdot
 from potstill.objectives.schedules import FIRST, FirstStepAnchors, TaidSchedule, distillm2_skew
 from potstill.objectives.truncated import Tail, truncated
 
+# Of which a teacher's likeliest tokens are compared with its weights (`potstill check teacher`).
+COMPARED_BY_ENTRIES = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl")
+
 
 def forward_kl(x: Inputs, **how: Any) -> Loss:
     """`sum p (lp - lq)`: covers all that the teacher does (Hinton et al., arXiv:1503.02531, sec. 2). Gradient `q - p`.

@@ -50,13 +50,13 @@ class WholeStudent:
     def filled_with(self, weights: Mapping[str, Tensor]) -> Iterator[Any]:
         """The whole model with weights by name, which it shares where they are on its device."""
         own_parameters = dict(self._model.named_parameters())
-        for name, own in own_parameters.items():
-            own.data = weights[name].to(own.device)
+        for name, parameter in own_parameters.items():
+            parameter.data = weights[name].to(parameter.device)
         try:
             yield self._model
         finally:
-            for own in own_parameters.values():
-                own.data = torch.empty(0, dtype=own.dtype, device=own.device)
+            for parameter in own_parameters.values():
+                parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
 
 def _gather(parameter: Any) -> Tensor:

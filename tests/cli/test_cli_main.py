@@ -77,6 +77,7 @@ def test_every_module_is_a_command_or_a_part_of_them() -> None:
     parts = {
         "__init__",
         "answers",
+        "check_teacher",
         "evaluations",
         "instruments",
         "options",

@@ -119,6 +119,7 @@ def test_a_method_of_the_package_cites_its_paper(name):
 def test_the_suite_covers_every_arm():
     arms = {values["arm"] for name, values in CASES if name == "orion" and values}
     others = {"none", "shuffled", "errors-only", "no-rewriting", "teacher-refines"}
+    others |= {"on-policy", "on-policy-none", "on-policy-shuffled"}
     assert arms == others
 
 

@@ -121,20 +121,22 @@ def _read_packed(
 ) -> list[ScoredPosition]:
     """The same as arrays, as `potstill serve` returns them (`prompt_logprobs_base64`)."""
     count, k = int(packed["n"]), int(packed["k"])
-    read_ids, own = (
+    read_ids, own_logprobs = (
         decode_array("i", packed["token_ids"]),
         decode_array("f", packed["token_logprobs"]),
     )
     ids, logprobs = decode_array("i", packed["top_ids"]), decode_array("f", packed["top_logprobs"])
-    if count != len(token_ids) - 1 or not len(read_ids) == len(own) == count:
-        raise BadScoresError(f"it scored {len(own)} tokens where {len(token_ids) - 1} were sent")
+    if count != len(token_ids) - 1 or not len(read_ids) == len(own_logprobs) == count:
+        raise BadScoresError(
+            f"it scored {len(own_logprobs)} tokens where {len(token_ids) - 1} were sent"
+        )
     if not len(ids) == len(logprobs) == count * k:
         raise BadScoresError(f"it ranked {len(ids)} tokens where {count} times {k} were meant")
     positions = []
     for place in range(start - 1, count):
         entries = slice(place * k, (place + 1) * k)
         top = list(zip(ids[entries], logprobs[entries], strict=True))
-        positions.append(ScoredPosition(read_ids[place], own[place], top))
+        positions.append(ScoredPosition(read_ids[place], own_logprobs[place], top))
     return positions
 
 
@@ -159,12 +161,12 @@ def _read_sglang(
     bodies: Sequence[dict[str, Any]], token_ids: Sequence[int], start: int
 ) -> list[ScoredPosition]:
     meta_info = as_object(bodies[0].get("meta_info"))
-    own = as_list(meta_info.get("input_token_logprobs"))[1:]
+    own_entries = as_list(meta_info.get("input_token_logprobs"))[1:]
     likeliest = as_list(meta_info.get("input_top_logprobs"))[1:]
-    if len(own) != len(likeliest):
-        raise BadScoresError(f"it scored {len(own)} tokens and ranked {len(likeliest)}")
+    if len(own_entries) != len(likeliest):
+        raise BadScoresError(f"it scored {len(own_entries)} tokens and ranked {len(likeliest)}")
     positions = []
-    for place, ((logprob, token_id, _), entries) in enumerate(zip(own, likeliest), start):
+    for place, ((logprob, token_id, _), entries) in enumerate(zip(own_entries, likeliest), start):
         if entries is None:
             raise BadScoresError(NOT_KEPT.format(place=place))
         top = [(int(entry_id), _number(value)) for value, entry_id, _ in entries]

@@ -236,15 +236,15 @@ class RolloutServers:
         """
         cap, age = self._config.rollout_importance_cap, self.age(step)
         compared, drifts = [], []
-        for row, own in zip(rows, own_log_probs, strict=True):
+        for row, student_logp in zip(rows, own_log_probs, strict=True):
             counted = row.is_learnt
-            log_ratio = np.asarray(own, np.float64) - row.columns["sampled"][counted]
+            log_ratio = np.asarray(student_logp, np.float64) - row.columns["sampled"][counted]
             importance = np.ones(len(log_ratio))
             if cap:
                 importance = np.minimum(np.exp(np.minimum(log_ratio, 50.0)), cap)
             drifts.append(float(np.abs(log_ratio).mean()))
             sampled, loss_weights = np.zeros(len(row)), row.loss_weights.copy()
-            sampled[counted] = own
+            sampled[counted] = student_logp
             loss_weights[counted] *= importance
             of_row = {
                 "drift": drifts[-1],
@@ -264,8 +264,10 @@ class RolloutServers:
         """Refuse a server whose log-probabilities are not those of the weights that it was just given."""
         limit = self._config.max_rollout_drift
         for number, url in enumerate(self.urls):
-            own = [drift for drift, server in zip(drifts, servers, strict=True) if server == number]
-            mean = float(np.mean(own)) if own else 0.0
+            of_server = [
+                drift for drift, server in zip(drifts, servers, strict=True) if server == number
+            ]
+            mean = float(np.mean(of_server)) if of_server else 0.0
             if not mean <= limit:  # nan too
                 raise StageError(
                     f"{url}: its log-probabilities differ from the student's by {mean:.3g} nats a token "

@@ -188,13 +188,13 @@ class Rollouts:
         assert choice is not None
         prompts = choice.choose(planned, [f"{name}/{place}" for place in places], step)
         groups = self._write_groups(model, prompts, name, places, teacher=teacher, when=when)
-        asked = [row.trace_index for row in prompts]
+        asked_traces = [row.trace_index for row in prompts]
         tries = [1] * len(groups)
         observed = [_observed(0, place, group, step) for place, group in zip(places, groups)]
         for number in range(1, self._config.max_resample_times + 1):
             even = [index for index, group in enumerate(groups) if not has_spread(group)]
             # Which prompts are left is decided by all processes together, as one process would.
-            of_processes = distributed.gather_objects((len(even), asked))
+            of_processes = distributed.gather_objects((len(even), asked_traces))
             if not any(count for count, _ in of_processes):
                 break
             asked_by_all = {index for _, indices in of_processes for index in indices}
@@ -205,7 +205,7 @@ class Rollouts:
             written = self._write_groups(
                 model, others, again, places_again, teacher=teacher, when=when
             )
-            asked += [row.trace_index for row in others]
+            asked_traces += [row.trace_index for row in others]
             for index, group in zip(even, written, strict=True):
                 groups[index] = group
                 tries[index] += 1

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from potstill import objectives
 from potstill.models.local import weights
+from potstill.objectives.divergence import COMPARED_BY_ENTRIES
 from potstill.objectives.inputs import Hidden, Inputs, TopK
 from potstill.objectives.truncated import top_k
 from potstill.records import Progress, Trace
@@ -31,7 +32,6 @@ from potstill.training.teacher.cached_logits import count_tokenizer_ids
 from potstill.training.teacher.token_teacher import TokenTeacher
 from potstill.training.teacher.top_k_columns import TOP_K_COLUMNS, rows_with_entries
 
-DISTANCES = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl")
 ROWS_A_BATCH = 8
 MAX_DIFFERENCE = 1e-4  # of two losses that are meant to be equal, in nats a token
 # How far log-probabilities in float32 of the same weights may be apart: twice the distance from 1 to the next number.
@@ -156,7 +156,7 @@ class _Sums:
     def __init__(self, width: int) -> None:
         self._width = width
         self.tokens, self.k, self.mass, self.largest_gap = 0, 0, 0.0, 0.0
-        self._losses: dict[str, dict[str, float]] = {name: {} for name in DISTANCES}
+        self._losses: dict[str, dict[str, float]] = {name: {} for name in COMPARED_BY_ENTRIES}
 
     def add(self, model: Any, local: Any, rows: Sequence[TokenizedRow]) -> None:
         """Add a few rows."""

@@ -45,8 +45,8 @@ def make_served_teacher(
         check_served_tokens(start, template, config.teacher)
         return make_token_teacher(config, template, config.teacher)
     assert not isinstance(config.teacher, str | Path | None)
-    asked = teacher_traces(traces, config.teacher_prompt_template)
-    return RemoteTeacher(config.teacher, asked, template)
+    read_traces = teacher_traces(traces, config.teacher_prompt_template)
+    return RemoteTeacher(config.teacher, read_traces, template)
 
 
 def _panel_member(

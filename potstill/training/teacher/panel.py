@@ -116,13 +116,13 @@ class TeacherPanel(ServedTeacher):
 
     def __call__(self, rows: Sequence[TokenizedRow]) -> list[list[float]]:
         """The log-probability of each counted token; of several teachers that of their mean probability."""
-        told = self._ask(rows, lambda member, part: member(part))
-        return [_mean_log_probs(of_row) for of_row in told]
+        log_probs_of_teachers = self._ask(rows, lambda member, part: member(part))
+        return [_mean_log_probs(of_row) for of_row in log_probs_of_teachers]
 
     def entries(self, rows: Sequence[TokenizedRow]) -> Iterator[Entries | None]:
         """The likeliest tokens at each counted place of each row; None where one of its teachers can't read it."""
-        told = self._ask(rows, lambda member, part: list(member.entries(part)))
-        for of_row in told:
+        entries_of_teachers = self._ask(rows, lambda member, part: list(member.entries(part)))
+        for of_row in entries_of_teachers:
             yield _mean_entries(of_row)
 
     def _ask(
@@ -131,17 +131,17 @@ class TeacherPanel(ServedTeacher):
         ask: Callable[[PanelMember, Sequence[TokenizedRow]], Sequence[Any]],
     ) -> list[list[Any]]:
         """What each row's teachers say of it; one teacher after the other, each of all its rows."""
-        told: list[list[Any]] = [[] for _ in rows]
+        answers_of_rows: list[list[Any]] = [[] for _ in rows]
         for place, member in enumerate(self._members):
-            own = [
+            indices = [
                 index
                 for index, row in enumerate(rows)
                 if place in self._rows.of_trace[row.trace_index]
             ]
-            answers = ask(member, [rows[index] for index in own]) if own else []
-            for index, answer in zip(own, answers, strict=True):
-                told[index].append(answer)
-        return told
+            answers = ask(member, [rows[index] for index in indices]) if indices else []
+            for index, answer in zip(indices, answers, strict=True):
+                answers_of_rows[index].append(answer)
+        return answers_of_rows
 
 
 def _mean_log_probs(told: Sequence[Sequence[float]]) -> list[float]:
@@ -162,15 +162,19 @@ def _mean_entries(told: Sequence[Entries | None]) -> Entries | None:
     A token that a teacher does not name counts as 0 for it: what it would have stays in the tail. So the mean is exact
     where the k entries are the whole vocabulary, and a lower bound of each entry elsewhere.
     """
-    known = [entries for entries in told if entries is not None]
-    if not known or len(known) < len(told):
+    entries_of_teachers = [entries for entries in told if entries is not None]
+    if not entries_of_teachers or len(entries_of_teachers) < len(told):
         return None
-    if len(known) == 1:
-        return known[0]
-    k = min(ids_NK.shape[1] for ids_NK, _ in known)
-    ids_NS = torch.cat([ids_NK.long() for ids_NK, _ in known], 1)  # S: entries of all teachers
-    shares_NS = torch.cat([log_probs_NK.double().exp() for _, log_probs_NK in known], 1)
-    shares_NS = shares_NS / len(known)
+    if len(entries_of_teachers) == 1:
+        return entries_of_teachers[0]
+    k = min(ids_NK.shape[1] for ids_NK, _ in entries_of_teachers)
+    ids_NS = torch.cat(
+        [ids_NK.long() for ids_NK, _ in entries_of_teachers], 1
+    )  # S: entries of all teachers
+    shares_NS = torch.cat(
+        [log_probs_NK.double().exp() for _, log_probs_NK in entries_of_teachers], 1
+    )
+    shares_NS = shares_NS / len(entries_of_teachers)
 
     # Equal ids lie side by side once they are sorted; each group of them becomes one entry.
     ids_NS, order_NS = ids_NS.sort(dim=1, stable=True)

@@ -43,11 +43,11 @@ def batch_with_entries(teacher: TopKTeacher, batch: Batch) -> Batch:
     """The micro-batch with the teacher's likeliest tokens at each place; a row without any is not learnt."""
     # Rows of which nothing is learnt are not asked about, and so not paid for.
     rows, read_rows = batching.rows_of(batch), batching.rows_of(teacher_view(batch))
-    asked = [index for index, row in enumerate(rows) if row.is_learnt.any()]
-    answers = teacher.entries([read_rows[index] for index in asked])
-    entries_of = dict(zip(asked, answers, strict=True))
-    known = [entries for entries in entries_of.values() if entries is not None]
-    width = max((ids_NK.shape[1] for ids_NK, _ in known), default=1)
+    indices = [index for index, row in enumerate(rows) if row.is_learnt.any()]
+    answers = teacher.entries([read_rows[index] for index in indices])
+    entries_of = dict(zip(indices, answers, strict=True))
+    read_entries = [entries for entries in entries_of.values() if entries is not None]
+    width = max((ids_NK.shape[1] for ids_NK, _ in read_entries), default=1)
 
     is_unscored_B = torch.zeros(len(rows), dtype=torch.bool)
     with_columns = []

@@ -11,6 +11,7 @@ import pytest
 
 from potstill.errors import ConfigError
 from potstill.records import Problem
+from potstill.verifiers import placement
 from potstill.verifiers.code import execute, sandbox, verifier
 from potstill.verifiers.code.inside import confine
 from potstill.verifiers.code.sandbox import Limits
@@ -34,7 +35,7 @@ def pretend(monkeypatch, **found: str) -> None:
 def test_bubblewrap_is_taken_where_it_works_then_namespaces(monkeypatch):
     pretend(monkeypatch, bubblewrap="", namespaces="")
     assert sandbox.choose_sandbox() == "bubblewrap"
-    assert verifier.describe_sandbox() == "programs run in: bubblewrap"
+    assert placement.describe_sandbox() == "programs run in: bubblewrap"
     pretend(monkeypatch, bubblewrap="bwrap is not installed", namespaces="")
     assert sandbox.choose_sandbox() == "namespaces"
 

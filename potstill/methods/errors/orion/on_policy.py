@@ -34,17 +34,17 @@ def teach_with_errors(
     if settings.no_errors != "reflect" and settings.errors != "none":
         without_errors = keep(has_errors_to_show, without_errors)
     prompt = PROMPTS[settings.prompt]
-    shown = set_teacher_prompt(
+    with_prompts = set_teacher_prompt(
         partial(show_prompt, prompt.with_reference, settings),
         with_errors,
         context={"attempts": attempts_of_draw(list(attempts), settings, draw=0)},
         by=by,
     )
-    shown += set_teacher_prompt(
+    with_prompts += set_teacher_prompt(
         partial(show_prompt, prompt.reference_alone, settings), without_errors
     )
     # The student writes on the bare problem; the chain is in the teacher's prompt alone.
-    prompts = {base.problem.id: base.teacher_prompt for base in shown if not base.error}
+    prompts = {base.problem.id: base.teacher_prompt for base in with_prompts if not base.error}
     rows = []
     for blank_problem in problems:
         if blank_problem.problem.id in prompts:

@@ -112,7 +112,10 @@ class Evaluator:
         self._rollouts.use_weights(model)
         requests = self._rollouts.requests([row.trace_index for row in rows], places)
         with self._rollouts.host.asking(requests) as answers:
-            drawn = self._rollouts.write_completions(model, prompts, seeds, limits=limits)
+            problems = [self._traces[row.trace_index].problem for row in rows]
+            drawn = self._rollouts.write_completions(
+                model, prompts, seeds, limits=limits, problems=problems
+            )
             answers += self._rollouts.completions(prompts, drawn)
         completed = []
         for row, completion in zip(rows, drawn, strict=True):

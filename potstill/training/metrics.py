@@ -110,7 +110,8 @@ def repetition(ids: Sequence[int]) -> float:
 def rollout_statistics(window: Sequence[Batch]) -> dict[str, Sum]:
     """Of what the student wrote in a step: length, share truncated, repeated runs, reward, share with an answer.
 
-    `even`: share of completions with no advantage, since all of their group are worth the same.
+    `even`: share of completions with no advantage, since all of their group are worth the same. `tool_calls`: calls
+    of a tool in a completion; `tool_failed`: share of the calls that failed.
     """
     rolled = [batch for batch in window if "stopped" in batch]
     if not rolled:
@@ -130,9 +131,12 @@ def rollout_statistics(window: Sequence[Batch]) -> dict[str, Sum]:
         "truncated": summed(torch.cat(truncated)),
         "repeated": summed(torch.tensor(repeated)),
     }
-    for name in ("reward", "answered", "unscored", "solved", "tries", "swapped", *OF_SERVERS):
+    names = ("reward", "answered", "unscored", "solved", "tries", "swapped", "tool_calls")
+    for name in (*names, *OF_SERVERS):
         if name in rolled[0]:
             statistics[name] = column(name)
+    if "tool_failures" in rolled[0]:
+        statistics["tool_failed"] = Sum(column("tool_failures").total, column("tool_calls").total)
     if "advantages" in rolled[0] and "reward" in rolled[0]:
         even = [(batch["advantages"][:, 0] == 0).float() for batch in rolled]
         statistics["even"] = summed(torch.cat(even))

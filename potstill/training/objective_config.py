@@ -85,6 +85,10 @@ class ObjectiveConfig:
         rollout_sync_steps: steps between two updates of their weights; in between their texts are of older ones.
         rollout_importance_cap: the most that a token's weight p_student / p_server may be; 0 weighs none.
         max_rollout_drift: nats a token by which a server's log-probabilities may differ on fresh weights.
+        rollout_tool: what a rollout may call (`rollout.tools`): "python", a program in a sandbox, or "table", a query
+            on its problem's table; "" is none.
+        max_tool_calls: calls of one rollout at most.
+        max_observation_tokens: tokens of what a call returns at most; they count towards `max_new_tokens`.
         replay_buffer_size: completions kept to be trained on again; 0 is none. `on_policy_fraction` is then where the
             share of student text starts, which grows with the evaluation loss.
         num_iterations: steps made on the same rollouts: the second is off-policy already, which is what ratios and
@@ -127,6 +131,9 @@ class ObjectiveConfig:
     rollout_sync_steps: int = 1
     rollout_importance_cap: float = 2.0
     max_rollout_drift: float = 0.05
+    rollout_tool: Literal["", "python", "table"] = ""
+    max_tool_calls: int = 2
+    max_observation_tokens: int = 128
     replay_buffer_size: int = 0
     num_iterations: int = 1
     difficulty_pools: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -161,6 +168,7 @@ class ObjectiveConfig:
             *self._mistakes_in_inputs(),
             *self._mistakes_in_rollouts(),
             *self._mistakes_in_rollout_server(),
+            *self._mistakes_in_rollout_tool(),
             *self._mistakes_in_teacher(),
             *teacher_checks.several_teachers_mistakes(self),
             *self._mistakes_in_own_teacher(),
@@ -316,6 +324,45 @@ class ObjectiveConfig:
         if self.writes_with_teacher:
             message = "student and teacher write together in this process alone: rollout_server="
             mistakes.append(Mistake(message, "rollout_server="))
+        return mistakes
+
+    def _mistakes_in_rollout_tool(self) -> list[Mistake]:
+        """What contradicts itself where rollouts call a tool."""
+        if not self.rollout_tool:
+            if (self.max_tool_calls, self.max_observation_tokens) == (2, 128):
+                return []
+            message = (
+                "max_tool_calls, max_observation_tokens: of a rollout_tool, which is not named"
+            )
+            return [Mistake(message, "rollout_tool=python")]
+        mistakes = []
+        if self.on_policy_fraction == 0:
+            message = (
+                "what calls a rollout_tool is the student's own text: on_policy_fraction above 0"
+            )
+            mistakes.append(Mistake(message, "on_policy_fraction=1"))
+        if self.max_new_tokens <= self.max_observation_tokens:
+            message = "an observation of max_observation_tokens leaves no room in max_new_tokens"
+            fix = f"max_new_tokens={4 * self.max_observation_tokens}"
+            mistakes.append(Mistake(message, fix))
+        # Who would write or read the turns otherwise than the loop of this process does.
+        if self.writes_with_teacher:
+            message = "with a rollout_tool the student writes alone: no teacher's share in sampling"
+            mistakes.append(Mistake(message, "rollout_sampling=student"))
+        if self.rollout_server:
+            message = "a rollout_tool is called in this process alone: rollout_server="
+            mistakes.append(Mistake(message, "rollout_server="))
+        if self.replay_buffer_size:
+            message = "a replay buffer holds no calls of a rollout_tool: replay_buffer_size=0"
+            mistakes.append(Mistake(message, "replay_buffer_size=0"))
+        if self.crosses_tokenizers:
+            message = (
+                "observations of a rollout_tool can't be told apart in another tokenizer's tokens"
+            )
+            mistakes.append(Mistake(message, "rollout_tool="))
+        if self.is_teacher_served:
+            message = "observations of a rollout_tool are for a teacher at hand: give a checkpoint"
+            mistakes.append(Mistake(message, "teacher="))
         return mistakes
 
     def _mistakes_in_teacher(self) -> list[Mistake]:
@@ -555,6 +602,7 @@ class ObjectiveConfig:
         newer += ["teacher_model_kind", "teacher_update_rate", "teacher_sync_steps"]
         newer += ["teacher_prompt_template", "recheck_steps", "max_resample_times"]
         newer += ["rollout_server", "rollout_sync_steps"]
+        newer += ["rollout_tool", "max_tool_calls", "max_observation_tokens"]
         if (
             self.rollout_server
         ):  # where they are asked and how is no part of it, but how they are weighed

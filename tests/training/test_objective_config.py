@@ -227,6 +227,9 @@ def test_every_keyword_has_an_example_that_is_taken():
         rest = {
             **dict.fromkeys(("rollout_backend", "rollout_sync_steps", *server), server),
             "on_policy_fraction": {},
+            "rollout_tool": {"on_policy_fraction": 1},
+            "max_tool_calls": {"on_policy_fraction": 1, "rollout_tool": "python"},
+            "max_observation_tokens": {"on_policy_fraction": 1, "rollout_tool": "python"},
             "replay_buffer_size": {"on_policy_fraction": 0.5},
             "num_iterations": {"on_policy_fraction": 1},
             "schedule": {"teacher": "t"},

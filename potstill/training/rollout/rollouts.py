@@ -18,7 +18,7 @@ from potstill.models.local import checkpoint, generate
 from potstill.models.model import Completion, Request, Sampling
 from potstill.objectives.policy import group_advantages
 from potstill.objectives.schedules import AdaptiveShare, Source, choose_source
-from potstill.records import Tokens, Trace, Verdict
+from potstill.records import Problem, Tokens, Trace, Verdict
 from potstill.training import distributed
 from potstill.training.dataset import batching, teacher_view
 from potstill.training.dataset.batching import Batch
@@ -32,6 +32,7 @@ from potstill.training.rollout.replay_buffer import ReplayBuffer, row_from_state
 from potstill.training.rollout.replicas import ReplicaWriter
 from potstill.training.rollout.rewards import RewardContext, Rewards, Rollout
 from potstill.training.rollout.rollout_servers import RolloutServers
+from potstill.training.rollout.tools import ToolLoop, ToolRollout, Turn
 from potstill.training.schedules import When
 from potstill.training.settings import TrainingSettings
 from potstill.training.teacher.prompts import Feedback, TeacherPrompts
@@ -70,8 +71,18 @@ class Rollouts:
         self._seed, self._bf16 = settings.seed, bf16
         self.host = host
         self._teacher_prompts, self._servers = teacher_prompts, servers
+        self._tools: ToolLoop | None = None
+        if config.rollout_tool:
+            problems = [row.problem for row in rows]
+            self._tools = ToolLoop(config, template.codec, template.end_ids, problems)
         self._replicas: ReplicaWriter | None = None
         if settings.rollout_replicas:
+            if self._tools is not None:
+                raise StageError(
+                    "rollout_replicas call no tools",
+                    expected="rollout_tool without rollout_replicas",
+                    fix="--set rollout_replicas=0",
+                )
             if config.writes_with_teacher or servers is not None:
                 raise StageError(
                     "rollout_replicas write for the student alone, and here it writes with a teacher or by a server",
@@ -252,7 +263,10 @@ class Rollouts:
         requests = self.requests([prompt_rows[index].trace_index for index in group_of], names)
         with self.host.asking(requests) as answers:
             limits = [self.completion_limit(model, prompt_rows[index]) for index in group_of]
-            drawn, writers = self._draw(model, prompts_drawn, seeds, limits, teacher)
+            problems = [self._rows[prompt_rows[index].trace_index].problem for index in group_of]
+            drawn, writers = self._draw(
+                model, prompts_drawn, seeds, limits, problems=problems, teacher=teacher
+            )
             answers += self.completions(prompts_drawn, drawn)
         rows = []
         for index, completion in zip(group_of, drawn):
@@ -286,12 +300,17 @@ class Rollouts:
         prompts: Sequence[Sequence[int]],
         seeds: Sequence[int],
         limits: Sequence[int],
+        *,
+        problems: Sequence[Problem],
         teacher: Any,
-    ) -> tuple[list[generate.GeneratedRow], list[int]]:
+    ) -> tuple[Sequence[generate.GeneratedRow | ToolRollout], list[int]]:
         """A completion of each prompt, and which server wrote it, where servers write."""
         if self._servers is None:
             pair = self._pair(model, teacher)
-            return self.write_completions(model, prompts, seeds, pair, limits=limits), []
+            completions = self.write_completions(
+                model, prompts, seeds, pair, limits=limits, problems=problems
+            )
+            return completions, []
         written = self._servers.write(prompts, seeds, limits, self._config.rollout_temperature)
         return [one.row for one in written], [one.server for one in written]
 
@@ -352,23 +371,32 @@ class Rollouts:
         pair: Any = None,
         *,
         limits: Sequence[int] = (),
-    ) -> list[Any]:
-        """Completions (`generate.GeneratedRow`) of prompts given as tokens, each from its own seed.
+        problems: Sequence[Problem] = (),
+    ) -> Sequence[Any]:
+        """Completions (`generate.GeneratedRow`, or `ToolRollout`) of prompts given as tokens, each from its own seed.
 
         Args:
             pair: who writes in the place of the student alone.
             limits: tokens that each may have (`completion_limit`); without them as many as the student can read.
+            problems: of each prompt, where the student may call a tool; without them it calls none.
         """
         if not prompts:
             return []
+        if not limits:
+            context = checkpoint.context_of(model.config.get_text_config())
+            limits = [min(self._config.max_new_tokens, context - len(ids)) for ids in prompts]
+        write_turn = partial(self._write_turn, model, pair)
+        if self._tools is None or not problems:
+            return write_turn(Turn(prompts, seeds, limits))
+        return self._tools.write(write_turn, prompts, seeds, limits, problems)
+
+    def _write_turn(self, model: Any, pair: Any, turn: Turn) -> list[generate.GeneratedRow]:
+        """What the student writes behind each of these tokens, to its end, its limit or its next call."""
         config = self._config
         index_of: dict[tuple[int, ...], int] = {}  # of each distinct prompt
-        for ids in prompts:
+        for ids in turn.prompts:
             index_of.setdefault(tuple(ids), len(index_of))
         text_config = model.config.get_text_config()
-        if not limits:
-            context = checkpoint.context_of(text_config)
-            limits = [min(config.max_new_tokens, context - len(ids)) for ids in prompts]
         sampling = Sampling(
             temperature=1.0 if pair else config.rollout_temperature,
             max_new_tokens=config.max_new_tokens,
@@ -376,12 +404,13 @@ class Rollouts:
         )
         batch = generate.GenerationBatch(
             prompts=[list(ids) for ids in index_of],
-            prompt_of_row=[index_of[tuple(ids)] for ids in prompts],
-            seeds=seeds,
-            max_new_tokens=list(limits),
+            prompt_of_row=[index_of[tuple(ids)] for ids in turn.prompts],
+            seeds=turn.seeds,
+            max_new_tokens=list(turn.limits),
             sampling=sampling,
             end_ids=self._chat.end_ids,
             unknown_ids=self._chat.codec.unknown_ids(text_config.vocab_size),
+            has_stop_string=turn.has_call,
         )
         if self._replicas is not None:
             return self._replicas.write(batch)
@@ -412,20 +441,28 @@ class Rollouts:
         return requests
 
     def completions(
-        self, prompts: Sequence[Sequence[int]], drawn: Sequence[generate.GeneratedRow]
+        self,
+        prompts: Sequence[Sequence[int]],
+        drawn: Sequence[generate.GeneratedRow | ToolRollout],
     ) -> list[Completion]:
-        """What the student wrote, as a run stores it."""
+        """What the student wrote, as a run stores it; observations count as tokens that it read."""
         completions = []
         for prompt, row in zip(prompts, drawn, strict=True):
-            tokens = Tokens(len(prompt), len(row.ids))
+            observed = sum(row.is_observed) if isinstance(row, ToolRollout) else 0
+            tokens = Tokens(len(prompt) + observed, len(row.ids) - observed)
             completion = Completion(self.text(row.ids), tokens=tokens)
             if not row.stopped:
                 completion = completion._replace(finish_reason="length")
             completions.append(completion)
         return completions
 
-    def as_row(self, prompt_row: TokenizedRow, drawn: generate.GeneratedRow) -> TokenizedRow:
-        """A rollout as a row. One that the limit cut keeps its tokens and has no end token: it never learns to stop."""
+    def as_row(
+        self, prompt_row: TokenizedRow, drawn: generate.GeneratedRow | ToolRollout
+    ) -> TokenizedRow:
+        """A rollout as a row; what a tool returned is not learnt.
+
+        One that the limit cut keeps its tokens and has no end token: it never learns to stop.
+        """
         prompt = prompt_row.prompt_ids
         before = [0.0] * len(prompt)
         columns = {
@@ -434,9 +471,14 @@ class Rollouts:
             "stopped": [float(drawn.stopped)] * (len(prompt) + len(drawn.ids)),
         }
         weights = [*before, *([1.0] * len(drawn.ids))]
-        return TokenizedRow.of(
+        if isinstance(drawn, ToolRollout):
+            weights = [*before, *(float(not observed) for observed in drawn.is_observed)]
+        row = TokenizedRow.of(
             prompt_row.trace_index, [*prompt, *drawn.ids], weights, len(prompt), columns
         )
+        if not isinstance(drawn, ToolRollout):
+            return row
+        return _with_columns(row, tool_calls=drawn.calls, tool_failures=drawn.failed_calls)
 
     def text(self, ids: Sequence[int]) -> str:
         """What a verifier reads of a completion's tokens."""

@@ -23,6 +23,8 @@ MAX_BYTES = 10_000_000  # of a value or a statement
 HEAP_BYTES = 512 << 20  # that sqlite may take
 STEPS_PER_CLOCK = 10_000  # steps of sqlite's machine between two looks at the clock
 MAX_DEPTH = 200  # of an expression
+SHOWN_ROWS = 50  # of a result that is looked at
+SHOWN_CHARACTERS = 200  # of a cell that is looked at
 
 Outcome = list[str]
 """[class, reason]: pass, wrong, time, memory, runtime, syntax, refused, or "gold" where the gold query fails."""
@@ -101,6 +103,28 @@ def compare_queries(table: str, gold: str, candidate: str, seconds: float) -> Ou
         expected.rows, rows, expected.order_columns, ordered=expected.ordered
     )
     return ["wrong", difference] if difference else ["pass", f"{len(rows)} rows"]
+
+
+def show_rows(table: str, query: str, seconds: float) -> Outcome:
+    """Run a query, and write its rows down: ["pass", the columns' names and the rows, a line each], or how it failed.
+
+    Args:
+        table: the database, as SQL, JSON or CSV.
+        query: what is asked.
+        seconds: of computing that it may take.
+    """
+    try:
+        statement = _single_query(query)
+        rows, columns = _run_query(table, statement, seconds, max_rows=SHOWN_ROWS + 1)
+    except QueryFailed as failure:
+        return [failure.outcome, failure.reason]
+    lines = [" | ".join(columns)]
+    for row in rows[:SHOWN_ROWS]:
+        cells = [str(cell).replace("\n", " ")[:SHOWN_CHARACTERS] for cell in row]
+        lines.append(" | ".join(cells))
+    if len(rows) > SHOWN_ROWS:
+        lines.append(f"(more than {SHOWN_ROWS} rows)")
+    return ["pass", "\n".join(lines)]
 
 
 def _compare_empty(gold_columns: list[str] | None, columns: list[str]) -> Outcome:

@@ -69,6 +69,20 @@ def equal_all(items: Sequence[tuple[Problem, str, str]]) -> list[bool]:
     return compared
 
 
+def show_all(items: Sequence[tuple[Problem, str]]) -> list[tuple[str, str]]:
+    """Run many queries at once, each on its problem's table: ("pass", its rows as lines), or how it failed and why."""
+    tasks: list[pool.Task] = []
+    for problem, query in items:
+        tasks.append((requested_engine(problem.table or "")[1], query, str(QUERY_S)))
+    shown: list[tuple[str, str]] = []
+    for outcome, result in pool.ask("query", tasks, limit_s=LIMIT_S):
+        if outcome == "done":
+            shown.append((str(result[0]), str(result[1])))
+        else:
+            shown.append(("time" if "finish" in str(result) else "runtime", f"the query {result}"))
+    return shown
+
+
 def gold_text(problem: Problem) -> str:
     """Return a reply with the gold query, or with one that says the gold result."""
     query = gold_query(problem) or _query_of_written_rows(problem.answer or "")

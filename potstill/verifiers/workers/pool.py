@@ -50,7 +50,7 @@ def ask(operation: str, tasks: Sequence[Task], *, limit_s: float) -> list[Reply]
     """Run an operation of `worker` on each task, in parallel.
 
     Args:
-        operation: which one: "math", "regex", "gym" or "table".
+        operation: which one: "math", "regex", "gym", "table" or "query".
         tasks: the arguments of each call.
         limit_s: seconds of computing time an item may take before its worker dies.
 

@@ -113,7 +113,22 @@ def _load_table() -> Callable[..., Any]:
     return compare
 
 
-_LOADERS = {"math": _load_math, "regex": _load_regex, "gym": _load_gym, "table": _load_table}
+def _load_query() -> Callable[..., Any]:
+    from potstill.verifiers.sql import execute
+
+    def show(table: str, query: str, seconds: str) -> list[str]:
+        return execute.show_rows(table, query, float(seconds))
+
+    return show
+
+
+_LOADERS = {
+    "math": _load_math,
+    "regex": _load_regex,
+    "gym": _load_gym,
+    "table": _load_table,
+    "query": _load_query,
+}
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ ROLES = ("teacher", "student")
 def two_nodes() -> Iterator[Any]:
     """A cluster of two nodes, which commands started here find by RAY_ADDRESS."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as `connect` has it on one machine
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})

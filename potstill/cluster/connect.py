@@ -50,6 +50,8 @@ def connect(purpose: str = "ray:") -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # What Ray will do one day about GPUs of tasks without any: announced in each process, and of no effect here.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # On this machine replicas are what the user waits for; Ray would put them behind everything else (niceness 15).
+    os.environ.setdefault("RAY_worker_niceness", "0")
     address = os.environ.get(ADDRESS, "")
     _check_reachable(address)
     import ray

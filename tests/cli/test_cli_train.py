@@ -300,7 +300,7 @@ def test_a_teacher_behind_a_server_is_enough_where_it_scores(
     code, out, _ = run(capsys, *words, "opd", *limited)
     assert code == 2 and "the budget of the teacher is spent" in out
     code, out, _ = run(capsys, *words, "jsd", "--out", tmp_path / "jsd")
-    assert code == 2 and "openai:m has no weights" in out
+    assert code == 2 and "the teacher behind-a-wire has no weights" in out
 
 
 def test_a_row_without_a_rival_is_named_by_its_line_or_left_out(tmp_path, tiny_checkpoint, capsys):

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,8 @@ OBJECT_STORE_BYTES = 256 << 20
 REACHABLE_SECONDS = 10.0
 
 _lock = threading.Lock()
+
+_callbacks: list[Callable[[], None]] = []
 
 
 def connect(purpose: str = "ray:") -> Any:
@@ -69,11 +71,18 @@ def connect(purpose: str = "ray:") -> Any:
     return ray
 
 
+def before_disconnect(callback: Callable[[], None]) -> None:
+    """Call this before the cluster is left: a thread that calls Ray afterwards ends the process, with exit code 1."""
+    _callbacks.append(callback)
+
+
 def disconnect() -> None:
     """Leave the cluster, and end it where this process started it; whatever ran on it for this process is gone."""
     import ray
 
     if ray.is_initialized():
+        for callback in _callbacks:
+            callback()
         ray.shutdown()
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, final
 
 from potstill import __version__
-from potstill.cluster.connect import connect
+from potstill.cluster.connect import before_disconnect, connect
 from potstill.cluster.replica import Answer, Place, Replica
 from potstill.errors import ModelError, PotstillError, PotstillWarning
 
@@ -31,6 +31,7 @@ PLACEMENT_WARNING_SECONDS = (
     120.0  # without any replica, until it is said why; a large model takes a while
 )
 MAX_PLACEMENT_SECONDS = 30 * 60.0  # a cluster that grows on demand takes some minutes
+STOP_SECONDS = 10.0  # for what the thread of a pool is doing when the cluster is left
 IDLE_SECONDS = 2.0  # without work, until a pool's replicas may make room for those of another
 
 Item = TypeVar("Item")
@@ -162,6 +163,15 @@ def release_idle_gpus() -> None:
             dispatcher.release_if_idle(0.0)
 
 
+def _stop_dispatchers() -> None:
+    """End the threads of all pools; each is started anew by its pool's next work."""
+    for dispatcher in list(_dispatchers):
+        dispatcher.stop()
+
+
+before_disconnect(_stop_dispatchers)
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A worker's exception."""
@@ -232,6 +242,7 @@ class _Dispatcher:
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
+        self._is_stopped = False
 
         self._waiting: deque[_Job] = deque()
         self._actors: list[_Actor] = []
@@ -246,6 +257,7 @@ class _Dispatcher:
         with self._start_lock:
             self._ray = connect(f"a {self._name} on a cluster")
             if self._thread is None:
+                self._is_stopped = False
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
                 _dispatchers.add(self)
@@ -262,12 +274,26 @@ class _Dispatcher:
         """End all replicas, if there has been no work for so long."""
         self._events.put(partial(self._release_if_idle, seconds))
 
+    def stop(self) -> None:
+        """End the thread; what it knows of replicas is forgotten with it."""
+        with self._start_lock:
+            if self._thread is None:
+                return
+            self._events.put(self._stop)
+            self._thread.join(STOP_SECONDS)
+            self._thread = None
+
+    def _stop(self) -> None:
+        self._actors.clear()
+        self._waiting.clear()
+        self._is_stopped = True
+
     def places(self) -> list[Place]:
         """Where replicas are ready; a copy that may be old by a moment."""
         return [actor.place for actor in list(self._actors) if actor.place is not None]
 
     def _run(self) -> None:
-        while True:
+        while not self._is_stopped:
             try:
                 event = self._events.get(timeout=TICK_SECONDS)
             except queue.Empty:

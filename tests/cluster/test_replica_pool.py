@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_a_workers_exception_and_its_warnings_reach_the_caller(pool: ReplicaPool
     broken = ReplicaPool[Any, Any](make_nothing, replicas=1)
     with pytest.raises(ValueError, match="no checkpoint here"):
         values(broken, [1])
+
+
+def test_no_thread_asks_ray_once_the_cluster_is_left(pool: ReplicaPool[Any, Any]) -> None:
+    assert values(pool, ["one"]) == {0: "got one"}
+    pools._stop_dispatchers()  # as `disconnect` does first: Ray ends a process that asks it later with exit code 1
+    assert "worker" not in [thread.name for thread in threading.enumerate()]
+    assert values(pool, ["two"]) == {0: "got two"}
 
 
 def test_later_is_asked_again_once_something_has_landed(pool: ReplicaPool[Any, Any]) -> None:
